@@ -1,0 +1,7 @@
+//! Matrix multiplication of packed panels.
+
+mod macro_kernel;
+mod ukernel_f;
+
+pub use macro_kernel::{Block, add_segment, macro_kernel};
+pub use ukernel_f::{Ukernel, Write};

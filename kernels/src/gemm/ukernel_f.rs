@@ -1,0 +1,156 @@
+//! The float microkernels, written once over lanes.
+//!
+//! ```text
+//! acc[0..m][0..nv] = +0.0
+//! for each k:   b[0..nv] = load the row of NR rhs elements
+//!               for i in 0..m:  acc[i][..] = fma(splat(lhs[i]), b[..], acc[i][..])
+//! dst = acc + 0.0                (Replace)
+//! dst = dst + (acc + 0.0)        (Add)
+//! ```
+//!
+//! That is N1 and N2 of the contract: one segment, k ascending, one rounding a step. Any `m <= MR` and `n <= NR` is accepted:
+//! rows are cut by choosing the kernel of that height, columns by whole vectors and one masked store.
+//!
+//! Register budgets:
+//!
+//! | ISA | registers | f32 tile | accumulators + rhs + lhs |
+//! |---|---|---|---|
+//! | AVX2 | 16 | 6 x 16 | 12 + 2 + 1 = 15 |
+//! | AVX-512 | 32 | 8 x 48 | 24 + 3 + 1 = 28 |
+//! | NEON | 32 | 8 x 12 | 24 + 3 + 1 = 28 |
+//! | portable | - | 4 x 16 | the fma itself needs the registers |
+
+use crate::mat::{PANEL_COLS, Panel};
+use crate::simd::Lanes;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::aarch64::Neon;
+use crate::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
+
+/// What happens to the result that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It is never read.
+    Replace,
+    /// The segment is added to it.
+    Add,
+}
+
+/// The microkernel of one element type on one instruction set.
+pub trait Ukernel<T>: Lanes<T> {
+    /// Rows of the tile: lanes of an lhs panel.
+    const MR: usize;
+    /// Columns of the tile: lanes of an rhs panel.
+    const NR: usize;
+    /// `<format>_gemm_<MR>x<NR>__<isa>`.
+    const NAME: &'static str;
+    /// Multiplies one lhs panel by one rhs panel into rows `row..row + m` and all (at most NR) columns of `dst`.
+    fn tile(self, m: usize, lhs: &[T], rhs: &[T], dst: &mut Panel<'_, T>, row: usize, n: usize, write: Write);
+}
+
+/// The accumulators of a tile of `M` rows and `NV` vectors, from panels of `MR` and `FULL` vectors.
+#[inline(always)]
+fn accumulate<T: Copy + num_traits::Zero, S: Lanes<T>, const MR: usize, const FULL: usize, const M: usize, const NV: usize>(
+    s: S,
+    lhs: &[T],
+    rhs: &[T],
+) -> [[S::V; NV]; M] {
+    let mut acc = [[s.splat(T::zero()); NV]; M];
+    for (a, b) in lhs.chunks_exact(MR).zip(rhs.chunks_exact(FULL * S::LANES)) {
+        let mut row = [s.splat(T::zero()); NV];
+        for (j, row) in row.iter_mut().enumerate() {
+            *row = s.load(&b[j * S::LANES..]);
+        }
+        for (i, acc) in acc.iter_mut().enumerate() {
+            let a = s.splat(a[i]);
+            for (acc, &b) in acc.iter_mut().zip(&row) {
+                *acc = s.mul_add(a, b, *acc);
+            }
+        }
+    }
+    acc
+}
+
+#[inline(always)]
+fn tile<T: Copy + num_traits::Zero, S: Lanes<T>, const MR: usize, const FULL: usize, const M: usize, const NV: usize>(
+    s: S,
+    lhs: &[T],
+    rhs: &[T],
+    dst: &mut Panel<'_, T>,
+    row: usize,
+    n: usize,
+    write: Write,
+) {
+    let acc = accumulate::<T, S, MR, FULL, M, NV>(s, lhs, rhs);
+    let zero = s.splat(T::zero());
+    for (i, acc) in acc.iter().enumerate() {
+        // N1: no -0 leaves a segment.
+        let store = |row: &mut [T]| {
+            for (j, &acc) in acc.iter().enumerate() {
+                let segment = s.add(acc, zero);
+                let at = &mut row[j * S::LANES..];
+                let width = at.len();
+                if width >= S::LANES {
+                    let sum = if write == Write::Add { s.add(s.load(at), segment) } else { segment };
+                    s.store(at, sum);
+                } else {
+                    let sum = if write == Write::Add { s.add(s.load_first_n(at, width), segment) } else { segment };
+                    s.store_first_n(at, width, sum);
+                }
+            }
+        };
+        if let Some(slice) = dst.row_slice(row + i) {
+            store(slice);
+        } else {
+            let mut values = [T::zero(); PANEL_COLS];
+            if write == Write::Add {
+                dst.read_row(row + i, &mut values);
+            }
+            store(&mut values[..n]);
+            dst.write_row(row + i, &values);
+        }
+    }
+}
+
+/// One row of the kernel table: the tile of `$mr` rows and `$nv` vectors, and all its edges.
+macro_rules! ukernel {
+    ($t:ty, $token:ty, $name:literal, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt) => {
+        impl Ukernel<$t> for $token {
+            const MR: usize = $mr;
+            const NR: usize = $nv * <$token as Lanes<$t>>::LANES;
+            const NAME: &'static str = $name;
+            #[inline(always)]
+            fn tile(self, m: usize, lhs: &[$t], rhs: &[$t], dst: &mut Panel<'_, $t>, row: usize, n: usize, write: Write) {
+                let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
+                $(ukernel!(@row $t, $token, $mr, $nv, $m, $vectors, self, m, vectors, lhs, rhs, dst, row, n, write);)*
+                unreachable!("no tile of {m} rows and {n} columns");
+            }
+        }
+    };
+    (@row $t:ty, $token:ty, $mr:literal, $nv:literal, $m:literal, [$($v:literal)*],
+     $s:ident, $rows:ident, $vectors:ident, $lhs:ident, $rhs:ident, $dst:ident, $row:ident, $n:ident, $write:ident) => {$(
+        if $rows == $m && $vectors == $v {
+            return tile::<$t, $token, $mr, $nv, $m, $v>($s, $lhs, $rhs, $dst, $row, $n, $write);
+        }
+    )*};
+}
+
+ukernel!(f32, Portable, "f32_gemm_4x16__portable", 4 x 2, rows: 4 3 2 1, vectors: [2 1]);
+ukernel!(f64, Portable, "f64_gemm_4x8__portable", 4 x 2, rows: 4 3 2 1, vectors: [2 1]);
+#[cfg(target_arch = "aarch64")]
+ukernel!(f32, Neon, "f32_gemm_8x12__neon", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "aarch64")]
+ukernel!(f64, Neon, "f64_gemm_8x6__neon", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(f32, Avx2, "f32_gemm_6x16__avx2", 6 x 2, rows: 6 5 4 3 2 1, vectors: [2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(f64, Avx2, "f64_gemm_6x8__avx2", 6 x 2, rows: 6 5 4 3 2 1, vectors: [2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(f32, Avx512, "f32_gemm_8x48__avx512", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(f64, Avx512, "f64_gemm_8x24__avx512", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(f32, Avx512Dot, "f32_gemm_8x48__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(f64, Avx512Dot, "f64_gemm_8x24__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);

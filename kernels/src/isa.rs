@@ -1,0 +1,108 @@
+//! The instruction sets: one value a token, detected once, selectable by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+#[cfg(target_arch = "aarch64")]
+use crate::simd::aarch64::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
+use crate::simd::{Portable, Simd, WithSimd};
+
+/// An instruction set that this machine has. A value of this type is the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Vectors from the crate `wide`; on every machine.
+    Portable(Portable),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// x86-64-v3: AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// x86-64-v4: AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    /// x86-64-v4 with the bf16 and int8 dot products.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Dot(Avx512Dot),
+}
+
+/// The asked-for instruction set is not on this machine, or is none that tile25 knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchIsa(pub String);
+
+impl fmt::Display for NoSuchIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let here: Vec<&str> = Isa::available().map(Isa::name).collect();
+        write!(f, "no instruction set '{}' on this machine; it has {}", self.0, here.join(", "))
+    }
+}
+
+impl std::error::Error for NoSuchIsa {}
+
+impl Isa {
+    /// Every instruction set of this machine, the widest last.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        #[cfg(target_arch = "x86_64")]
+        let native = [
+            Avx2::new().map(Isa::Avx2),
+            Avx512::new().map(Isa::Avx512),
+            Avx512Dot::new().map(Isa::Avx512Dot),
+        ];
+        #[cfg(target_arch = "aarch64")]
+        let native = [Neon::new().map(Isa::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let native: [Option<Isa>; 0] = [];
+        std::iter::once(Isa::Portable(Portable)).chain(native.into_iter().flatten())
+    }
+
+    /// The widest instruction set of this machine.
+    pub fn detect() -> Isa {
+        Isa::available().last().expect("Portable is always there")
+    }
+
+    /// The lower-case name: `portable`, `neon`, `avx2`, `avx512`, `avx512dot`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable(_) => "portable",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => "neon",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Dot(_) => "avx512dot",
+        }
+    }
+
+    /// Runs `op` compiled for this instruction set. Dispatch once per block of work, not inside loops.
+    pub fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+        match self {
+            Isa::Portable(token) => token.vectorize(op),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Dot(token) => token.vectorize(op),
+        }
+    }
+}
+
+impl FromStr for Isa {
+    type Err = NoSuchIsa;
+    fn from_str(name: &str) -> Result<Self, NoSuchIsa> {
+        Isa::available().find(|isa| isa.name() == name).ok_or_else(|| NoSuchIsa(name.into()))
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

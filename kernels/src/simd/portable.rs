@@ -1,0 +1,114 @@
+//! Vectors for every target, over the crate `wide`, which picks its instructions at build time.
+//!
+//! `wide`'s own `mul_add` rounds once or twice depending on build flags. It is used only where it rounds once; elsewhere
+//! f32 takes [`super::fma`] and f64 the standard library's `mul_add`, which is specified to round once.
+
+use wide::{f32x8, f64x4, i32x8};
+
+use super::{Lanes, MathLanes, Simd, WithSimd};
+
+/// The token that every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portable;
+
+impl Simd for Portable {
+    #[inline(always)]
+    fn vectorize<Op: WithSimd>(self, op: Op) -> Op::Output {
+        op.with_simd(self)
+    }
+}
+
+macro_rules! portable_lanes {
+    ($t:ty, $v:ty, $n:literal, $fma:expr) => {
+        impl Lanes<$t> for Portable {
+            type V = $v;
+            const LANES: usize = $n;
+            #[inline(always)]
+            fn splat(self, value: $t) -> $v {
+                <$v>::splat(value)
+            }
+            #[inline(always)]
+            fn load(self, src: &[$t]) -> $v {
+                <$v>::new(*src.first_chunk::<$n>().expect("a whole vector to load"))
+            }
+            #[inline(always)]
+            fn load_first_n(self, src: &[$t], n: usize) -> $v {
+                let mut lanes = [0.0; $n];
+                lanes[..n].copy_from_slice(&src[..n]);
+                <$v>::new(lanes)
+            }
+            #[inline(always)]
+            fn store(self, dst: &mut [$t], v: $v) {
+                *dst.first_chunk_mut::<$n>().expect("room for a whole vector") = v.to_array();
+            }
+            #[inline(always)]
+            fn store_first_n(self, dst: &mut [$t], n: usize, v: $v) {
+                dst[..n].copy_from_slice(&v.to_array()[..n]);
+            }
+            #[inline(always)]
+            fn add(self, a: $v, b: $v) -> $v {
+                a + b
+            }
+            #[inline(always)]
+            fn mul(self, a: $v, b: $v) -> $v {
+                a * b
+            }
+            #[inline(always)]
+            fn mul_add(self, a: $v, b: $v, c: $v) -> $v {
+                #[cfg(target_feature = "fma")]
+                {
+                    a.mul_add(b, c)
+                }
+                #[cfg(not(target_feature = "fma"))]
+                {
+                    let (a, b, c) = (a.to_array(), b.to_array(), c.to_array());
+                    let fma: fn($t, $t, $t) -> $t = $fma;
+                    <$v>::new(std::array::from_fn(|i| fma(a[i], b[i], c[i])))
+                }
+            }
+            #[inline(always)]
+            fn max(self, a: $v, b: $v) -> $v {
+                b.simd_lt(a).select(a, b)
+            }
+        }
+    };
+}
+portable_lanes!(f32, f32x8, 8, super::fma::fma_f32);
+portable_lanes!(f64, f64x4, 4, f64::mul_add);
+
+impl MathLanes for Portable {
+    type Mask = f32x8;
+    #[inline(always)]
+    fn sub(self, a: f32x8, b: f32x8) -> f32x8 {
+        a - b
+    }
+    #[inline(always)]
+    fn div(self, a: f32x8, b: f32x8) -> f32x8 {
+        a / b
+    }
+    #[inline(always)]
+    fn min(self, a: f32x8, b: f32x8) -> f32x8 {
+        a.simd_lt(b).select(a, b)
+    }
+    #[inline(always)]
+    fn abs(self, a: f32x8) -> f32x8 {
+        a.abs()
+    }
+    #[inline(always)]
+    fn xor_sign(self, a: f32x8, b: f32x8) -> f32x8 {
+        a ^ (b & f32x8::splat(-0.0))
+    }
+    #[inline(always)]
+    fn less(self, a: f32x8, b: f32x8) -> f32x8 {
+        a.simd_lt(b)
+    }
+    #[inline(always)]
+    fn select(self, mask: f32x8, a: f32x8, b: f32x8) -> f32x8 {
+        mask.select(a, b)
+    }
+    #[inline(always)]
+    fn exp2_int(self, n: f32x8) -> f32x8 {
+        let biased: i32x8 = n.fast_trunc_int() + i32x8::splat(127);
+        bytemuck::cast(biased << 23)
+    }
+}

@@ -1,0 +1,112 @@
+//! AVX2 with FMA: 16 registers of 8 f32 or 4 f64.
+
+use std::arch::x86_64::*;
+
+use crate::simd::token::{feature_fns, token};
+use crate::simd::{Lanes, MathLanes};
+
+token! {
+    /// x86-64-v3: AVX2, FMA, F16C, BMI.
+    Avx2, "avx2,fma,f16c,bmi1,bmi2,lzcnt,movbe,popcnt",
+    detect: is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("movbe")
+        && is_x86_feature_detected!("popcnt")
+}
+
+/// Slides over to give a mask of the first `n` lanes: start at `8 - n` (f32) or, in pairs, at `8 - 2 n` (f64).
+static FIRST_N: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The mask of the first `n` lanes of `8 / words`, each `words` 32-bit words wide.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn first_n(n: usize, words: usize) -> __m256i {
+    assert!(n * words <= 8, "more lanes than a vector has");
+    // SAFETY: the offset is 0..=8, so eight words are left of the sixteen.
+    unsafe { _mm256_loadu_si256(FIRST_N.as_ptr().add(8 - n * words).cast()) }
+}
+
+impl Lanes<f32> for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    feature_fns! { "avx2,fma";
+        fn splat(value: f32) -> __m256 { _mm256_set1_ps(value) }
+        fn load(src: &[f32]) -> __m256 {
+            assert!(src.len() >= 8);
+            // SAFETY: eight elements are there.
+            unsafe { _mm256_loadu_ps(src.as_ptr()) }
+        }
+        fn load_first_n(src: &[f32], n: usize) -> __m256 {
+            assert!(src.len() >= n);
+            // SAFETY: only the first n lanes are read, and they are there.
+            unsafe { _mm256_maskload_ps(src.as_ptr(), first_n(n, 1)) }
+        }
+        fn store(dst: &mut [f32], v: __m256) {
+            assert!(dst.len() >= 8);
+            // SAFETY: eight elements are there.
+            unsafe { _mm256_storeu_ps(dst.as_mut_ptr(), v) }
+        }
+        fn store_first_n(dst: &mut [f32], n: usize, v: __m256) {
+            assert!(dst.len() >= n);
+            // SAFETY: only the first n lanes are written, and they are there.
+            unsafe { _mm256_maskstore_ps(dst.as_mut_ptr(), first_n(n, 1), v) }
+        }
+        fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+        fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+        fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
+        fn max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
+    }
+}
+
+impl Lanes<f64> for Avx2 {
+    type V = __m256d;
+    const LANES: usize = 4;
+    feature_fns! { "avx2,fma";
+        fn splat(value: f64) -> __m256d { _mm256_set1_pd(value) }
+        fn load(src: &[f64]) -> __m256d {
+            assert!(src.len() >= 4);
+            // SAFETY: four elements are there.
+            unsafe { _mm256_loadu_pd(src.as_ptr()) }
+        }
+        fn load_first_n(src: &[f64], n: usize) -> __m256d {
+            assert!(src.len() >= n);
+            // SAFETY: only the first n lanes are read, and they are there.
+            unsafe { _mm256_maskload_pd(src.as_ptr(), first_n(n, 2)) }
+        }
+        fn store(dst: &mut [f64], v: __m256d) {
+            assert!(dst.len() >= 4);
+            // SAFETY: four elements are there.
+            unsafe { _mm256_storeu_pd(dst.as_mut_ptr(), v) }
+        }
+        fn store_first_n(dst: &mut [f64], n: usize, v: __m256d) {
+            assert!(dst.len() >= n);
+            // SAFETY: only the first n lanes are written, and they are there.
+            unsafe { _mm256_maskstore_pd(dst.as_mut_ptr(), first_n(n, 2), v) }
+        }
+        fn add(a: __m256d, b: __m256d) -> __m256d { _mm256_add_pd(a, b) }
+        fn mul(a: __m256d, b: __m256d) -> __m256d { _mm256_mul_pd(a, b) }
+        fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d { _mm256_fmadd_pd(a, b, c) }
+        fn max(a: __m256d, b: __m256d) -> __m256d { _mm256_max_pd(a, b) }
+    }
+}
+
+impl MathLanes for Avx2 {
+    type Mask = __m256;
+    feature_fns! { "avx2,fma";
+        fn sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
+        fn div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
+        fn min(a: __m256, b: __m256) -> __m256 { _mm256_min_ps(a, b) }
+        fn abs(a: __m256) -> __m256 { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+        fn xor_sign(a: __m256, b: __m256) -> __m256 { _mm256_xor_ps(a, _mm256_and_ps(b, _mm256_set1_ps(-0.0))) }
+        fn less(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
+        fn select(mask: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, mask) }
+        fn exp2_int(n: __m256) -> __m256 {
+            let biased = _mm256_add_epi32(_mm256_cvttps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! AVX-512: 32 registers of 16 f32 or 8 f64, edges by mask registers.
+
+use std::arch::x86_64::*;
+
+use crate::simd::token::{feature_fns, token};
+use crate::simd::{Lanes, MathLanes};
+
+use super::Avx2;
+
+token! {
+    /// x86-64-v4: AVX-512 F, BW, CD, DQ, VL.
+    Avx512, "avx2,fma,f16c,bmi1,bmi2,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl",
+    detect: Avx2::new().is_some()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// The lanes of a token that has at least the features of [`Avx512`].
+macro_rules! avx512_lanes {
+    ($token:ty) => {
+        impl Lanes<f32> for $token {
+            type V = __m512;
+            const LANES: usize = 16;
+            feature_fns! { "avx512f,avx512dq";
+                fn splat(value: f32) -> __m512 { _mm512_set1_ps(value) }
+                fn load(src: &[f32]) -> __m512 {
+                    assert!(src.len() >= 16);
+                    // SAFETY: sixteen elements are there.
+                    unsafe { _mm512_loadu_ps(src.as_ptr()) }
+                }
+                fn load_first_n(src: &[f32], n: usize) -> __m512 {
+                    assert!(n <= 16 && src.len() >= n);
+                    // SAFETY: only the first n lanes are read, and they are there.
+                    unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, src.as_ptr()) }
+                }
+                fn store(dst: &mut [f32], v: __m512) {
+                    assert!(dst.len() >= 16);
+                    // SAFETY: sixteen elements are there.
+                    unsafe { _mm512_storeu_ps(dst.as_mut_ptr(), v) }
+                }
+                fn store_first_n(dst: &mut [f32], n: usize, v: __m512) {
+                    assert!(n <= 16 && dst.len() >= n);
+                    // SAFETY: only the first n lanes are written, and they are there.
+                    unsafe { _mm512_mask_storeu_ps(dst.as_mut_ptr(), ((1u32 << n) - 1) as __mmask16, v) }
+                }
+                fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
+                fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+                fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+                fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+            }
+        }
+
+        impl Lanes<f64> for $token {
+            type V = __m512d;
+            const LANES: usize = 8;
+            feature_fns! { "avx512f,avx512dq";
+                fn splat(value: f64) -> __m512d { _mm512_set1_pd(value) }
+                fn load(src: &[f64]) -> __m512d {
+                    assert!(src.len() >= 8);
+                    // SAFETY: eight elements are there.
+                    unsafe { _mm512_loadu_pd(src.as_ptr()) }
+                }
+                fn load_first_n(src: &[f64], n: usize) -> __m512d {
+                    assert!(n <= 8 && src.len() >= n);
+                    // SAFETY: only the first n lanes are read, and they are there.
+                    unsafe { _mm512_maskz_loadu_pd(((1u32 << n) - 1) as __mmask8, src.as_ptr()) }
+                }
+                fn store(dst: &mut [f64], v: __m512d) {
+                    assert!(dst.len() >= 8);
+                    // SAFETY: eight elements are there.
+                    unsafe { _mm512_storeu_pd(dst.as_mut_ptr(), v) }
+                }
+                fn store_first_n(dst: &mut [f64], n: usize, v: __m512d) {
+                    assert!(n <= 8 && dst.len() >= n);
+                    // SAFETY: only the first n lanes are written, and they are there.
+                    unsafe { _mm512_mask_storeu_pd(dst.as_mut_ptr(), ((1u32 << n) - 1) as __mmask8, v) }
+                }
+                fn add(a: __m512d, b: __m512d) -> __m512d { _mm512_add_pd(a, b) }
+                fn mul(a: __m512d, b: __m512d) -> __m512d { _mm512_mul_pd(a, b) }
+                fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d { _mm512_fmadd_pd(a, b, c) }
+                fn max(a: __m512d, b: __m512d) -> __m512d { _mm512_max_pd(a, b) }
+            }
+        }
+
+        impl MathLanes for $token {
+            type Mask = __mmask16;
+            feature_fns! { "avx512f,avx512dq";
+                fn sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
+                fn div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
+                fn min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
+                fn abs(a: __m512) -> __m512 { _mm512_abs_ps(a) }
+                fn xor_sign(a: __m512, b: __m512) -> __m512 {
+                    _mm512_xor_ps(a, _mm512_and_ps(b, _mm512_set1_ps(-0.0)))
+                }
+                fn less(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+                fn select(mask: __mmask16, a: __m512, b: __m512) -> __m512 { _mm512_mask_blend_ps(mask, b, a) }
+                fn exp2_int(n: __m512) -> __m512 {
+                    let biased = _mm512_add_epi32(_mm512_cvttps_epi32(n), _mm512_set1_epi32(127));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+                }
+            }
+        }
+    };
+}
+pub(super) use avx512_lanes;
+
+avx512_lanes!(Avx512);

@@ -1,0 +1,4 @@
+//! Who computes: the scalar definition, and the tile that executes plans on rayon's threads.
+
+pub mod reference;
+pub(crate) mod tile;

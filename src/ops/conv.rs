@@ -1,0 +1,703 @@
+//! Convolution in one, two and three dimensions: forward, both gradients, transposed.
+//!
+//! Shapes are PyTorch's: x `[n, c_in, spatial...]`, w `[c_out, c_in / groups, kernel...]`, y `[n, c_out, spatial...]`; channels-last
+//! is the same shape with other strides. Along each spatial axis
+//! `out = (in + pad_low + pad_high - dilation (kernel - 1) - 1) / stride + 1`, rounded down.
+//!
+//! Every direction is a matmul between two readers; what differs is the windows, built here:
+//!
+//! | direction | rows | columns | k |
+//! |---|---|---|---|
+//! | forward | c_out | batch, output position | kernel position, c_in |
+//! | backward data, a phase at a time | c_in | batch, input position of the phase | kernel position of the phase, c_out |
+//! | backward weights | c_out | c_in, kernel position | batch, output position |
+
+use tile25_kernels::axis::{Axis, Dim, NO_BOUND, NO_COORD, Window};
+use tile25_kernels::epilogue::Bias;
+use tile25_kernels::format::Element;
+use tile25_kernels::mat::{MatMut, MatSpec};
+use tile25_kernels::registry::Kernel;
+
+use crate::backend::reference;
+use crate::backend::tile::{Gemm, Reader, Run, Schedule, Source};
+use crate::context::{Backend, Context};
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::ops::epilogue::{Accum, Epilogue};
+use crate::ops::matmul::{check_operand, kernel};
+use crate::plan::matmul::{Grain, ONE_DIE_MACS};
+use crate::plan::{Problem, TilePlan, matmul as planner};
+use crate::view::{Spec, View, ViewMut};
+use crate::workspace::{Scratch, Workspace};
+
+/// The parameters of a convolution over `D` spatial axes.
+///
+/// ```
+/// use tile25::conv::Conv;
+/// let same = Conv { padding: [(1, 1); 2], ..Conv::<2>::default() };
+/// assert_eq!((same.stride, same.dilation, same.groups), ([1, 1], [1, 1], 1));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv<const D: usize> {
+    /// Positions from one output to the next, per axis.
+    pub stride: [usize; D],
+    /// Zeros before and after the input, per axis.
+    pub padding: [(usize, usize); D],
+    /// Positions from one kernel tap to the next, per axis.
+    pub dilation: [usize; D],
+    /// Channels are cut into this many groups that do not see each other.
+    pub groups: usize,
+}
+
+impl<const D: usize> Default for Conv<D> {
+    fn default() -> Self {
+        Conv { stride: [1; D], padding: [(0, 0); D], dilation: [1; D], groups: 1 }
+    }
+}
+
+/// A checked convolution, brought to three spatial axes (leading axes of extent 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) batch: usize,
+    pub(crate) c_in: usize,
+    pub(crate) c_out: usize,
+    pub(crate) groups: usize,
+    pub(crate) input: [usize; 3],
+    pub(crate) kernel: [usize; 3],
+    pub(crate) output: [usize; 3],
+    pub(crate) stride: [usize; 3],
+    pub(crate) padding: [(usize, usize); 3],
+    pub(crate) dilation: [usize; 3],
+}
+
+impl Geometry {
+    pub(crate) fn c_in_per_group(&self) -> usize {
+        self.c_in / self.groups
+    }
+
+    pub(crate) fn c_out_per_group(&self) -> usize {
+        self.c_out / self.groups
+    }
+
+    /// Where kernel position `r` of output position `o` reads the input along axis `d`.
+    pub(crate) fn input_position(&self, d: usize, o: usize, r: usize) -> isize {
+        (o * self.stride[d] + r * self.dilation[d]) as isize - self.padding[d].0 as isize
+    }
+
+    /// Checks x, w and y of a forward convolution against each other.
+    fn new<const D: usize>(op: &'static str, x: &Spec, w: &Spec, y: &Spec, conv: &Conv<D>) -> Result<Self, Error> {
+        const { assert!(D >= 1 && D <= 3, "a convolution has one, two or three spatial axes") };
+        for (operand, spec) in [("input", x), ("weights", w), ("output", y)] {
+            let (rank, dims) = (spec.layout.rank(), spec.dims().to_vec());
+            if rank != D + 2 {
+                return Err(Error::Rank { op, rank, dims, low: D + 2, high: D + 2 });
+            }
+            if spec.layout.is_empty() {
+                return Err(Error::ZeroDim { op, operand, dims });
+            }
+        }
+        if x.format != w.format || x.format != y.format {
+            return Err(Error::Format { op, formats: vec![x.format, w.format, y.format] });
+        }
+        let shapes = || format!("input {:?}, weights {:?}, output {:?}, {conv:?}", x.dims(), w.dims(), y.dims());
+        let refuse = |why: &str| Error::Shape { op, problem: format!("{why}: {}", shapes()) };
+        let (xd, wd, yd) = (x.dims(), w.dims(), y.dims());
+        if conv.groups == 0 || conv.stride.contains(&0) || conv.dilation.contains(&0) {
+            return Err(refuse("stride, dilation and groups must not be 0"));
+        }
+        if xd[0] != yd[0] {
+            return Err(refuse("input and output differ in batch"));
+        }
+        if wd[0] != yd[1] || !yd[1].is_multiple_of(conv.groups) {
+            return Err(refuse("the output channels are not those of the weights, or not whole groups"));
+        }
+        if wd[1].checked_mul(conv.groups) != Some(xd[1]) {
+            return Err(refuse("the input channels are not those of the weights times the groups"));
+        }
+        let mut geometry = Geometry {
+            batch: xd[0],
+            c_in: xd[1],
+            c_out: yd[1],
+            groups: conv.groups,
+            input: [1; 3],
+            kernel: [1; 3],
+            output: [1; 3],
+            stride: [1; 3],
+            padding: [(0, 0); 3],
+            dilation: [1; 3],
+        };
+        for d in 0..D {
+            let (low, high) = conv.padding[d];
+            let output = (|| {
+                let padded = xd[d + 2].checked_add(low)?.checked_add(high)?;
+                let reach = (wd[d + 2] - 1).checked_mul(conv.dilation[d])?.checked_add(1)?;
+                isize::try_from(padded.checked_mul(conv.stride[d].max(2))?).ok()?;
+                Some(padded.checked_sub(reach)? / conv.stride[d] + 1)
+            })();
+            if output != Some(yd[d + 2]) {
+                let why = match output {
+                    Some(output) => format!("spatial axis {d} of the output must be {output}"),
+                    None => format!("the kernel does not fit the padded input along spatial axis {d}"),
+                };
+                return Err(refuse(&why));
+            }
+            let to = d + 3 - D;
+            geometry.input[to] = xd[d + 2];
+            geometry.kernel[to] = wd[d + 2];
+            geometry.output[to] = yd[d + 2];
+            geometry.stride[to] = conv.stride[d];
+            geometry.padding[to] = conv.padding[d];
+            geometry.dilation[to] = conv.dilation[d];
+        }
+        let terms = wd.iter().chain(&yd[2..]).chain(&yd[..1]).try_fold(1usize, |p, &e| p.checked_mul(e));
+        if terms.is_none_or(|terms| terms > isize::MAX as usize) {
+            return Err(Error::SizeOverflow { dims: yd.to_vec(), strides: Vec::new() });
+        }
+        Ok(geometry)
+    }
+
+    /// What one axis contributes to a window over the input: (dim of positions, dim of taps, origin, bound).
+    fn input_axis(&self, d: usize, tensor_stride: isize) -> (Dim, Dim, isize, isize) {
+        let (s, r) = (self.stride[d] as isize, self.dilation[d] as isize);
+        let origin = -(self.padding[d].0 as isize);
+        let last = self.input_position(d, self.output[d] - 1, self.kernel[d] - 1);
+        let inside = origin >= 0 && last < self.input[d] as isize;
+        window_axis(d, inside, (self.output[d], s), (self.kernel[d], r), tensor_stride, origin, self.input[d])
+    }
+}
+
+/// Two dims that move one coordinate; where it never leaves the tensor they are plain and can merge with their neighbours.
+fn window_axis(
+    d: usize,
+    inside: bool,
+    positions: (usize, isize),
+    taps: (usize, isize),
+    tensor_stride: isize,
+    origin: isize,
+    extent: usize,
+) -> (Dim, Dim, isize, isize) {
+    let along = if inside { NO_COORD } else { d };
+    let dim = |(extent, step): (usize, isize)| Dim { extent, stride: step * tensor_stride, along, step: if inside { 0 } else { step } };
+    let bound = if inside { NO_BOUND } else { extent as isize };
+    (dim(positions), dim(taps), if inside { 0 } else { origin }, bound)
+}
+
+/// Strides of a tensor brought to rank 5: outer two, then three spatial.
+fn strides5(layout: &Layout) -> [isize; 5] {
+    let mut strides = [0; 5];
+    let spatial = layout.rank() - 2;
+    strides[..2].copy_from_slice(&layout.strides()[..2]);
+    strides[5 - spatial..].copy_from_slice(&layout.strides()[2..]);
+    strides
+}
+
+/// A layout brought to rank 5.
+fn layout5(layout: &Layout) -> Layout {
+    let spatial = layout.rank() - 2;
+    let mut dims = [1; 5];
+    dims[..2].copy_from_slice(&layout.dims()[..2]);
+    dims[5 - spatial..].copy_from_slice(&layout.dims()[2..]);
+    Layout::strided(&dims, &strides5(layout)).expect("the layout was checked, dims of extent 1 add nothing")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    BackwardData,
+    BackwardWeights,
+    Transposed,
+}
+
+impl Direction {
+    fn op(self) -> &'static str {
+        match self {
+            Direction::Forward => "conv::forward",
+            Direction::BackwardData => "conv::backward_data",
+            Direction::BackwardWeights => "conv::backward_weights",
+            Direction::Transposed => "conv::transposed",
+        }
+    }
+}
+
+/// A convolution of given direction, shapes, strides and format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    direction: Direction,
+    geometry: Geometry,
+    first: Spec,
+    second: Spec,
+    out: Spec,
+    accum: Accum,
+}
+
+impl Convolution {
+    /// `y = conv(x, w)`.
+    ///
+    /// # Errors
+    /// [`Error::Rank`], [`Error::ZeroDim`], [`Error::Format`], [`Error::Shape`] where the shapes do not belong together,
+    /// [`Error::AliasedOutput`].
+    pub fn forward<const D: usize>(x: Spec, w: Spec, y: Spec, conv: &Conv<D>) -> Result<Self, Error> {
+        let geometry = Geometry::new(Direction::Forward.op(), &x, &w, &y, conv)?;
+        Self::new(Direction::Forward, geometry, x, w, y)
+    }
+
+    /// `dx`, the gradient of the input, from `dy`, the gradient of the output, and the weights.
+    ///
+    /// # Errors
+    /// As [`Convolution::forward`] of `dx`, `w`, `dy`.
+    pub fn backward_data<const D: usize>(dy: Spec, w: Spec, dx: Spec, conv: &Conv<D>) -> Result<Self, Error> {
+        let geometry = Geometry::new(Direction::BackwardData.op(), &dx, &w, &dy, conv)?;
+        Self::new(Direction::BackwardData, geometry, dy, w, dx)
+    }
+
+    /// `dw`, the gradient of the weights, from the input and `dy`, the gradient of the output.
+    ///
+    /// # Errors
+    /// As [`Convolution::forward`] of `x`, `dw`, `dy`.
+    pub fn backward_weights<const D: usize>(x: Spec, dy: Spec, dw: Spec, conv: &Conv<D>) -> Result<Self, Error> {
+        let geometry = Geometry::new(Direction::BackwardWeights.op(), &x, &dw, &dy, conv)?;
+        Self::new(Direction::BackwardWeights, geometry, x, dy, dw)
+    }
+
+    /// `y = conv_transposed(x, w)`: x `[n, c_in, spatial...]`, w `[c_in, c_out / groups, kernel...]`, y `[n, c_out, spatial...]`, the
+    /// parameters those of the convolution that takes y's shape to x's. Where several shapes of y give x's, y's own shape
+    /// decides (PyTorch's output padding).
+    ///
+    /// # Errors
+    /// As [`Convolution::forward`] of `y`, `w`, `x`.
+    pub fn transposed<const D: usize>(x: Spec, w: Spec, y: Spec, conv: &Conv<D>) -> Result<Self, Error> {
+        let geometry = Geometry::new(Direction::Transposed.op(), &y, &w, &x, conv)?;
+        Self::new(Direction::Transposed, geometry, x, w, y)
+    }
+
+    fn new(direction: Direction, geometry: Geometry, first: Spec, second: Spec, out: Spec) -> Result<Self, Error> {
+        if !out.layout.is_injective() {
+            let (dims, strides) = (out.dims().to_vec(), out.layout.strides().to_vec());
+            return Err(Error::AliasedOutput { dims, strides });
+        }
+        Ok(Convolution { direction, geometry, first, second, out, accum: Accum::Replace })
+    }
+
+    /// Whether the result replaces the output or is added to it.
+    pub fn accum(self, accum: Accum) -> Self {
+        Convolution { accum, ..self }
+    }
+
+    /// Plans the convolution for a context.
+    ///
+    /// # Errors
+    /// None today; a later version may refuse what a context cannot do.
+    pub fn plan<'p>(self, context: &Context<'p>) -> Result<ConvPlan<'p>, Error> {
+        let kernel = kernel(self.out.format, context)?;
+        let gemms = match self.direction {
+            Direction::Forward => vec![self.forward_gemm()],
+            Direction::BackwardData | Direction::Transposed => self.backward_data_gemms(),
+            Direction::BackwardWeights => vec![self.backward_weights_gemm()],
+        };
+        let mut scratch = Scratch::default();
+        let parts = gemms.into_iter().map(|gemm| {
+            let transposed = gemm.prefers_transposed();
+            let gemm = if transposed { gemm.transposed() } else { gemm };
+            let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
+            let tile_plan = planner::plan(gemm.problem, Grain { rows: kernel.mr, cols: kernel.nr }, threads);
+            let schedule = Schedule::new(&tile_plan, kernel, threads);
+            scratch.merge(schedule.scratch());
+            Part { gemm, transposed, tile_plan, schedule }
+        });
+        let parts = parts.collect();
+        Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch })
+    }
+
+    fn problem(&self, batch: usize, m: usize, n: usize, k: usize) -> Problem {
+        Problem { format: self.out.format, batch, m, n, k }
+    }
+
+    fn forward_gemm(&self) -> Gemm {
+        let g = &self.geometry;
+        let (x, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
+        let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
+        let axes: [_; 3] = std::array::from_fn(|d| g.input_axis(d, x[d + 2]));
+        let start = (0..3).map(|d| -(g.padding[d].0 as isize) * x[d + 2]).sum();
+        let taps = |d: usize| Dim::plain(g.kernel[d], w[d + 2]);
+        Gemm {
+            problem: self.problem(g.groups, c_out, g.batch * product(g.output), product(g.kernel) * c_in),
+            lhs: Reader {
+                window: Window::plain(
+                    0,
+                    Axis::strided(c_out, w[0]),
+                    Axis::new(&[taps(0), taps(1), taps(2), Dim::plain(c_in, w[1])]),
+                ),
+                batch: Axis::strided(g.groups, c_out as isize * w[0]),
+            },
+            rhs: Reader {
+                window: Window {
+                    start,
+                    x: Axis::new(&[Dim::plain(g.batch, x[0]), axes[0].0, axes[1].0, axes[2].0]),
+                    k: Axis::new(&[axes[0].1, axes[1].1, axes[2].1, Dim::plain(c_in, x[1])]),
+                    origin: axes.map(|axis| axis.2),
+                    bounds: axes.map(|axis| axis.3),
+                },
+                batch: Axis::strided(g.groups, c_in as isize * x[1]),
+            },
+            dst: self.dst(0, &self.out.layout),
+        }
+    }
+
+    /// One product a phase: the input positions that lie alike modulo the stride meet the same kernel positions.
+    fn backward_data_gemms(&self) -> Vec<Gemm> {
+        let g = &self.geometry;
+        let (dy, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
+        let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
+        self.phases()
+            .map(|phase| {
+                let mut start_dy = 0;
+                let mut start_w = 0;
+                let mut taps_w = [Dim::plain(1, 0); 3];
+                let axes: [_; 3] = std::array::from_fn(|d| {
+                    let (taps, first, period) = g.phase_taps(d, phase[d]);
+                    let shift = (g.phase_first(d, phase[d]) + g.padding[d].0) as isize - (first * g.dilation[d]) as isize;
+                    let origin = shift.div_euclid(g.stride[d] as isize);
+                    let back = -((period * g.dilation[d] / g.stride[d]) as isize);
+                    start_dy += origin * dy[d + 2];
+                    start_w += first as isize * w[d + 2];
+                    taps_w[d] = Dim::plain(taps, period as isize * w[d + 2]);
+                    let positions = g.phase_extent(d, phase[d]);
+                    let (low, high) = (origin + back * (taps as isize - 1).max(0), origin + positions as isize - 1);
+                    let inside = low >= 0 && high < g.output[d] as isize;
+                    window_axis(d, inside, (positions, 1), (taps, back), dy[d + 2], origin, g.output[d])
+                });
+                let positions: usize = axes.iter().map(|axis| axis.0.extent).product();
+                let taps: usize = axes.iter().map(|axis| axis.1.extent).product();
+                Gemm {
+                    problem: self.problem(g.groups, c_in, g.batch * positions, taps * c_out),
+                    lhs: Reader {
+                        window: Window::plain(
+                            start_w,
+                            Axis::strided(c_in, w[1]),
+                            Axis::new(&[taps_w[0], taps_w[1], taps_w[2], Dim::plain(c_out, w[0])]),
+                        ),
+                        batch: Axis::strided(g.groups, c_out as isize * w[0]),
+                    },
+                    rhs: Reader {
+                        window: Window {
+                            start: start_dy,
+                            x: Axis::new(&[Dim::plain(g.batch, dy[0]), axes[0].0, axes[1].0, axes[2].0]),
+                            k: Axis::new(&[axes[0].1, axes[1].1, axes[2].1, Dim::plain(c_out, dy[1])]),
+                            origin: axes.map(|axis| axis.2),
+                            bounds: axes.map(|axis| axis.3),
+                        },
+                        batch: Axis::strided(g.groups, c_out as isize * dy[1]),
+                    },
+                    dst: self.phase_dst(phase, &self.out.layout),
+                }
+            })
+            .collect()
+    }
+
+    /// The phases that have input positions.
+    fn phases(&self) -> impl Iterator<Item = [usize; 3]> + use<> {
+        let g = self.geometry;
+        let all = (0..g.stride[0]).flat_map(move |a| {
+            (0..g.stride[1]).flat_map(move |b| (0..g.stride[2]).map(move |c| [a, b, c]))
+        });
+        all.filter(move |phase| (0..3).all(|d| g.phase_extent(d, phase[d]) > 0))
+    }
+
+    fn backward_weights_gemm(&self) -> Gemm {
+        let g = &self.geometry;
+        let (x, dy) = (strides5(&self.first.layout), strides5(&self.second.layout));
+        let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
+        let axes: [_; 3] = std::array::from_fn(|d| g.input_axis(d, x[d + 2]));
+        let start = (0..3).map(|d| -(g.padding[d].0 as isize) * x[d + 2]).sum();
+        let positions = |d: usize| Dim::plain(g.output[d], dy[d + 2]);
+        let channel = Dim::plain(c_in, x[1]);
+        let taps = axes.map(|axis| axis.1);
+        let cols = self.weight_order(channel, taps);
+        Gemm {
+            problem: self.problem(g.groups, c_out, c_in * product(g.kernel), g.batch * product(g.output)),
+            lhs: Reader {
+                window: Window::plain(
+                    0,
+                    Axis::strided(c_out, dy[1]),
+                    Axis::new(&[Dim::plain(g.batch, dy[0]), positions(0), positions(1), positions(2)]),
+                ),
+                batch: Axis::strided(g.groups, c_out as isize * dy[1]),
+            },
+            rhs: Reader {
+                window: Window {
+                    start,
+                    x: Axis::new(&cols),
+                    k: Axis::new(&[Dim::plain(g.batch, x[0]), axes[0].0, axes[1].0, axes[2].0]),
+                    origin: axes.map(|axis| axis.2),
+                    bounds: axes.map(|axis| axis.3),
+                },
+                batch: Axis::strided(g.groups, c_in as isize * x[1]),
+            },
+            dst: self.weights_dst(0, &self.out.layout),
+        }
+    }
+
+    /// Columns of the weight gradient in the order in which its output lies: channel innermost or kernel position innermost.
+    fn weight_order<A: Copy>(&self, channel: A, taps: [A; 3]) -> [A; 4] {
+        let strides = strides5(&self.out.layout);
+        let channel_inside = (2..5).all(|d| self.geometry.kernel[d - 2] == 1 || strides[1].abs() <= strides[d].abs());
+        if channel_inside {
+            [taps[0], taps[1], taps[2], channel]
+        } else {
+            [channel, taps[0], taps[1], taps[2]]
+        }
+    }
+
+    /// Where output elements lie: groups as batch, channels as rows, batch and positions as columns.
+    fn dst(&self, start: isize, layout: &Layout) -> MatSpec {
+        let (g, y) = (&self.geometry, strides5(layout));
+        let spatial = |d: usize| Dim::plain(g.output[d], y[d + 2]);
+        MatSpec {
+            start,
+            batch: Axis::strided(g.groups, g.c_out_per_group() as isize * y[1]),
+            rows: Axis::strided(g.c_out_per_group(), y[1]),
+            cols: Axis::new(&[Dim::plain(g.batch, y[0]), spatial(0), spatial(1), spatial(2)]),
+        }
+    }
+
+    fn phase_dst(&self, phase: [usize; 3], layout: &Layout) -> MatSpec {
+        let (g, dx) = (&self.geometry, strides5(layout));
+        let spatial = |d: usize| Dim::plain(g.phase_extent(d, phase[d]), g.stride[d] as isize * dx[d + 2]);
+        MatSpec {
+            start: (0..3).map(|d| g.phase_first(d, phase[d]) as isize * dx[d + 2]).sum(),
+            batch: Axis::strided(g.groups, g.c_in_per_group() as isize * dx[1]),
+            rows: Axis::strided(g.c_in_per_group(), dx[1]),
+            cols: Axis::new(&[Dim::plain(g.batch, dx[0]), spatial(0), spatial(1), spatial(2)]),
+        }
+    }
+
+    fn weights_dst(&self, start: isize, layout: &Layout) -> MatSpec {
+        let (g, dw) = (&self.geometry, strides5(layout));
+        let tap = |d: usize| Dim::plain(g.kernel[d], dw[d + 2]);
+        let cols = self.weight_order(Dim::plain(g.c_in_per_group(), dw[1]), [tap(0), tap(1), tap(2)]);
+        MatSpec {
+            start,
+            batch: Axis::strided(g.groups, g.c_out_per_group() as isize * dw[0]),
+            rows: Axis::strided(g.c_out_per_group(), dw[0]),
+            cols: Axis::new(&cols),
+        }
+    }
+
+    /// Channels of the output: what a bias has one value for.
+    fn channels(&self) -> usize {
+        match self.direction {
+            Direction::Forward | Direction::BackwardWeights => self.geometry.c_out,
+            Direction::BackwardData | Direction::Transposed => self.geometry.c_in,
+        }
+    }
+}
+
+impl Geometry {
+    /// The first input position of a phase: `(i + pad_low) mod stride = phase`.
+    fn phase_first(&self, d: usize, phase: usize) -> usize {
+        (phase as isize - self.padding[d].0 as isize).rem_euclid(self.stride[d] as isize) as usize
+    }
+
+    /// Input positions of a phase.
+    fn phase_extent(&self, d: usize, phase: usize) -> usize {
+        self.input[d].saturating_sub(self.phase_first(d, phase)).div_ceil(self.stride[d])
+    }
+
+    /// Kernel positions of a phase (`r dilation mod stride = phase`): how many, the first, the distance between them.
+    fn phase_taps(&self, d: usize, phase: usize) -> (usize, usize, usize) {
+        let (stride, dilation) = (self.stride[d], self.dilation[d]);
+        let period = stride / gcd(stride, dilation);
+        let meets = |r: &usize| (r % period) * (dilation % stride) % stride == phase;
+        match (0..period.min(self.kernel[d])).find(meets) {
+            Some(first) => ((self.kernel[d] - first).div_ceil(period), first, period),
+            None => (0, 0, period),
+        }
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn product(extents: [usize; 3]) -> usize {
+    extents.iter().product()
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    gemm: Gemm,
+    transposed: bool,
+    tile_plan: TilePlan,
+    schedule: Schedule,
+}
+
+/// A planned convolution. The gradient of the input of a strided convolution has one part a phase, run one after the other.
+#[derive(Clone, Debug)]
+pub struct ConvPlan<'p> {
+    op: Convolution,
+    context: Context<'p>,
+    kernel: Kernel,
+    parts: Vec<Part>,
+    scratch: Scratch,
+}
+
+impl ConvPlan<'_> {
+    /// The kernel that multiplies.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Which die computes what, part by part. A plan is of the transposed product where the output lies channels-last.
+    pub fn tile_plans(&self) -> impl Iterator<Item = &TilePlan> {
+        self.parts.iter().map(|part| &part.tile_plan)
+    }
+
+    /// Scratch for [`run`](Self::run).
+    pub fn workspace(&self) -> Workspace {
+        Workspace::new(self.scratch.clone())
+    }
+
+    /// Runs the convolution on its two operands, in the order of the constructor. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotPlanned`] if an operand has another shape, stride or format than planned; [`Error::Workspace`] for that of
+    /// another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue that does not fit. The output is then untouched.
+    pub fn run<'a, T: Element>(
+        &self,
+        first: View<'a, T>,
+        second: View<'a, T>,
+        mut out: ViewMut<'_, T>,
+        epilogue: Epilogue<'a, T>,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        let op = self.op.direction.op();
+        let names = match self.op.direction {
+            Direction::Forward | Direction::Transposed => ["x", "w", "y"],
+            Direction::BackwardData => ["dy", "w", "dx"],
+            Direction::BackwardWeights => ["x", "dy", "dw"],
+        };
+        check_operand(op, names[0], &first.spec(), &self.op.first)?;
+        check_operand(op, names[1], &second.spec(), &self.op.second)?;
+        check_operand(op, names[2], &out.spec(), &self.op.out)?;
+        epilogue.check(op, &self.op.out, self.op.channels())?;
+        workspace.check(op, &self.scratch)?;
+        if self.context.backend == Backend::Reference {
+            self.run_reference(first, second, out, epilogue);
+            return Ok(());
+        }
+        let phases = self.op.phases();
+        for (part, phase) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))) {
+            let (x, w) = (plain(&first), plain(&second));
+            // The rows come from the second operand in every direction: the weights, or dy in their gradient.
+            let (lhs, rhs) = if part.transposed { (x, w) } else { (w, x) };
+            let spec_of = |layout: &Layout| {
+                let mut spec = match self.op.direction {
+                    Direction::Forward => self.op.dst(0, layout),
+                    Direction::BackwardWeights => self.op.weights_dst(0, layout),
+                    Direction::BackwardData | Direction::Transposed => self.op.phase_dst(phase, layout),
+                };
+                if part.transposed {
+                    std::mem::swap(&mut spec.rows, &mut spec.cols);
+                }
+                spec
+            };
+            let rows = if part.transposed { part.gemm.problem.n } else { part.gemm.problem.m };
+            let bias = |values| if part.transposed { Bias::Col(values, rows) } else { Bias::Row(values, rows) };
+            let run = Run {
+                gemm: &part.gemm,
+                lhs,
+                rhs,
+                accum: self.op.accum,
+                epilogue: epilogue.for_kernel(spec_of, bias),
+            };
+            let mut dst = part.gemm.dst;
+            dst.start += out.start() as isize;
+            let dst = MatMut::new(out.rb_mut().into_data(), dst).expect("the view and the plan were checked");
+            part.schedule.run(&run, dst, &self.context.threads, workspace);
+        }
+        Ok(())
+    }
+
+    fn run_reference<T: Element>(&self, first: View<'_, T>, second: View<'_, T>, out: ViewMut<'_, T>, epilogue: Epilogue<'_, T>) {
+        let g = &self.op.geometry;
+        let five = |view: View<'_, T>| -> Layout { layout5(view.layout()) };
+        let (a, b) = (five(first), five(second));
+        let a = View::with_layout(first.data(), first.start(), a).expect("the same elements");
+        let b = View::with_layout(second.data(), second.start(), b).expect("the same elements");
+        let residual = epilogue.residual.map(|view| {
+            View::with_layout(view.data(), view.start(), layout5(view.layout())).expect("the same elements")
+        });
+        let epilogue = Epilogue { residual, ..epilogue };
+        let (start, layout) = (out.start(), layout5(out.layout()));
+        let out = ViewMut::with_layout(out.into_data(), start, layout).expect("the same elements");
+        match self.op.direction {
+            Direction::Forward => reference::forward(g, a, b, out, self.op.accum, &epilogue),
+            Direction::BackwardWeights => reference::backward_weights(g, a, b, out, self.op.accum, &epilogue),
+            Direction::BackwardData | Direction::Transposed => {
+                reference::backward_data(g, a, b, out, self.op.accum, &epilogue);
+            }
+        }
+    }
+}
+
+fn plain<'a, T: Element>(view: &View<'a, T>) -> Source<'a, T> {
+    Source::Plain { data: view.data(), start: view.start() }
+}
+
+/// Plans with the default context and runs once.
+fn once<T: Element>(op: Convolution, a: View<'_, T>, b: View<'_, T>, out: ViewMut<'_, T>) -> Result<(), Error> {
+    let plan = op.plan(&Context::default())?;
+    plan.run(a, b, out, Epilogue::default(), &mut plan.workspace())
+}
+
+/// `y = conv(x, w)`; see [`Convolution::forward`] for shapes and errors.
+///
+/// # Errors
+/// As there; the output is then untouched.
+pub fn forward<T: Element, const D: usize>(
+    x: View<'_, T>,
+    w: View<'_, T>,
+    y: ViewMut<'_, T>,
+    conv: &Conv<D>,
+) -> Result<(), Error> {
+    once(Convolution::forward(x.spec(), w.spec(), y.spec(), conv)?, x, w, y)
+}
+
+/// `dx` from `dy` and `w`; see [`Convolution::backward_data`] for shapes and errors.
+///
+/// # Errors
+/// As there; the output is then untouched.
+pub fn backward_data<T: Element, const D: usize>(
+    dy: View<'_, T>,
+    w: View<'_, T>,
+    dx: ViewMut<'_, T>,
+    conv: &Conv<D>,
+) -> Result<(), Error> {
+    once(Convolution::backward_data(dy.spec(), w.spec(), dx.spec(), conv)?, dy, w, dx)
+}
+
+/// `dw` from `x` and `dy`; see [`Convolution::backward_weights`] for shapes and errors.
+///
+/// # Errors
+/// As there; the output is then untouched.
+pub fn backward_weights<T: Element, const D: usize>(
+    x: View<'_, T>,
+    dy: View<'_, T>,
+    dw: ViewMut<'_, T>,
+    conv: &Conv<D>,
+) -> Result<(), Error> {
+    once(Convolution::backward_weights(x.spec(), dy.spec(), dw.spec(), conv)?, x, dy, dw)
+}
+
+/// `y = conv_transposed(x, w)`; see [`Convolution::transposed`] for shapes and errors.
+///
+/// # Errors
+/// As there; the output is then untouched.
+pub fn transposed<T: Element, const D: usize>(
+    x: View<'_, T>,
+    w: View<'_, T>,
+    y: ViewMut<'_, T>,
+    conv: &Conv<D>,
+) -> Result<(), Error> {
+    once(Convolution::transposed(x.spec(), w.spec(), y.spec(), conv)?, x, w, y)
+}

@@ -1,0 +1,286 @@
+//! Tensors as callers have them: borrowed views with strides, and an owned aligned tensor.
+
+use tile25_kernels::buf::Buf;
+use tile25_kernels::format::{Element, Format};
+
+use crate::error::Error;
+use crate::layout::Layout;
+
+/// Format and layout of an operand: all that a plan depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// The element format.
+    pub format: Format,
+    /// Shape and strides.
+    pub layout: Layout,
+}
+
+impl Spec {
+    /// A contiguous operand of shape `dims`.
+    ///
+    /// # Errors
+    /// As [`Layout::contiguous`].
+    pub fn contiguous(format: Format, dims: &[usize]) -> Result<Self, Error> {
+        Ok(Spec { format, layout: Layout::contiguous(dims)? })
+    }
+
+    /// The shape.
+    pub fn dims(&self) -> &[usize] {
+        self.layout.dims()
+    }
+}
+
+/// A tensor to read: a slice, where its first element is, and a layout. Strides may be zero or negative.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T> {
+    data: &'a [T],
+    start: usize,
+    layout: Layout,
+}
+
+/// Checks that every element of `layout` from `start` is in a slice of `len` elements.
+fn check_bounds(layout: &Layout, start: usize, len: usize) -> Result<(), Error> {
+    if layout.is_empty() {
+        return Ok(());
+    }
+    let inside = layout.span().and_then(|(low, high)| {
+        let start = isize::try_from(start).ok()?;
+        let (low, high) = (start.checked_add(low)?, start.checked_add(high)?);
+        Some(low >= 0 && (high as usize) < len)
+    });
+    if inside == Some(true) {
+        return Ok(());
+    }
+    Err(Error::OutOfBounds { dims: layout.dims().to_vec(), strides: layout.strides().to_vec(), start, len })
+}
+
+impl<'a, T: Element> View<'a, T> {
+    /// A row-major tensor of shape `dims` at the front of `data`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if `data` is too short; [`Error::Rank`], [`Error::SizeOverflow`].
+    pub fn new(data: &'a [T], dims: impl AsRef<[usize]>) -> Result<Self, Error> {
+        Self::with_layout(data, 0, Layout::contiguous(dims.as_ref())?)
+    }
+
+    /// A tensor of shape `dims` with `strides` in elements, its element at index 0 at `data[start]`.
+    ///
+    /// # Errors
+    /// As [`View::new`]; [`Error::Shape`] where dims and strides differ in rank.
+    pub fn strided(
+        data: &'a [T],
+        start: usize,
+        dims: impl AsRef<[usize]>,
+        strides: impl AsRef<[isize]>,
+    ) -> Result<Self, Error> {
+        Self::with_layout(data, start, Layout::strided(dims.as_ref(), strides.as_ref())?)
+    }
+
+    /// A tensor with a given layout.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`].
+    pub fn with_layout(data: &'a [T], start: usize, layout: Layout) -> Result<Self, Error> {
+        check_bounds(&layout, start, data.len())?;
+        Ok(View { data, start, layout })
+    }
+
+    /// The dims in another order; see [`Layout::permute`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `order` is no permutation.
+    pub fn permute(self, order: &[usize]) -> Result<Self, Error> {
+        Ok(View { layout: self.layout.permute(order)?, ..self })
+    }
+
+    /// The last two dims exchanged.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] below rank 2.
+    pub fn transpose(self) -> Result<Self, Error> {
+        Ok(View { layout: self.layout.transpose()?, ..self })
+    }
+
+    /// The view repeated to `dims`; see [`Layout::broadcast_to`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn broadcast_to(self, dims: impl AsRef<[usize]>) -> Result<Self, Error> {
+        Ok(View { layout: self.layout.broadcast_to(dims.as_ref())?, ..self })
+    }
+
+    /// Format and layout.
+    pub fn spec(&self) -> Spec {
+        Spec { format: T::FORMAT, layout: self.layout }
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The shape.
+    pub fn dims(&self) -> &[usize] {
+        self.layout.dims()
+    }
+
+    pub(crate) fn data(&self) -> &'a [T] {
+        self.data
+    }
+
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// The element `offset` from the element at index 0.
+    pub(crate) fn at(&self, offset: isize) -> T {
+        self.data[(self.start as isize + offset) as usize]
+    }
+}
+
+/// A tensor to write. No two of its elements share a place.
+#[derive(Debug)]
+pub struct ViewMut<'a, T> {
+    data: &'a mut [T],
+    start: usize,
+    layout: Layout,
+}
+
+impl<'a, T: Element> ViewMut<'a, T> {
+    /// A row-major tensor of shape `dims` at the front of `data`.
+    ///
+    /// # Errors
+    /// As [`View::new`].
+    pub fn new(data: &'a mut [T], dims: impl AsRef<[usize]>) -> Result<Self, Error> {
+        Self::with_layout(data, 0, Layout::contiguous(dims.as_ref())?)
+    }
+
+    /// A tensor of shape `dims` with `strides` in elements, its element at index 0 at `data[start]`.
+    ///
+    /// # Errors
+    /// As [`View::strided`]; [`Error::AliasedOutput`] where two elements may share a place.
+    pub fn strided(
+        data: &'a mut [T],
+        start: usize,
+        dims: impl AsRef<[usize]>,
+        strides: impl AsRef<[isize]>,
+    ) -> Result<Self, Error> {
+        Self::with_layout(data, start, Layout::strided(dims.as_ref(), strides.as_ref())?)
+    }
+
+    /// A tensor with a given layout.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], [`Error::AliasedOutput`].
+    pub fn with_layout(data: &'a mut [T], start: usize, layout: Layout) -> Result<Self, Error> {
+        check_bounds(&layout, start, data.len())?;
+        if !layout.is_injective() {
+            return Err(Error::AliasedOutput { dims: layout.dims().to_vec(), strides: layout.strides().to_vec() });
+        }
+        Ok(ViewMut { data, start, layout })
+    }
+
+    /// The dims in another order; see [`Layout::permute`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `order` is no permutation.
+    pub fn permute(self, order: &[usize]) -> Result<Self, Error> {
+        let layout = self.layout.permute(order)?;
+        Ok(ViewMut { layout, ..self })
+    }
+
+    /// Format and layout.
+    pub fn spec(&self) -> Spec {
+        Spec { format: T::FORMAT, layout: self.layout }
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The shape.
+    pub fn dims(&self) -> &[usize] {
+        self.layout.dims()
+    }
+
+    /// The same view, borrowed for a shorter time.
+    pub fn rb_mut(&mut self) -> ViewMut<'_, T> {
+        ViewMut { data: self.data, start: self.start, layout: self.layout }
+    }
+
+    /// The same tensor to read.
+    pub fn rb(&self) -> View<'_, T> {
+        View { data: self.data, start: self.start, layout: self.layout }
+    }
+
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    pub(crate) fn into_data(self) -> &'a mut [T] {
+        self.data
+    }
+
+    pub(crate) fn at_mut(&mut self, offset: isize) -> &mut T {
+        &mut self.data[(self.start as isize + offset) as usize]
+    }
+}
+
+/// An owned row-major tensor, aligned to 64 bytes.
+#[derive(Clone, Debug)]
+pub struct Tensor<T> {
+    buf: Buf,
+    layout: Layout,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Element> Tensor<T> {
+    /// Zeros of shape `dims`.
+    ///
+    /// # Errors
+    /// [`Error::Rank`], [`Error::SizeOverflow`].
+    pub fn zeros(dims: impl AsRef<[usize]>) -> Result<Self, Error> {
+        let layout = Layout::contiguous(dims.as_ref())?;
+        let bytes = layout.len().checked_mul(size_of::<T>()).filter(|&bytes| bytes < isize::MAX as usize - 64);
+        let overflow = || Error::SizeOverflow { dims: dims.as_ref().to_vec(), strides: Vec::new() };
+        Ok(Tensor { buf: Buf::zeroed(bytes.ok_or_else(overflow)?), layout, element: std::marker::PhantomData })
+    }
+
+    /// A tensor of shape `dims` whose elements in row-major order are `f(0), f(1), ...`.
+    ///
+    /// # Errors
+    /// As [`Tensor::zeros`].
+    pub fn from_fn(dims: impl AsRef<[usize]>, mut f: impl FnMut(usize) -> T) -> Result<Self, Error> {
+        let mut tensor = Self::zeros(dims)?;
+        for (i, value) in tensor.as_mut_slice().iter_mut().enumerate() {
+            *value = f(i);
+        }
+        Ok(tensor)
+    }
+
+    /// The shape.
+    pub fn dims(&self) -> &[usize] {
+        self.layout.dims()
+    }
+
+    /// The elements in row-major order.
+    pub fn as_slice(&self) -> &[T] {
+        self.buf.as_slice(self.layout.len())
+    }
+
+    /// The elements in row-major order, to write.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        self.buf.as_mut_slice(self.layout.len())
+    }
+
+    /// A view of all elements.
+    pub fn view(&self) -> View<'_, T> {
+        View { data: self.as_slice(), start: 0, layout: self.layout }
+    }
+
+    /// A view of all elements, to write.
+    pub fn view_mut(&mut self) -> ViewMut<'_, T> {
+        ViewMut { layout: self.layout, start: 0, data: self.as_mut_slice() }
+    }
+}
