@@ -5,8 +5,6 @@ use thiserror::Error;
 use tile25_kernels::format::Format;
 use tile25_kernels::isa::NoSuchIsa;
 
-use crate::plan::validate::Invalid;
-
 /// Why an operation was refused. The output is untouched.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
@@ -119,9 +117,14 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
-    /// A tile plan that breaks a law.
-    #[error("invalid tile plan: {0}")]
-    Plan(#[from] Invalid),
+    /// A tile plan that breaks a law; `TilePlan::validate` gives the law as a value.
+    #[error("{op}: invalid tile plan: {broken}")]
+    Plan {
+        /// The operation.
+        op: &'static str,
+        /// The law that is broken.
+        broken: String,
+    },
     /// An instruction set that is not there.
     #[error(transparent)]
     Isa(#[from] NoSuchIsa),

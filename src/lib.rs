@@ -3,7 +3,9 @@
 
 pub mod backend;
 pub mod context;
+pub mod epilogue;
 pub mod error;
+mod geometry;
 pub mod layout;
 pub mod machine;
 pub mod numerics;
@@ -14,9 +16,10 @@ pub mod workspace;
 
 pub use context::{Backend, Context, Threads};
 pub use error::Error;
+
 pub use layout::Layout;
 pub use ops::conv;
-pub use ops::epilogue::{Accum, Act, Epilogue};
+pub use epilogue::{Accum, Act, Epilogue};
 pub use ops::matmul::{Matmul, MatmulPlan, PackedRhs, Rhs, matmul};
 pub use plan::TilePlan;
 pub use tile25_kernels::Isa;

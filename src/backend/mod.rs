@@ -1,4 +1,5 @@
 //! Who computes: the scalar definition, and the tile that executes plans on rayon's threads.
 
 pub mod reference;
+pub(crate) mod schedule;
 pub(crate) mod tile;

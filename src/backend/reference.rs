@@ -5,8 +5,8 @@
 use tile25_kernels::format::Element;
 
 use crate::numerics::KC;
-use crate::ops::conv::Geometry;
-use crate::ops::epilogue::{Accum, Epilogue};
+use crate::geometry::Geometry;
+use crate::epilogue::{Accum, Epilogue};
 use crate::view::{View, ViewMut};
 
 /// N1 and N2: fma within a segment of KC, ascending from +0; each segment's sum plus +0 added to the total, ascending.

@@ -19,151 +19,27 @@ use tile25_kernels::mat::{MatMut, MatSpec};
 use tile25_kernels::registry::Kernel;
 
 use crate::backend::reference;
-use crate::backend::tile::{Gemm, Reader, Run, Schedule, Source};
+use crate::backend::schedule::{Gemm, Reader, Schedule};
+use crate::backend::tile::{Run, Source};
 use crate::context::{Backend, Context};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::ops::epilogue::{Accum, Epilogue};
+use crate::epilogue::{Accum, Epilogue};
+use crate::geometry::Geometry;
+pub use crate::geometry::Conv;
 use crate::ops::matmul::{check_operand, kernel};
 use crate::plan::matmul::{Grain, ONE_DIE_MACS};
 use crate::plan::{Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
 use crate::workspace::{Scratch, Workspace};
 
-/// The parameters of a convolution over `D` spatial axes.
-///
-/// ```
-/// use tile25::conv::Conv;
-/// let same = Conv { padding: [(1, 1); 2], ..Conv::<2>::default() };
-/// assert_eq!((same.stride, same.dilation, same.groups), ([1, 1], [1, 1], 1));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Conv<const D: usize> {
-    /// Positions from one output to the next, per axis.
-    pub stride: [usize; D],
-    /// Zeros before and after the input, per axis.
-    pub padding: [(usize, usize); D],
-    /// Positions from one kernel tap to the next, per axis.
-    pub dilation: [usize; D],
-    /// Channels are cut into this many groups that do not see each other.
-    pub groups: usize,
-}
-
-impl<const D: usize> Default for Conv<D> {
-    fn default() -> Self {
-        Conv { stride: [1; D], padding: [(0, 0); D], dilation: [1; D], groups: 1 }
-    }
-}
-
-/// A checked convolution, brought to three spatial axes (leading axes of extent 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    pub(crate) batch: usize,
-    pub(crate) c_in: usize,
-    pub(crate) c_out: usize,
-    pub(crate) groups: usize,
-    pub(crate) input: [usize; 3],
-    pub(crate) kernel: [usize; 3],
-    pub(crate) output: [usize; 3],
-    pub(crate) stride: [usize; 3],
-    pub(crate) padding: [(usize, usize); 3],
-    pub(crate) dilation: [usize; 3],
-}
-
-impl Geometry {
-    pub(crate) fn c_in_per_group(&self) -> usize {
-        self.c_in / self.groups
-    }
-
-    pub(crate) fn c_out_per_group(&self) -> usize {
-        self.c_out / self.groups
-    }
-
-    /// Where kernel position `r` of output position `o` reads the input along axis `d`.
-    pub(crate) fn input_position(&self, d: usize, o: usize, r: usize) -> isize {
-        (o * self.stride[d] + r * self.dilation[d]) as isize - self.padding[d].0 as isize
-    }
-
-    /// Checks x, w and y of a forward convolution against each other.
-    fn new<const D: usize>(op: &'static str, x: &Spec, w: &Spec, y: &Spec, conv: &Conv<D>) -> Result<Self, Error> {
-        const { assert!(D >= 1 && D <= 3, "a convolution has one, two or three spatial axes") };
-        for (operand, spec) in [("input", x), ("weights", w), ("output", y)] {
-            let (rank, dims) = (spec.layout.rank(), spec.dims().to_vec());
-            if rank != D + 2 {
-                return Err(Error::Rank { op, rank, dims, low: D + 2, high: D + 2 });
-            }
-            if spec.layout.is_empty() {
-                return Err(Error::ZeroDim { op, operand, dims });
-            }
-        }
-        if x.format != w.format || x.format != y.format {
-            return Err(Error::Format { op, formats: vec![x.format, w.format, y.format] });
-        }
-        let shapes = || format!("input {:?}, weights {:?}, output {:?}, {conv:?}", x.dims(), w.dims(), y.dims());
-        let refuse = |why: &str| Error::Shape { op, problem: format!("{why}: {}", shapes()) };
-        let (xd, wd, yd) = (x.dims(), w.dims(), y.dims());
-        if conv.groups == 0 || conv.stride.contains(&0) || conv.dilation.contains(&0) {
-            return Err(refuse("stride, dilation and groups must not be 0"));
-        }
-        if xd[0] != yd[0] {
-            return Err(refuse("input and output differ in batch"));
-        }
-        if wd[0] != yd[1] || !yd[1].is_multiple_of(conv.groups) {
-            return Err(refuse("the output channels are not those of the weights, or not whole groups"));
-        }
-        if wd[1].checked_mul(conv.groups) != Some(xd[1]) {
-            return Err(refuse("the input channels are not those of the weights times the groups"));
-        }
-        let mut geometry = Geometry {
-            batch: xd[0],
-            c_in: xd[1],
-            c_out: yd[1],
-            groups: conv.groups,
-            input: [1; 3],
-            kernel: [1; 3],
-            output: [1; 3],
-            stride: [1; 3],
-            padding: [(0, 0); 3],
-            dilation: [1; 3],
-        };
-        for d in 0..D {
-            let (low, high) = conv.padding[d];
-            let output = (|| {
-                let padded = xd[d + 2].checked_add(low)?.checked_add(high)?;
-                let reach = (wd[d + 2] - 1).checked_mul(conv.dilation[d])?.checked_add(1)?;
-                isize::try_from(padded.checked_mul(conv.stride[d].max(2))?).ok()?;
-                Some(padded.checked_sub(reach)? / conv.stride[d] + 1)
-            })();
-            if output != Some(yd[d + 2]) {
-                let why = match output {
-                    Some(output) => format!("spatial axis {d} of the output must be {output}"),
-                    None => format!("the kernel does not fit the padded input along spatial axis {d}"),
-                };
-                return Err(refuse(&why));
-            }
-            let to = d + 3 - D;
-            geometry.input[to] = xd[d + 2];
-            geometry.kernel[to] = wd[d + 2];
-            geometry.output[to] = yd[d + 2];
-            geometry.stride[to] = conv.stride[d];
-            geometry.padding[to] = conv.padding[d];
-            geometry.dilation[to] = conv.dilation[d];
-        }
-        let terms = wd.iter().chain(&yd[2..]).chain(&yd[..1]).try_fold(1usize, |p, &e| p.checked_mul(e));
-        if terms.is_none_or(|terms| terms > isize::MAX as usize) {
-            return Err(Error::SizeOverflow { dims: yd.to_vec(), strides: Vec::new() });
-        }
-        Ok(geometry)
-    }
-
-    /// What one axis contributes to a window over the input: (dim of positions, dim of taps, origin, bound).
-    fn input_axis(&self, d: usize, tensor_stride: isize) -> (Dim, Dim, isize, isize) {
-        let (s, r) = (self.stride[d] as isize, self.dilation[d] as isize);
-        let origin = -(self.padding[d].0 as isize);
-        let last = self.input_position(d, self.output[d] - 1, self.kernel[d] - 1);
-        let inside = origin >= 0 && last < self.input[d] as isize;
-        window_axis(d, inside, (self.output[d], s), (self.kernel[d], r), tensor_stride, origin, self.input[d])
-    }
+/// What one axis contributes to a window over the input: (dim of positions, dim of taps, origin, bound).
+fn input_axis(g: &Geometry, d: usize, tensor_stride: isize) -> (Dim, Dim, isize, isize) {
+    let (s, r) = (g.stride[d] as isize, g.dilation[d] as isize);
+    let origin = -(g.padding[d].0 as isize);
+    let last = g.input_position(d, g.output[d] - 1, g.kernel[d] - 1);
+    let inside = origin >= 0 && last < g.input[d] as isize;
+    window_axis(d, inside, (g.output[d], s), (g.kernel[d], r), tensor_stride, origin, g.input[d])
 }
 
 /// Two dims that move one coordinate; where it never leaves the tensor they are plain and can merge with their neighbours.
@@ -316,7 +192,7 @@ impl Convolution {
         let g = &self.geometry;
         let (x, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
         let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
-        let axes: [_; 3] = std::array::from_fn(|d| g.input_axis(d, x[d + 2]));
+        let axes: [_; 3] = std::array::from_fn(|d| input_axis(g, d, x[d + 2]));
         let start = (0..3).map(|d| -(g.padding[d].0 as isize) * x[d + 2]).sum();
         let taps = |d: usize| Dim::plain(g.kernel[d], w[d + 2]);
         Gemm {
@@ -407,7 +283,7 @@ impl Convolution {
         let g = &self.geometry;
         let (x, dy) = (strides5(&self.first.layout), strides5(&self.second.layout));
         let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
-        let axes: [_; 3] = std::array::from_fn(|d| g.input_axis(d, x[d + 2]));
+        let axes: [_; 3] = std::array::from_fn(|d| input_axis(g, d, x[d + 2]));
         let start = (0..3).map(|d| -(g.padding[d].0 as isize) * x[d + 2]).sum();
         let positions = |d: usize| Dim::plain(g.output[d], dy[d + 2]);
         let channel = Dim::plain(c_in, x[1]);
@@ -490,33 +366,6 @@ impl Convolution {
             Direction::BackwardData | Direction::Transposed => self.geometry.c_in,
         }
     }
-}
-
-impl Geometry {
-    /// The first input position of a phase: `(i + pad_low) mod stride = phase`.
-    fn phase_first(&self, d: usize, phase: usize) -> usize {
-        (phase as isize - self.padding[d].0 as isize).rem_euclid(self.stride[d] as isize) as usize
-    }
-
-    /// Input positions of a phase.
-    fn phase_extent(&self, d: usize, phase: usize) -> usize {
-        self.input[d].saturating_sub(self.phase_first(d, phase)).div_ceil(self.stride[d])
-    }
-
-    /// Kernel positions of a phase (`r dilation mod stride = phase`): how many, the first, the distance between them.
-    fn phase_taps(&self, d: usize, phase: usize) -> (usize, usize, usize) {
-        let (stride, dilation) = (self.stride[d], self.dilation[d]);
-        let period = stride / gcd(stride, dilation);
-        let meets = |r: &usize| (r % period) * (dilation % stride) % stride == phase;
-        match (0..period.min(self.kernel[d])).find(meets) {
-            Some(first) => ((self.kernel[d] - first).div_ceil(period), first, period),
-            None => (0, 0, period),
-        }
-    }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn product(extents: [usize; 3]) -> usize {

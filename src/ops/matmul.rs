@@ -9,11 +9,12 @@ use tile25_kernels::pack::{pack, packed_len};
 use tile25_kernels::registry::Kernel;
 
 use crate::backend::reference;
-use crate::backend::tile::{Gemm, Reader, Run, Schedule, Source};
+use crate::backend::schedule::{Gemm, Reader, Schedule};
+use crate::backend::tile::{Run, Source};
 use crate::context::{Backend, Context, Threads};
 use crate::error::Error;
 use crate::layout::{Layout, MAX_RANK, broadcast};
-use crate::ops::epilogue::{Accum, Epilogue};
+use crate::epilogue::{Accum, Epilogue};
 use crate::plan::matmul::{Grain, ONE_DIE_MACS};
 use crate::plan::{Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
@@ -241,7 +242,7 @@ impl MatmulPlan<'_> {
             let problem = format!("the tile plan is of {:?}, not of {:?}", tile_plan.problem, self.gemm.problem);
             return Err(Error::Shape { op: OP, problem });
         }
-        tile_plan.validate()?;
+        tile_plan.validate().map_err(|law| Error::Plan { op: OP, broken: law.to_string() })?;
         self.schedule = Schedule::new(&tile_plan, self.kernel, self.context.threads.count());
         self.tile_plan = tile_plan;
         Ok(self)

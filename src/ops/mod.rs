@@ -1,5 +1,4 @@
-//! What users call: matmul, convolution, and what may follow them.
+//! What users call: matmul and convolution.
 
 pub mod conv;
-pub mod epilogue;
 pub mod matmul;

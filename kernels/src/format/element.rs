@@ -8,7 +8,7 @@ use crate::isa::Isa;
 use crate::mat::TileMut;
 use crate::math;
 use crate::registry::Kernel;
-use crate::simd::{Lanes, Scalar, Simd, WithSimd};
+use crate::simd::{Lanes, Scalar, Simd, WithSimd, transpose_scalar};
 
 /// A number format, named at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +53,8 @@ pub trait Element:
     const FORMAT: Format;
     /// The activation in one lane: the definition (N6). `None` where the format has no such function.
     fn activate(self, act: Act) -> Option<Self>;
+    /// `result[i][j] = block[j][i]`.
+    fn transpose_8x8<S: Simd>(simd: S, block: [[Self; 8]; 8]) -> [[Self; 8]; 8];
     /// The matmul kernel of an instruction set.
     fn kernel(isa: Isa) -> Kernel;
     /// Multiplies packed panels into a tile.
@@ -66,7 +68,7 @@ struct RunEpilogue<'a, 'b, 't, T>(&'a Epilogue<'a, T>, &'b mut TileMut<'t, T>);
 struct Describe<T>(Isa, std::marker::PhantomData<T>);
 
 macro_rules! element {
-    ($t:ty, $format:expr, $activate:path) => {
+    ($t:ty, $format:expr, $activate:path, $transpose:expr) => {
         impl WithSimd for RunBlock<'_, '_, '_, $t> {
             type Output = ();
             #[inline(always)]
@@ -93,6 +95,10 @@ macro_rules! element {
             fn activate(self, act: Act) -> Option<Self> {
                 $activate(Scalar, act, self)
             }
+            #[inline(always)]
+            fn transpose_8x8<S: Simd>(simd: S, block: [[Self; 8]; 8]) -> [[Self; 8]; 8] {
+                $transpose(simd, block)
+            }
             fn kernel(isa: Isa) -> Kernel {
                 isa.dispatch(Describe::<$t>(isa, std::marker::PhantomData))
             }
@@ -105,8 +111,8 @@ macro_rules! element {
         }
     };
 }
-element!(f32, Format::F32, math::activate_f32);
-element!(f64, Format::F64, activate_f64);
+element!(f32, Format::F32, math::activate_f32, S::transpose_8x8);
+element!(f64, Format::F64, activate_f64, |_, block| transpose_scalar(block));
 
 /// f64 has the activation that is no approximation.
 #[inline(always)]

@@ -83,32 +83,34 @@ fn tile<T: Copy + num_traits::Zero, S: Lanes<T>, const MR: usize, const FULL: us
     write: Write,
 ) {
     let acc = accumulate::<T, S, MR, FULL, M, NV>(s, lhs, rhs);
-    let zero = s.splat(T::zero());
     for (i, acc) in acc.iter().enumerate() {
-        // N1: no -0 leaves a segment.
-        let store = |row: &mut [T]| {
-            for (j, &acc) in acc.iter().enumerate() {
-                let segment = s.add(acc, zero);
-                let at = &mut row[j * S::LANES..];
-                let width = at.len();
-                if width >= S::LANES {
-                    let sum = if write == Write::Add { s.add(s.load(at), segment) } else { segment };
-                    s.store(at, sum);
-                } else {
-                    let sum = if write == Write::Add { s.add(s.load_first_n(at, width), segment) } else { segment };
-                    s.store_first_n(at, width, sum);
-                }
-            }
-        };
         if let Some(slice) = dst.row_slice(row + i) {
-            store(slice);
+            write_row::<T, S, NV>(s, acc, slice, write);
         } else {
             let mut values = [T::zero(); PANEL_COLS];
             if write == Write::Add {
                 dst.read_row(row + i, &mut values);
             }
-            store(&mut values[..n]);
+            write_row::<T, S, NV>(s, acc, &mut values[..n], write);
             dst.write_row(row + i, &values);
+        }
+    }
+}
+
+/// One row of accumulators into a row of the result. A function and not a closure: a closure is compiled without the features.
+#[inline(always)]
+fn write_row<T: num_traits::Zero, S: Lanes<T>, const NV: usize>(s: S, acc: &[S::V; NV], row: &mut [T], write: Write) {
+    let zero = s.splat(T::zero());
+    for (j, &acc) in acc.iter().enumerate() {
+        let segment = s.add(acc, zero); // N1: no -0 leaves a segment
+        let at = &mut row[j * S::LANES..];
+        let width = at.len();
+        if width >= S::LANES {
+            let sum = if write == Write::Add { s.add(s.load(at), segment) } else { segment };
+            s.store(at, sum);
+        } else {
+            let sum = if write == Write::Add { s.add(s.load_first_n(at, width), segment) } else { segment };
+            s.store_first_n(at, width, sum);
         }
     }
 }

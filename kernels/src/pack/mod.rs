@@ -16,6 +16,7 @@
 use std::ops::Range;
 
 use crate::axis::{COORDS, Window};
+use crate::format::Element;
 use crate::isa::Isa;
 use crate::simd::{Simd, WithSimd};
 
@@ -31,7 +32,7 @@ pub fn packed_len(x: usize, k: usize, width: usize) -> usize {
 ///
 /// # Panics
 /// If `out` is shorter than [`packed_len`], or the window leaves `data` where its coordinates are valid.
-pub fn pack<T: Copy + Default>(
+pub fn pack<T: Element>(
     isa: Isa,
     window: &Window,
     data: &[T],
@@ -54,10 +55,10 @@ struct Pack<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Copy + Default> WithSimd for Pack<'_, T> {
+impl<T: Element> WithSimd for Pack<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, s: S) {
         let kc = self.k.len();
         if kc == 0 {
             return;
@@ -68,13 +69,13 @@ impl<T: Copy + Default> WithSimd for Pack<'_, T> {
             let lanes = self.x.end.min(x0 + self.width) - x0;
             // The widths that microkernels have, as constants: the lane loops unroll.
             match self.width {
-                4 => pack_panel::<T, 4>(self.window, self.data, x0, lanes, self.k.clone(), panel),
-                6 => pack_panel::<T, 6>(self.window, self.data, x0, lanes, self.k.clone(), panel),
-                8 => pack_panel::<T, 8>(self.window, self.data, x0, lanes, self.k.clone(), panel),
-                12 => pack_panel::<T, 12>(self.window, self.data, x0, lanes, self.k.clone(), panel),
-                16 => pack_panel::<T, 16>(self.window, self.data, x0, lanes, self.k.clone(), panel),
-                24 => pack_panel::<T, 24>(self.window, self.data, x0, lanes, self.k.clone(), panel),
-                48 => pack_panel::<T, 48>(self.window, self.data, x0, lanes, self.k.clone(), panel),
+                4 => pack_panel::<T, S, 4>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
+                6 => pack_panel::<T, S, 6>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
+                8 => pack_panel::<T, S, 8>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
+                12 => pack_panel::<T, S, 12>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
+                16 => pack_panel::<T, S, 16>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
+                24 => pack_panel::<T, S, 24>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
+                48 => pack_panel::<T, S, 48>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
                 width => unreachable!("no microkernel reads panels of {width} lanes"),
             }
         }
@@ -89,7 +90,8 @@ struct Lane {
 }
 
 #[inline(always)]
-fn pack_panel<T: Copy + Default, const W: usize>(
+fn pack_panel<T: Element, S: Simd, const W: usize>(
+    s: S,
     window: &Window,
     data: &[T],
     x0: usize,
@@ -128,7 +130,7 @@ fn pack_panel<T: Copy + Default, const W: usize>(
                 let first = (lane[w].offset + at.offset) as usize;
                 &data[first..first + len]
             });
-            transpose(&rows, out);
+            transpose(s, &rows, out);
         } else {
             gather(data, &lane[..lanes], &valid[..lanes], at.offset, inner.stride, out, W);
         }
@@ -162,20 +164,29 @@ fn valid_interval(window: &Window, lane: &Lane, at: &crate::axis::Cursor, len: u
     if low < high { (low as usize, high as usize) } else { (0, 0) }
 }
 
-/// `out[t][w] = rows[w][t]`.
+/// `out[t][w] = rows[w][t]`, in blocks of 8 by 8 that stay in registers.
 #[inline(always)]
-fn transpose<T: Copy + Default, const W: usize>(rows: &[&[T]; W], out: &mut [T]) {
-    const STEP: usize = 8;
+fn transpose<T: Element, S: Simd, const W: usize>(s: S, rows: &[&[T]; W], out: &mut [T]) {
     let len = rows[0].len();
-    let whole = len - len % STEP;
-    for (t, out) in (0..whole).step_by(STEP).zip(out.chunks_exact_mut(STEP * W)) {
-        let mut block = [[T::default(); STEP]; W];
-        for w in 0..W {
-            block[w].copy_from_slice(&rows[w][t..t + STEP]);
-        }
-        for s in 0..STEP {
-            for w in 0..W {
-                out[s * W + w] = block[w][s];
+    let whole = len - len % 8;
+    for t in (0..whole).step_by(8) {
+        for w in (0..W).step_by(8) {
+            let lanes = (W - w).min(8);
+            let mut block = [[T::default(); 8]; 8];
+            for (block, row) in block.iter_mut().zip(&rows[w..w + lanes]) {
+                block.copy_from_slice(&row[t..t + 8]);
+            }
+            let block = T::transpose_8x8(s, block);
+            let out = &mut out[t * W + w..];
+            if lanes == 8 || (W < 8 && out.len() >= 7 * W + 8) {
+                // Narrow panels: what a whole store writes past its row is overwritten by the next row.
+                for (step, block) in block.iter().enumerate() {
+                    out[step * W..step * W + 8].copy_from_slice(block);
+                }
+            } else {
+                for (step, block) in block.iter().enumerate() {
+                    out[step * W..step * W + lanes].copy_from_slice(&block[..lanes]);
+                }
             }
         }
     }

@@ -32,6 +32,11 @@ pub trait WithSimd {
 pub trait Simd: MathLanes + Lanes<f64> + Ukernel<f32> + Ukernel<f64> + Send + Sync + 'static {
     /// Runs `op` in a function compiled with this token's features.
     fn vectorize<Op: WithSimd>(self, op: Op) -> Op::Output;
+    /// `result[i][j] = block[j][i]`: how packing turns rows of k into panels.
+    #[inline(always)]
+    fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+        transpose_scalar(block)
+    }
 }
 
 /// Vectors of `T` and the arithmetic that kernels ask of them. Slices shorter than the lanes named panic.
@@ -80,4 +85,10 @@ pub trait MathLanes: Lanes<f32> {
     fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for whole `n` in -126..=127.
     fn exp2_int(self, n: Self::V) -> Self::V;
+}
+
+/// [`Simd::transpose_8x8`] element by element.
+#[inline(always)]
+pub(crate) fn transpose_scalar<T: Copy>(block: [[T; 8]; 8]) -> [[T; 8]; 8] {
+    std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
 }

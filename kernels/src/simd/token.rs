@@ -16,7 +16,7 @@ macro_rules! feature_fns {
 
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
-    ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr) => {
+    ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr $(, transpose_8x8: $transpose:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -38,6 +38,13 @@ macro_rules! token {
                 // SAFETY: a token of this type is made only after its features were detected.
                 unsafe { with_features(self, op) }
             }
+            $(
+                #[inline(always)]
+                fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+                    // SAFETY: as above; the function needs no more than this token's features.
+                    unsafe { $transpose(block) }
+                }
+            )?
         }
     };
 }

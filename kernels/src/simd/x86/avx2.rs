@@ -15,7 +15,40 @@ token! {
         && is_x86_feature_detected!("bmi2")
         && is_x86_feature_detected!("lzcnt")
         && is_x86_feature_detected!("movbe")
-        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("popcnt"),
+    transpose_8x8: transpose_8x8
+}
+
+/// Three rounds of exchanges: neighbours, pairs, halves.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn transpose_8x8(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    // SAFETY: every row has eight elements.
+    let r = block.map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
+    let pair = |a, b| (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let ((a0, a1), (a2, a3)) = (pair(r[0], r[1]), pair(r[2], r[3]));
+    let ((a4, a5), (a6, a7)) = (pair(r[4], r[5]), pair(r[6], r[7]));
+    let quad = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
+    let ((b0, b1), (b2, b3)) = (quad(a0, a2), quad(a1, a3));
+    let ((b4, b5), (b6, b7)) = (quad(a4, a6), quad(a5, a7));
+    let low = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
+    let high = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
+    let rows = [
+        low(b0, b4),
+        low(b1, b5),
+        low(b2, b6),
+        low(b3, b7),
+        high(b0, b4),
+        high(b1, b5),
+        high(b2, b6),
+        high(b3, b7),
+    ];
+    rows.map(|row| {
+        let mut lanes = [0.0; 8];
+        // SAFETY: the array has eight elements.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), row) };
+        lanes
+    })
 }
 
 /// Slides over to give a mask of the first `n` lanes: start at `8 - n` (f32) or, in pairs, at `8 - 2 n` (f64).

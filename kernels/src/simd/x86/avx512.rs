@@ -15,7 +15,8 @@ token! {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512cd")
         && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vl"),
+    transpose_8x8: super::avx2::transpose_8x8
 }
 
 /// The lanes of a token that has at least the features of [`Avx512`].

@@ -15,7 +15,8 @@ token! {
     "avx2,fma,f16c,bmi1,bmi2,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,avx512vnni",
     detect: Avx512::new().is_some()
         && is_x86_feature_detected!("avx512bf16")
-        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx512vnni"),
+    transpose_8x8: super::avx2::transpose_8x8
 }
 
 avx512_lanes!(Avx512Dot);
