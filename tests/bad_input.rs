@@ -1,0 +1,196 @@
+//! Bad input gets an error of the right kind that names operation and shapes, and the output stays untouched.
+
+use tile25::conv::{Conv, Convolution};
+use tile25::{Accum, Act, Context, Epilogue, Error, Format, Layout, Matmul, Spec, View, ViewMut, matmul};
+
+const MARK: f32 = 7.25;
+
+fn view<'a>(data: &'a [f32], dims: &[usize]) -> View<'a, f32> {
+    View::new(data, dims).unwrap()
+}
+
+/// `matmul` of given shapes must fail and leave the output alone.
+fn refuse(a: &[usize], b: &[usize], out: &[usize]) -> Error {
+    let data = vec![1.0f32; 4096];
+    let mut result = vec![MARK; 4096];
+    let target = ViewMut::new(&mut result, out).unwrap();
+    let error = matmul(view(&data, a), view(&data, b), target).expect_err("bad shapes");
+    assert!(result.iter().all(|&value| value == MARK), "the output was touched");
+    error
+}
+
+#[test]
+fn shapes_that_do_not_multiply() {
+    let error = refuse(&[2, 3], &[4, 5], &[2, 5]);
+    assert_eq!(error.to_string(), "matmul: lhs [2, 3] has 3 columns, rhs [4, 5] has 4 rows");
+    assert!(matches!(refuse(&[2, 3], &[3, 5], &[2, 6]), Error::Shape { op: "matmul", .. }));
+    assert!(matches!(refuse(&[2, 3], &[3, 5], &[1, 2, 5]), Error::Shape { .. }));
+    assert!(matches!(refuse(&[2, 4, 3], &[3, 3, 5], &[3, 4, 5]), Error::Shape { .. }));
+    assert!(matches!(refuse(&[3], &[3, 5], &[1, 5]), Error::Rank { rank: 1, .. }));
+}
+
+#[test]
+fn zero_dims_are_refused_but_an_empty_sum_is_zero() {
+    assert!(matches!(refuse(&[0, 3], &[3, 5], &[0, 5]), Error::ZeroDim { .. }));
+    assert!(matches!(refuse(&[0, 2, 3], &[3, 5], &[0, 2, 5]), Error::ZeroDim { .. }));
+    let mut out = vec![f32::NAN; 6];
+    matmul(view(&[], &[2, 0]), view(&[], &[0, 3]), ViewMut::new(&mut out, [2, 3]).unwrap()).unwrap();
+    assert!(out.iter().all(|value| value.to_bits() == 0));
+    let mut out = [1.5f32, -0.0];
+    let target = ViewMut::new(&mut out, [1, 2]).unwrap();
+    let (a, b) = (view(&[], &[1, 0]), view(&[], &[0, 2]));
+    let plan = Matmul::new(a.spec(), b.spec(), target.spec()).unwrap().accum(Accum::Add).plan(&Context::default()).unwrap();
+    plan.run(a, b, target, Epilogue::default(), &mut plan.workspace()).unwrap();
+    assert_eq!(out.map(f32::to_bits), [1.5f32.to_bits(), (-0.0f32).to_bits()], "unchanged");
+}
+
+#[test]
+fn sizes_that_overflow() {
+    assert!(matches!(Layout::contiguous(&[usize::MAX / 2, 3]), Err(Error::SizeOverflow { .. })));
+    assert!(matches!(Layout::contiguous(&[1 << 40, 1 << 40]), Err(Error::SizeOverflow { .. })));
+    assert!(matches!(Layout::strided(&[3, 3], &[isize::MAX, isize::MAX]), Err(Error::SizeOverflow { .. })));
+    let data = [0.0f32; 4];
+    assert!(View::new(&data, [1 << 33, 1 << 33]).is_err());
+    // A stride of 0 makes huge inputs possible; their product is not.
+    let spec = |dims: &[usize], strides: &[isize]| Spec { format: Format::F32, layout: Layout::strided(dims, strides).unwrap() };
+    let (tall, wide) = (spec(&[1 << 40, 1 << 20], &[0, 0]), spec(&[1 << 20, 1 << 20], &[0, 1]));
+    let out = spec(&[1 << 40, 1 << 20], &[1 << 20, 1]);
+    assert!(matches!(Matmul::new(tall, wide, out), Err(Error::SizeOverflow { .. })));
+}
+
+#[test]
+fn ranks_above_the_limit() {
+    assert!(matches!(Layout::contiguous(&[1; 7]), Err(Error::Rank { rank: 7, high: 6, .. })));
+    assert!(matches!(View::new(&[0.0f32], [1; 7]), Err(Error::Rank { .. })));
+}
+
+#[test]
+fn views_that_leave_their_slice() {
+    let mut data = vec![0.0f32; 12];
+    assert!(matches!(View::new(&data, [3, 5]), Err(Error::OutOfBounds { len: 12, .. })));
+    assert!(matches!(View::strided(&data, 2, [2, 3], [-3, 1]), Err(Error::OutOfBounds { .. })));
+    assert!(matches!(View::strided(&data, 13, [1], [1]), Err(Error::OutOfBounds { .. })));
+    assert!(View::strided(&data, 11, [3, 4], [-4, -1]).is_ok());
+    assert!(ViewMut::strided(&mut data, 8, [3, 4], [-4, 1]).is_ok());
+}
+
+#[test]
+fn outputs_that_alias_themselves() {
+    let mut data = vec![MARK; 64];
+    for strides in [[0, 1], [1, 0], [1, 1], [3, 1], [2, 4]] {
+        assert!(matches!(ViewMut::strided(&mut data, 0, [4, 4], strides), Err(Error::AliasedOutput { .. })), "{strides:?}");
+    }
+    let spec = |strides: &[isize]| Spec { format: Format::F32, layout: Layout::strided(&[4, 4], strides).unwrap() };
+    assert!(matches!(Matmul::new(spec(&[4, 1]), spec(&[4, 1]), spec(&[0, 1])), Err(Error::AliasedOutput { .. })));
+}
+
+#[test]
+fn negative_and_zero_strides_are_legal_for_inputs() {
+    let a = [1.0f32, 2.0, 3.0];
+    let reversed = View::strided(&a, 2, [1, 3], [0, -1]).unwrap();
+    let ones = View::strided(&a, 0, [3, 2], [0, 0]).unwrap();
+    let mut out = [0.0f32; 2];
+    matmul(reversed, ones, ViewMut::new(&mut out, [1, 2]).unwrap()).unwrap();
+    assert_eq!(out, [6.0, 6.0]);
+}
+
+#[test]
+fn what_belongs_to_another_plan() {
+    let data = vec![1.0f32; 40_000];
+    let plan_of = |m: usize, k: usize, n: usize| {
+        let (a, b) = (view(&data, &[m, k]), view(&data, &[k, n]));
+        let out = Spec::contiguous(Format::F32, &[m, n]).unwrap();
+        (a, b, Matmul::new(a.spec(), b.spec(), out).unwrap().plan(&Context::default()).unwrap())
+    };
+    let (a, b, plan) = plan_of(20, 30, 40);
+    let (small_a, small_b, other) = plan_of(5, 6, 7);
+    let mut result = vec![MARK; 800];
+    let mut ws = plan.workspace();
+    let mut small_ws = other.workspace();
+    let mut out = ViewMut::new(&mut result, [20, 40]).unwrap();
+    let none = Epilogue::default();
+    let error = plan.run(a, b, out.rb_mut(), none, &mut small_ws).unwrap_err();
+    assert!(matches!(error, Error::Workspace { op: "matmul", .. }), "{error}");
+    let packed = other.pack_rhs(small_b).unwrap();
+    let error = plan.run(a, &packed, out.rb_mut(), none, &mut ws).unwrap_err();
+    assert!(matches!(error, Error::Packed { .. }), "{error}");
+    assert!(matches!(plan.pack_rhs(small_b), Err(Error::NotPlanned { operand: "rhs", .. })));
+    assert!(matches!(plan.run(small_a, b, out.rb_mut(), none, &mut ws), Err(Error::NotPlanned { operand: "lhs", .. })));
+    assert!(matches!(plan.run(a, small_b, out.rb_mut(), none, &mut ws), Err(Error::NotPlanned { operand: "rhs", .. })));
+    let short = [0.0; 39];
+    let bias = Epilogue { bias: Some(&short), ..none };
+    assert!(matches!(plan.run(a, b, out.rb_mut(), bias, &mut ws), Err(Error::Shape { .. })));
+    let residual = Epilogue { residual: Some(small_a), ..none };
+    assert!(matches!(plan.run(a, b, out.rb_mut(), residual, &mut ws), Err(Error::Shape { .. })));
+    let doubles = vec![1.0f64; 1200];
+    let doubles = View::new(&doubles, [20, 30]).unwrap();
+    let mut wrong = vec![0.0f64; 800];
+    let wrong = ViewMut::new(&mut wrong, [20, 40]).unwrap();
+    assert!(matches!(
+        plan.run(doubles, doubles, wrong, Epilogue::default(), &mut ws),
+        Err(Error::NotPlanned { operand: "lhs", .. })
+    ));
+    assert!(result.iter().all(|&value| value == MARK), "the output was touched");
+}
+
+#[test]
+fn formats_do_not_mix_and_f64_has_no_gelu() {
+    let spec = |format| Spec::contiguous(format, &[2, 2]).unwrap();
+    let error = Matmul::new(spec(Format::F32), spec(Format::F64), spec(Format::F32)).unwrap_err();
+    assert!(matches!(error, Error::Format { .. }), "{error}");
+    let data = [1.0f64; 4];
+    let a = View::new(&data, [2, 2]).unwrap();
+    let plan = Matmul::new(a.spec(), a.spec(), a.spec()).unwrap().plan(&Context::default()).unwrap();
+    let mut out = [0.5f64; 4];
+    let gelu = Epilogue { act: Act::Gelu, ..Epilogue::default() };
+    let error = plan.run(a, a, ViewMut::new(&mut out, [2, 2]).unwrap(), gelu, &mut plan.workspace()).unwrap_err();
+    assert_eq!(error.to_string(), "matmul: activation gelu in f64 is not supported");
+    assert_eq!(out, [0.5; 4]);
+}
+
+#[test]
+fn convolutions_that_do_not_fit() {
+    let spec = |dims: &[usize]| Spec::contiguous(Format::F32, dims).unwrap();
+    let plain = Conv::<2>::default();
+    let forward = |x: &[usize], w: &[usize], y: &[usize], conv: &Conv<2>| {
+        Convolution::forward(spec(x), spec(w), spec(y), conv).err()
+    };
+    assert_eq!(forward(&[1, 2, 5, 5], &[3, 2, 3, 3], &[1, 3, 3, 3], &plain), None);
+    let shape = |error: Option<Error>| matches!(error, Some(Error::Shape { op: "conv::forward", .. }));
+    assert!(shape(forward(&[1, 2, 5, 5], &[3, 2, 3, 3], &[1, 3, 4, 3], &plain)));
+    assert!(shape(forward(&[1, 2, 2, 5], &[3, 2, 3, 3], &[1, 3, 1, 3], &plain)));
+    assert!(shape(forward(&[1, 4, 5, 5], &[3, 2, 3, 3], &[1, 3, 3, 3], &plain)));
+    assert!(shape(forward(&[2, 2, 5, 5], &[3, 2, 3, 3], &[1, 3, 3, 3], &plain)));
+    for bad in [
+        Conv { stride: [0, 1], ..plain },
+        Conv { dilation: [1, 0], ..plain },
+        Conv { groups: 0, ..plain },
+        Conv { groups: 2, ..plain },
+        Conv { padding: [(usize::MAX, 1), (0, 0)], ..plain },
+        Conv { dilation: [usize::MAX, 1], ..plain },
+        Conv { stride: [usize::MAX, 1], ..plain },
+    ] {
+        assert!(shape(forward(&[1, 2, 5, 5], &[3, 2, 3, 3], &[1, 3, 3, 3], &bad)), "{bad:?}");
+    }
+    let rank = Convolution::forward(spec(&[1, 2, 5]), spec(&[3, 2, 3, 3]), spec(&[1, 3, 3, 3]), &plain);
+    assert!(matches!(rank, Err(Error::Rank { rank: 3, .. })));
+    let zero = forward(&[1, 0, 5, 5], &[3, 0, 3, 3], &[1, 3, 3, 3], &plain);
+    assert!(matches!(zero, Some(Error::ZeroDim { .. })));
+    let error = Convolution::backward_data(spec(&[1, 3, 4, 3]), spec(&[3, 2, 3, 3]), spec(&[1, 2, 5, 5]), &plain).unwrap_err();
+    assert!(error.to_string().starts_with("conv::backward_data: spatial axis 0 of the output must be 3"), "{error}");
+}
+
+/// Zero times infinity is NaN whichever operand has the zero, padding included (N11).
+#[test]
+fn no_zero_is_skipped() {
+    let mut out = [0.0f32];
+    let (zero, inf) = ([0.0f32], [f32::INFINITY]);
+    matmul(view(&zero, &[1, 1]), view(&inf, &[1, 1]), ViewMut::new(&mut out, [1, 1]).unwrap()).unwrap();
+    assert!(out[0].is_nan());
+    let conv = Conv::<1> { padding: [(1, 1)], ..Conv::default() };
+    let weights = [f32::INFINITY, 1.0, 1.0];
+    let mut y = [0.0f32; 3];
+    let (x, w) = (view(&[1.0, 2.0, 3.0], &[1, 1, 3]), view(&weights, &[1, 1, 3]));
+    tile25::conv::forward(x, w, ViewMut::new(&mut y, [1, 1, 3]).unwrap(), &conv).unwrap();
+    assert!(y[0].is_nan() && y[1].is_infinite());
+}

@@ -1,0 +1,324 @@
+//! The signature: the tile gives the bits of the reference for every instruction set, thread count, layout, batch and epilogue.
+
+mod support;
+
+use proptest::prelude::*;
+use support::{Kind, Laid, assert_same, config, contexts, fill, kind, pools, reference};
+use tile25::conv::{Conv, Convolution};
+use tile25::numerics::KC;
+use tile25::{Accum, Act, Context, Element, Epilogue, Error, Matmul};
+
+/// Extents around the borders of tiles: 0 and 1 more or less than lanes and tiles, or anything small.
+fn extent() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        prop::sample::select(vec![1, 2, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 31, 33, 47, 48, 49, 96, 97]),
+        1usize..80
+    ]
+}
+
+fn depth() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        3 => prop::sample::select(vec![0, 1, 2, 7, 8, 9, 33]),
+        3 => prop::sample::select(vec![KC - 1, KC, KC + 1, 2 * KC, 2 * KC + 3]),
+        2 => 1usize..200
+    ]
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop::sample::select(vec![Act::None, Act::None, Act::Relu, Act::Gelu, Act::Silu, Act::Tanh, Act::Sigmoid])
+}
+
+#[derive(Clone, Debug)]
+struct Finish {
+    add: bool,
+    scale: bool,
+    bias: bool,
+    residual: bool,
+    act: Act,
+}
+
+fn finish() -> impl Strategy<Value = Finish> {
+    let flag = || prop::bool::weighted(0.3);
+    (flag(), flag(), flag(), flag(), act())
+        .prop_map(|(add, scale, bias, residual, act)| Finish { add, scale, bias, residual, act })
+}
+
+impl Finish {
+    fn accum(&self) -> Accum {
+        if self.add { Accum::Add } else { Accum::Replace }
+    }
+
+    fn epilogue<'a, T: Element>(&self, bias: &'a [T], residual: &'a Laid<T>) -> Epilogue<'a, T> {
+        let f64_act = !matches!(self.act, Act::None | Act::Relu) && T::FORMAT == tile25::Format::F64;
+        Epilogue {
+            scale: self.scale.then(|| T::from(0.625).unwrap()),
+            bias: self.bias.then_some(bias),
+            residual: self.residual.then(|| residual.view()),
+            act: if f64_act { Act::Relu } else { self.act },
+        }
+    }
+}
+
+/// Runs one operation by the reference, then in every context, and compares all of the output's memory.
+fn compare<T: Element>(out: &Laid<T>, run: impl Fn(&Context<'_>, &mut Laid<T>) -> Result<(), Error>) {
+    let mut want = out.clone();
+    run(&reference(), &mut want).unwrap();
+    let pools = pools();
+    for context in contexts(&pools) {
+        let mut got = out.clone();
+        run(&context, &mut got).unwrap();
+        assert_same(&got.data, &want.data, || format!("{} on {} threads", context.isa, context.threads.count()));
+    }
+}
+
+#[derive(Clone, Debug)]
+struct MatmulCase {
+    lead: Vec<(usize, u8)>,
+    m: usize,
+    n: usize,
+    k: usize,
+    finish: Finish,
+    kind: Kind,
+    seed: u64,
+}
+
+fn matmul_case() -> impl Strategy<Value = MatmulCase> {
+    let lead = prop::collection::vec((1usize..4, 0u8..4), 0..3);
+    (lead, extent(), extent(), depth(), finish(), kind(), any::<u64>())
+        .prop_map(|(lead, m, n, k, finish, kind, seed)| MatmulCase { lead, m, n, k, finish, kind, seed })
+        .prop_filter("small enough for the scalar reference", |case| {
+            let batch: usize = case.lead.iter().map(|lead| lead.0).product();
+            batch * case.m * case.n * case.k.max(1) < 4_000_000
+        })
+}
+
+fn matmul_is_the_same<T: Element>(case: &MatmulCase) {
+    let dims = |skip: u8, rows: usize, cols: usize| -> Vec<usize> {
+        let lead = case.lead.iter().map(|&(extent, repeat)| if repeat == skip { 1 } else { extent });
+        lead.chain([rows, cols]).collect()
+    };
+    let a = Laid::<T>::new(&dims(1, case.m, case.k), case.seed, true, case.kind);
+    let b = Laid::<T>::new(&dims(2, case.k, case.n), case.seed ^ 1, true, case.kind);
+    let out = Laid::<T>::new(&dims(9, case.m, case.n), case.seed ^ 2, false, case.kind);
+    // Where both repeat, the output does not have the extent either.
+    let residual = Laid::<T>::new(out.layout.dims(), case.seed ^ 3, true, case.kind);
+    let bias: Vec<T> = fill(&mut support::Rng::new(case.seed ^ 4), case.n, case.kind);
+    compare(&out, |context, out| {
+        let plan = Matmul::new(a.view().spec(), b.view().spec(), out.view().spec())?
+            .accum(case.finish.accum())
+            .plan(context)?;
+        plan.tile_plan().validate().expect("the planner keeps the laws");
+        let mut ws = plan.workspace();
+        let epilogue = case.finish.epilogue(&bias, &residual);
+        let before = out.clone();
+        plan.run(a.view(), b.view(), out.view_mut(), epilogue, &mut ws)?;
+        if context.backend == tile25::Backend::Tile {
+            // Packed weights and a used workspace change nothing.
+            let packed = plan.pack_rhs(b.view())?;
+            let mut again = before;
+            plan.run(a.view(), &packed, again.view_mut(), epilogue, &mut ws)?;
+            assert_same(&again.data, &out.data, || "packed rhs".into());
+        }
+        Ok(())
+    });
+}
+
+proptest! {
+    #![proptest_config(config("matmul", 192))]
+    #[test]
+    fn matmul_f32(case in matmul_case()) {
+        matmul_is_the_same::<f32>(&case);
+    }
+
+    #[test]
+    fn matmul_f64(case in matmul_case()) {
+        matmul_is_the_same::<f64>(&case);
+    }
+}
+
+/// All m and n up to two tiles and one, for every kernel, at the borders of a segment; the output starts as NaN and Replace must
+/// not read it.
+#[test]
+fn every_edge_of_every_kernel() {
+    fn check<T: Element>() {
+        for kernel in tile25_kernels::registry::kernels().filter(|kernel| kernel.format == T::FORMAT) {
+            let (most_m, most_n) = (2 * kernel.mr + 1, 2 * kernel.nr + 1);
+            let mut rng = support::Rng::new(7);
+            let a: Vec<T> = fill(&mut rng, most_m * (KC + 1), Kind::Smooth);
+            let b: Vec<T> = fill(&mut rng, most_n * (KC + 1), Kind::Smooth);
+            let context = Context { isa: kernel.isa, threads: tile25::Threads::Seq, ..Context::default() };
+            // Short k at every size; the long ones at one row and column of edges.
+            for k in [0, 1, KC - 1, KC, KC + 1] {
+                let reference_all = |m: usize, n: usize| {
+                    let mut want = vec![T::nan(); m * n];
+                    product(&reference(), &a, &b, &mut want, m, n, k);
+                    want
+                };
+                let want = reference_all(most_m, most_n);
+                for m in 1..=most_m {
+                    for n in 1..=most_n {
+                        if k > 1 && m % kernel.mr > 1 && n % kernel.nr > 1 && (m * n) % 7 != 0 {
+                            continue;
+                        }
+                        let mut got = vec![T::nan(); m * n];
+                        product(&context, &a, &b, &mut got, m, n, k);
+                        for (i, &got) in got.iter().enumerate() {
+                            let want = want[i / n * most_n + i % n]; // N10: m and n change no element
+                            assert!(support::same(got, want), "{} {m} x {n} x {k}, element {i}", kernel.name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    fn product<T: Element>(context: &Context<'_>, a: &[T], b: &[T], out: &mut [T], m: usize, n: usize, k: usize) {
+        let a = tile25::View::new(a, [m, k]).unwrap();
+        // A column of b keeps its place whatever n is: b is stored k-contiguous.
+        let b = tile25::View::strided(b, 0, [k, n], [1, k as isize]).unwrap();
+        let out = tile25::ViewMut::new(out, [m, n]).unwrap();
+        let plan = Matmul::new(a.spec(), b.spec(), out.spec()).unwrap().plan(context).unwrap();
+        plan.run(a, b, out, Epilogue::default(), &mut plan.workspace()).unwrap();
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+fn a_row_of_a_batch_is_the_row_alone() {
+    let (m, n, k) = (130, 70, KC + 40);
+    let a = Laid::<f32>::new(&[m, k], 2, false, Kind::Smooth);
+    let b = Laid::<f32>::new(&[k, n], 4, false, Kind::Smooth);
+    let mut whole = vec![0.0; m * n];
+    tile25::matmul(a.view(), b.view(), tile25::ViewMut::new(&mut whole, [m, n]).unwrap()).unwrap();
+    for row in [0, 1, 63, 129] {
+        let strides = a.layout.strides().to_vec();
+        let start = (a.start as isize + row as isize * strides[0]) as usize;
+        let one = tile25::View::strided(&a.data, start, [1, k], strides).unwrap();
+        let mut alone = vec![0.0; n];
+        tile25::matmul(one, b.view(), tile25::ViewMut::new(&mut alone, [1, n]).unwrap()).unwrap();
+        assert_same(&alone, &whole[row * n..][..n], || format!("row {row}"));
+    }
+}
+
+/// Larger products, through many waves, steps and the chain along k.
+#[test]
+fn large_products_are_the_same() {
+    for (batch, m, n, k) in [(1, 300, 1100, 40), (1, 37, 29, 40 * KC + 5), (3, 64, 20, 9 * KC), (40, 30, 50, 33), (1, 1, 3000, 700)] {
+        let a = Laid::<f32>::new(&[batch, m, k], 6, false, Kind::Smooth);
+        let b = Laid::<f32>::new(&[batch, k, n], 8, false, Kind::Smooth);
+        let out = Laid::<f32>::new(&[batch, m, n], 10, false, Kind::Smooth);
+        for accum in [Accum::Replace, Accum::Add] {
+            compare(&out, |context, out| {
+                let op = Matmul::new(a.view().spec(), b.view().spec(), out.view().spec())?.accum(accum);
+                let plan = op.plan(context)?;
+                plan.tile_plan().validate().expect("the planner keeps the laws");
+                plan.run(a.view(), b.view(), out.view_mut(), Epilogue::default(), &mut plan.workspace())
+            });
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ConvCase<const D: usize> {
+    direction: usize,
+    batch: usize,
+    c_in: usize,
+    c_out: usize,
+    input: [usize; D],
+    kernel: [usize; D],
+    conv: Conv<D>,
+    finish: Finish,
+    kind: Kind,
+    seed: u64,
+}
+
+fn conv_case<const D: usize>() -> impl Strategy<Value = ConvCase<D>> {
+    let small = || prop_oneof![Just(1usize), 1usize..4, 1usize..20];
+    let axis = (1usize..=(40 / (D * D)), 1usize..6, 1usize..4, (0usize..7, 0usize..7), 1usize..4);
+    let channels = (1usize..4, small(), small(), 0usize..4);
+    (0usize..4, 1usize..4, channels, prop::collection::vec(axis, D), finish(), kind(), any::<u64>()).prop_filter_map(
+        "the kernel fits the padded input",
+        |(direction, batch, (groups, c_in, c_out, depthwise), axes, finish, kind, seed)| {
+            let (groups, c_in, c_out) = if depthwise == 0 { (c_in, 1, c_out.min(3)) } else { (groups, c_in, c_out) };
+            let conv = Conv {
+                stride: std::array::from_fn(|d| axes[d].2),
+                padding: std::array::from_fn(|d| axes[d].3),
+                dilation: std::array::from_fn(|d| axes[d].4),
+                groups,
+            };
+            let input = std::array::from_fn(|d| axes[d].0);
+            let kernel = std::array::from_fn(|d| axes[d].1);
+            let case =
+                ConvCase { direction, batch, c_in: c_in * groups, c_out: c_out * groups, input, kernel, conv, finish, kind, seed };
+            let output = case.output()?;
+            let work = batch * c_out * groups * c_in * output.iter().product::<usize>() * kernel.iter().product::<usize>();
+            (work < 2_000_000).then_some(case)
+        },
+    )
+}
+
+impl<const D: usize> ConvCase<D> {
+    fn output(&self) -> Option<[usize; D]> {
+        let mut output = [0; D];
+        for d in 0..D {
+            let padded = self.input[d] + self.conv.padding[d].0 + self.conv.padding[d].1;
+            output[d] = padded.checked_sub(self.conv.dilation[d] * (self.kernel[d] - 1) + 1)? / self.conv.stride[d] + 1;
+        }
+        Some(output)
+    }
+}
+
+fn conv_is_the_same<T: Element, const D: usize>(case: &ConvCase<D>) {
+    let join = |a: usize, b: usize, spatial: &[usize]| -> Vec<usize> { [a, b].into_iter().chain(spatial.iter().copied()).collect() };
+    let x = join(case.batch, case.c_in, &case.input);
+    let w = join(case.c_out, case.c_in / case.conv.groups, &case.kernel);
+    let y = join(case.batch, case.c_out, &case.output().unwrap());
+    let (first, second, out, channels) = match case.direction {
+        0 => (&x, &w, &y, case.c_out),
+        1 | 3 => (&y, &w, &x, case.c_in),
+        _ => (&x, &y, &w, case.c_out),
+    };
+    let a = Laid::<T>::new(first, case.seed, true, case.kind);
+    let b = Laid::<T>::new(second, case.seed ^ 1, true, case.kind);
+    let out = Laid::<T>::new(out, case.seed ^ 2, false, case.kind);
+    let residual = Laid::<T>::new(out.layout.dims(), case.seed ^ 3, true, case.kind);
+    let bias: Vec<T> = fill(&mut support::Rng::new(case.seed ^ 4), channels, case.kind);
+    compare(&out, |context, out| {
+        let (a_spec, b_spec, out_spec) = (a.view().spec(), b.view().spec(), out.view().spec());
+        let op = match case.direction {
+            0 => Convolution::forward(a_spec, b_spec, out_spec, &case.conv)?,
+            1 => Convolution::backward_data(a_spec, b_spec, out_spec, &case.conv)?,
+            2 => Convolution::backward_weights(a_spec, b_spec, out_spec, &case.conv)?,
+            _ => Convolution::transposed(a_spec, b_spec, out_spec, &case.conv)?,
+        };
+        let plan = op.accum(case.finish.accum()).plan(context)?;
+        for tile_plan in plan.tile_plans() {
+            tile_plan.validate().expect("the planner keeps the laws");
+        }
+        let epilogue = case.finish.epilogue(&bias, &residual);
+        plan.run(a.view(), b.view(), out.view_mut(), epilogue, &mut plan.workspace())
+    });
+}
+
+proptest! {
+    #![proptest_config(config("conv", 128))]
+    #[test]
+    fn conv_1d(case in conv_case::<1>()) {
+        conv_is_the_same::<f32, 1>(&case);
+    }
+
+    #[test]
+    fn conv_2d(case in conv_case::<2>()) {
+        conv_is_the_same::<f32, 2>(&case);
+    }
+
+    #[test]
+    fn conv_2d_f64(case in conv_case::<2>()) {
+        conv_is_the_same::<f64, 2>(&case);
+    }
+
+    #[test]
+    fn conv_3d(case in conv_case::<3>()) {
+        conv_is_the_same::<f32, 3>(&case);
+    }
+}

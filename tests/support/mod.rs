@@ -1,0 +1,162 @@
+//! What the test files share: data, layouts, contexts, comparison of bits.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use tile25::{Backend, Context, Element, Isa, Layout, Threads, View, ViewMut};
+
+/// A proptest configuration whose failing seeds go to `proptest-regressions/<name>.txt`.
+pub fn config(name: &'static str, cases: u32) -> ProptestConfig {
+    let path: &'static str = match name {
+        "matmul" => "proptest-regressions/matmul.txt",
+        "conv" => "proptest-regressions/conv.txt",
+        "plan_laws" => "proptest-regressions/plan_laws.txt",
+        other => panic!("name a regression file for {other}"),
+    };
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
+        ..ProptestConfig::default()
+    }
+}
+
+/// Pools of 1, 2, 3 and 7 threads.
+pub fn pools() -> Vec<rayon::ThreadPool> {
+    [1, 2, 3, 7].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()).into()
+}
+
+/// Every instruction set of the machine on every pool.
+pub fn contexts(pools: &[rayon::ThreadPool]) -> impl Iterator<Item = Context<'_>> {
+    Isa::available().flat_map(move |isa| {
+        pools.iter().map(move |pool| Context { isa, threads: Threads::Pool(pool), backend: Backend::Tile })
+    })
+}
+
+pub fn reference() -> Context<'static> {
+    Context { backend: Backend::Reference, ..Context::default() }
+}
+
+/// xorshift64*: the same data on every machine.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n.max(1)
+    }
+}
+
+/// Values of a test: how rough they are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// About -1..1.
+    Smooth,
+    /// Every exponent; zeros of both signs, subnormals, huge values, infinities and NaN among them.
+    Wild,
+    /// Exponents over the whole finite range, no specials.
+    Wide,
+}
+
+pub fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![4 => Just(Kind::Smooth), 1 => Just(Kind::Wild), 2 => Just(Kind::Wide)]
+}
+
+pub fn fill<T: Element>(rng: &mut Rng, len: usize, kind: Kind) -> Vec<T> {
+    let special = [0.0, -0.0, 1.0, -1.0, f64::from(f32::MIN_POSITIVE) / 8.0, 1e-45, 3e38, -3e38, f64::INFINITY, f64::NAN];
+    let mut value = || {
+        let unit = (rng.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+        match kind {
+            Kind::Smooth => unit,
+            Kind::Wide => unit * 2f64.powi(rng.below(120) as i32 - 60),
+            Kind::Wild if rng.below(24) == 0 => special[rng.below(special.len())],
+            Kind::Wild => unit * 2f64.powi(rng.below(250) as i32 - 130),
+        }
+    };
+    (0..len).map(|_| T::from(value()).unwrap()).collect()
+}
+
+/// Equal bits, NaN compared as a class (N9).
+pub fn same<T: Element>(a: T, b: T) -> bool {
+    (a.is_nan() && b.is_nan()) || bytemuck::bytes_of(&a) == bytemuck::bytes_of(&b)
+}
+
+pub fn assert_same<T: Element>(got: &[T], want: &[T], what: impl FnOnce() -> String) {
+    if let Some(i) = (0..want.len()).find(|&i| !same(got[i], want[i])) {
+        panic!("{}: element {i} is {:?}, the reference has {:?}", what(), got[i], want[i]);
+    }
+    assert_eq!(got.len(), want.len());
+}
+
+/// How a tensor of given dims lies in memory, drawn at random: order of the dims, gaps, direction, and for inputs repetition.
+#[derive(Clone, Debug)]
+pub struct Lie {
+    pub seed: u64,
+    pub input: bool,
+}
+
+/// Length of the slice, element at index 0, strides.
+pub fn lay(dims: &[usize], lie: &Lie) -> (usize, usize, Layout) {
+    let mut rng = Rng::new(lie.seed);
+    let mut order: Vec<usize> = (0..dims.len()).collect();
+    // The plain row-major layout half of the time.
+    let plain = rng.below(2) == 0;
+    let mut strides = vec![0isize; dims.len()];
+    let mut low = 0usize;
+    let mut span = 1usize;
+    if !plain {
+        for i in (1..order.len()).rev() {
+            order.swap(i, rng.below(i + 1));
+        }
+    }
+    for &d in order.iter().rev() {
+        let gap = if !plain && rng.below(4) == 0 { 1 + rng.below(3) } else { 0 };
+        let stride = span + gap;
+        if lie.input && !plain && rng.below(8) == 0 {
+            strides[d] = 0;
+            continue;
+        }
+        let reach = stride * dims[d].saturating_sub(1);
+        if !plain && rng.below(5) == 0 {
+            strides[d] = -(stride as isize);
+            low += reach;
+        } else {
+            strides[d] = stride as isize;
+        }
+        span += reach + gap;
+    }
+    let margin = if plain { 0 } else { rng.below(3) };
+    (span + 2 * margin, low + margin, Layout::strided(dims, &strides).unwrap())
+}
+
+/// A tensor of a test: its memory and how it lies there.
+#[derive(Clone, Debug)]
+pub struct Laid<T> {
+    pub data: Vec<T>,
+    pub start: usize,
+    pub layout: Layout,
+}
+
+impl<T: Element> Laid<T> {
+    pub fn new(dims: &[usize], seed: u64, input: bool, kind: Kind) -> Self {
+        let (len, start, layout) = lay(dims, &Lie { seed, input });
+        Laid { data: fill(&mut Rng::new(seed ^ 0xabcd), len, kind), start, layout }
+    }
+
+    pub fn view(&self) -> View<'_, T> {
+        View::with_layout(&self.data, self.start, self.layout).unwrap()
+    }
+
+    pub fn view_mut(&mut self) -> ViewMut<'_, T> {
+        ViewMut::with_layout(&mut self.data, self.start, self.layout).unwrap()
+    }
+}
