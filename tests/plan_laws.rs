@@ -202,3 +202,37 @@ fn a_plan_renders_as_text() {
     assert_eq!(text.lines().filter(|line| line.starts_with('+')).count(), 6, "{text}");
     assert!(text.lines().filter(|line| line.starts_with('|')).all(|line| line.len() == 46), "{text}");
 }
+
+/// Step 3 of the plan is empty. Were it to count as done at once, step 5 would overwrite the panel of B that step 1 still reads: its
+/// last task waits for a tall block of A to be packed while the other threads have nothing left to do but go on.
+#[test]
+fn an_empty_step_keeps_panels_alive() {
+    let (m, n, k) = (2048, 16, 4 * KC);
+    let problem = Problem { format: Format::F32, batch: 1, m, n, k };
+    let (a, b) = (Laid::<f32>::new(&[m, k], 2, false, Kind::Wide), Laid::<f32>::new(&[k, n], 4, false, Kind::Wide));
+    let mut plan = TilePlan { mesh: Mesh::TILE, problem, steps: vec![Step::default(); 7] };
+    for (step, segments) in [(0, 0..1), (1, 1..2), (5, 2..3), (6, 3..4)] {
+        for (block, rows) in [0..8, 8..16, 16..24, 24..m].into_iter().enumerate() {
+            let die = Mesh::TILE.die(block);
+            plan.steps[step].tasks.push(BlockTask { die, batch: 0, rows, cols: 0..n, segments: segments.clone() });
+        }
+    }
+    plan.route();
+    assert_eq!(plan.validate(), Ok(()));
+    let out = vec![f32::NAN; m * n];
+    let op = Matmul::new(a.view().spec(), b.view().spec(), tile25::View::new(&out, [m, n]).unwrap().spec()).unwrap();
+    let run = |planned: &tile25::MatmulPlan<'_>| {
+        let mut out = out.clone();
+        let view = tile25::ViewMut::new(&mut out, [m, n]).unwrap();
+        planned.run(a.view(), b.view(), view, Epilogue::default(), &mut planned.workspace()).unwrap();
+        out
+    };
+    let want = run(&op.plan(&Context::default()).unwrap());
+    let pools = pools();
+    for context in contexts(&pools).filter(|context| context.threads.count() > 2) {
+        let planned = op.plan(&context).unwrap().with_tile_plan(plan.clone()).unwrap();
+        for _ in 0..10 {
+            assert_same(&run(&planned), &want, || format!("{} on {} threads", context.isa, context.threads.count()));
+        }
+    }
+}

@@ -11,7 +11,7 @@ use tile25_kernels::mat::{Cut, MatSpec, Rect};
 use tile25_kernels::pack::packed_len;
 use tile25_kernels::registry::Kernel;
 
-use crate::plan::{Problem, TilePlan};
+use crate::plan::{Problem, Step, TilePlan};
 use crate::workspace::Scratch;
 
 /// How one operand is read: a window, moved by the batch.
@@ -127,7 +127,9 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// Turns a valid plan into tickets.
     pub(crate) fn new(plan: &TilePlan, kernel: Kernel, threads: usize) -> Schedule {
-        Builder::new(plan, kernel, threads).build(plan)
+        // An empty step would count as done at once, and the step after it overwrite panels that the step before it still reads.
+        let steps: Vec<&Step> = plan.steps.iter().filter(|step| !step.tasks.is_empty()).collect();
+        Builder::new(plan, steps.len(), kernel, threads).build(&steps)
     }
 
     pub(crate) fn scratch(&self) -> &Scratch {
@@ -155,7 +157,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(plan: &TilePlan, kernel: Kernel, threads: usize) -> Self {
+    fn new(plan: &TilePlan, steps: usize, kernel: Kernel, threads: usize) -> Self {
         let problem = plan.problem;
         let empty = Cut::new(problem.batch, problem.m, problem.n, Vec::new()).expect("no rectangles, no overlap");
         let schedule = Schedule {
@@ -167,7 +169,7 @@ impl Builder {
             tasks: Vec::new(),
             reduces: Vec::new(),
             cut: empty,
-            step_work: vec![0; plan.steps.len()],
+            step_work: vec![0; steps],
             scratch: Scratch::default(),
         };
         Builder {
@@ -181,24 +183,24 @@ impl Builder {
         }
     }
 
-    fn build(mut self, plan: &TilePlan) -> Schedule {
+    fn build(mut self, steps: &[&Step]) -> Schedule {
         // On one thread nothing overlaps: each step packs, then computes, and one set of panels is enough.
         let ahead = self.schedule.threads > 1;
-        let steps = plan.steps.len();
-        let packs: Vec<Vec<usize>> = (0..steps).map(|step| self.packs_of(plan, step, ahead)).collect();
-        if steps > 0 {
-            self.draw_packs(&packs[0]);
+        let packs: Vec<Vec<usize>> =
+            steps.iter().enumerate().map(|(i, step)| self.packs_of(step, i, ahead)).collect();
+        if let Some(first) = packs.first() {
+            self.draw_packs(first);
         }
-        for step in 0..steps {
-            let work = self.work_of(plan, step, ahead);
+        for (step, &now) in steps.iter().enumerate() {
+            let work = self.work_of(now, step, ahead);
             let middle = if ahead { work.len() / 2 } else { work.len() };
             for (i, ticket) in work.iter().enumerate() {
-                if i == middle && step + 1 < steps {
+                if i == middle && step + 1 < steps.len() {
                     self.draw_packs(&packs[step + 1]);
                 }
                 self.draw_work(*ticket, step);
             }
-            if middle >= work.len() && step + 1 < steps {
+            if middle >= work.len() && step + 1 < steps.len() {
                 self.draw_packs(&packs[step + 1]);
             }
         }
@@ -210,18 +212,18 @@ impl Builder {
             partials: self.partial_bytes,
             tiles: self.schedule.cut.rects().len(),
             tickets: self.schedule.tickets.len(),
-            steps,
+            steps: steps.len(),
         };
         self.schedule
     }
 
     /// The distinct operand blocks of a step, each with a panel of its own.
-    fn packs_of(&mut self, plan: &TilePlan, step: usize, ahead: bool) -> Vec<usize> {
+    fn packs_of(&mut self, now: &Step, step: usize, ahead: bool) -> Vec<usize> {
         let schedule = &mut self.schedule;
         let kernel = schedule.kernel;
         let mut packs = Vec::new();
         let parity = if ahead { step % 2 } else { 0 };
-        for task in plan.steps[step].tasks.iter().filter(|task| !task.segments.is_empty()) {
+        for task in now.tasks.iter().filter(|task| !task.segments.is_empty()) {
             for (side, range, width) in
                 [(Side::Lhs, &task.rows, kernel.mr), (Side::Rhs, &task.cols, kernel.nr)]
             {
@@ -254,10 +256,10 @@ impl Builder {
     }
 
     /// The tasks of a step and the reductions that follow them.
-    fn work_of(&mut self, plan: &TilePlan, step: usize, ahead: bool) -> Vec<Ticket> {
+    fn work_of(&mut self, now: &Step, step: usize, ahead: bool) -> Vec<Ticket> {
         let problem = self.schedule.problem;
         let format = self.schedule.kernel.format;
-        let tasks = &plan.steps[step].tasks;
+        let tasks = &now.tasks;
         let mut tiles: HashMap<usize, Vec<usize>> = HashMap::new();
         for (i, task) in tasks.iter().enumerate() {
             let rect = Rect { batch: task.batch, rows: task.rows.clone(), cols: task.cols.clone() };
