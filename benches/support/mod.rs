@@ -1,15 +1,15 @@
-//! The machine's own FMA peak, measured where the kernels are measured.
+//! The machine's own FMA peak, measured beside the kernels, and how a case is measured against it.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tile25_kernels::Isa;
 use tile25_kernels::simd::{Lanes, Simd, WithSimd};
 
 /// Independent accumulators: enough to hide the latency of an fma on two pipes.
 const CHAINS: usize = 12;
-/// Vector fma steps of one measurement, a millisecond or so.
-const STEPS: usize = 200_000;
+/// Vector fma steps of one burst, a quarter of a millisecond or so.
+const STEPS: usize = 40_000;
 
 struct Chains(f32);
 
@@ -44,20 +44,64 @@ impl WithSimd for Width {
     }
 }
 
-/// GFLOP/s of f32 fma on `threads` threads of the current pool, the best of `rounds`.
-pub fn fma_peak(isa: Isa, threads: usize, rounds: usize) -> f64 {
+/// GFLOP/s of f32 fma on `threads` threads of the current pool, once.
+pub fn fma_burst(isa: Isa, threads: usize) -> f64 {
     let flops = (2 * isa.dispatch(Width) * CHAINS * STEPS * threads) as f64;
-    let once = || {
+    let start = Instant::now();
+    rayon::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| {
+                black_box(isa.dispatch(Chains(black_box(0.5))));
+            });
+        }
+        black_box(isa.dispatch(Chains(black_box(0.5))));
+    });
+    flops / start.elapsed().as_secs_f64() / 1e9
+}
+
+/// The better of two bursts: one may wake a sleeping thread first.
+pub fn fma_peak(isa: Isa, threads: usize) -> f64 {
+    fma_burst(isa, threads).max(fma_burst(isa, threads))
+}
+
+/// Samples of one case: GFLOP/s, and the FMA peak around it.
+#[derive(Default)]
+pub struct Samples {
+    gflops: Vec<f64>,
+    peaks: Vec<f64>,
+}
+
+impl Samples {
+    /// Runs `work` (of `flops` operations) `iters` times between two bursts of the peak. The first run is not timed: it warms the caches
+    /// as a user's loop would.
+    pub fn sample(&mut self, isa: Isa, threads: usize, iters: u64, flops: f64, mut work: impl FnMut()) -> Duration {
+        work();
+        let before = fma_peak(isa, threads);
         let start = Instant::now();
-        rayon::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|_| {
-                    black_box(isa.dispatch(Chains(black_box(0.5))));
-                });
-            }
-            black_box(isa.dispatch(Chains(black_box(0.5))));
-        });
-        flops / start.elapsed().as_secs_f64() / 1e9
-    };
-    (0..rounds).map(|_| once()).fold(0.0, f64::max)
+        for _ in 0..iters {
+            work();
+        }
+        let taken = start.elapsed();
+        let after = fma_peak(isa, threads);
+        self.gflops.push(flops * iters as f64 / taken.as_secs_f64() / 1e9);
+        self.peaks.push(before.max(after));
+        taken
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.gflops.is_empty()
+    }
+
+    /// Medians: GFLOP/s, peak, and the ratio of each sample to its own peak.
+    pub fn medians(&self) -> (f64, f64, f64) {
+        let ratios = self.gflops.iter().zip(&self.peaks).map(|(g, p)| g / p).collect();
+        (median(self.gflops.clone()), median(self.peaks.clone()), median(ratios))
+    }
+}
+
+/// The median; of an even number of values the upper one of the middle two.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
