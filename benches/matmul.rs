@@ -27,12 +27,14 @@ fn main() {
     // The portable token is for correctness: where the build has no fma, each of its fmas is a dozen operations.
     for isa in Isa::available().filter(|isa| isa.name() != "portable") {
         for threads in [1, 2] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool of two threads");
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool of two threads");
             let mut group = criterion.benchmark_group(format!("f32_square_{threads}"));
             for n in SQUARES {
                 let flops = 2.0 * (n as f64).powi(3);
                 let value = |i: usize| (i % 97) as f32 / 97.0 - 0.5;
-                let (a, b) = (Tensor::from_fn([n, n], value).unwrap(), Tensor::from_fn([n, n], value).unwrap());
+                let (a, b) =
+                    (Tensor::from_fn([n, n], value).unwrap(), Tensor::from_fn([n, n], value).unwrap());
                 let mut c = Tensor::<f32>::zeros([n, n]).unwrap();
                 let context = Context { isa, threads: Threads::Pool(&pool), backend: Backend::Tile };
                 let op = Matmul::new(a.view().spec(), b.view().spec(), c.view().spec()).unwrap();
@@ -44,7 +46,14 @@ fn main() {
                     bencher.iter_custom(|iters| {
                         pool.install(|| {
                             samples.sample(isa, threads, iters, flops, || {
-                                plan.run(a.view(), b.view(), c.view_mut(), Epilogue::default(), &mut workspace).unwrap();
+                                plan.run(
+                                    a.view(),
+                                    b.view(),
+                                    c.view_mut(),
+                                    Epilogue::default(),
+                                    &mut workspace,
+                                )
+                                .unwrap();
                             })
                         })
                     });

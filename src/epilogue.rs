@@ -45,11 +45,16 @@ impl<'a, T: Element> Epilogue<'a, T> {
     /// Checks the epilogue against the output.
     pub(crate) fn check(&self, op: &'static str, out: &Spec, channels: usize) -> Result<(), Error> {
         if let Some(bias) = self.bias.filter(|bias| bias.len() != channels) {
-            let problem = format!("bias has {} values, the output {:?} has {channels} channels", bias.len(), out.dims());
+            let problem = format!(
+                "bias has {} values, the output {:?} has {channels} channels",
+                bias.len(),
+                out.dims()
+            );
             return Err(Error::Shape { op, problem });
         }
         if let Some(residual) = self.residual.filter(|residual| residual.dims() != out.dims()) {
-            let problem = format!("residual {:?} and output {:?} differ in shape", residual.dims(), out.dims());
+            let problem =
+                format!("residual {:?} and output {:?} differ in shape", residual.dims(), out.dims());
             return Err(Error::Shape { op, problem });
         }
         if T::zero().activate(self.act).is_none() {

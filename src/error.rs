@@ -50,7 +50,9 @@ pub enum Error {
         dims: Vec<usize>,
     },
     /// A view that leaves its slice.
-    #[error("a view of shape {dims:?} with strides {strides:?} from element {start} leaves its slice of {len} elements")]
+    #[error(
+        "a view of shape {dims:?} with strides {strides:?} from element {start} leaves its slice of {len} elements"
+    )]
     OutOfBounds {
         /// The shape.
         dims: Vec<usize>,

@@ -58,7 +58,13 @@ impl Geometry {
     }
 
     /// Checks x, w and y of a forward convolution against each other.
-    pub(crate) fn new<const D: usize>(op: &'static str, x: &Spec, w: &Spec, y: &Spec, conv: &Conv<D>) -> Result<Self, Error> {
+    pub(crate) fn new<const D: usize>(
+        op: &'static str,
+        x: &Spec,
+        w: &Spec,
+        y: &Spec,
+        conv: &Conv<D>,
+    ) -> Result<Self, Error> {
         const { assert!(D >= 1 && D <= 3, "a convolution has one, two or three spatial axes") };
         for (operand, spec) in [("input", x), ("weights", w), ("output", y)] {
             let (rank, dims) = (spec.layout.rank(), spec.dims().to_vec());
@@ -72,7 +78,8 @@ impl Geometry {
         if x.format != w.format || x.format != y.format {
             return Err(Error::Format { op, formats: vec![x.format, w.format, y.format] });
         }
-        let shapes = || format!("input {:?}, weights {:?}, output {:?}, {conv:?}", x.dims(), w.dims(), y.dims());
+        let shapes =
+            || format!("input {:?}, weights {:?}, output {:?}, {conv:?}", x.dims(), w.dims(), y.dims());
         let refuse = |why: &str| Error::Shape { op, problem: format!("{why}: {}", shapes()) };
         let (xd, wd, yd) = (x.dims(), w.dims(), y.dims());
         if conv.groups == 0 || conv.stride.contains(&0) || conv.dilation.contains(&0) {

@@ -73,7 +73,10 @@ impl Layout {
     /// All dims as one index, for the checks of [`MatSpec`].
     fn mat_spec(&self) -> MatSpec {
         let pair = |d: usize| {
-            Axis::new(&[Dim::plain(self.dims[d], self.strides[d]), Dim::plain(self.dims[d + 1], self.strides[d + 1])])
+            Axis::new(&[
+                Dim::plain(self.dims[d], self.strides[d]),
+                Dim::plain(self.dims[d + 1], self.strides[d + 1]),
+            ])
         };
         MatSpec { start: 0, batch: pair(0), rows: pair(2), cols: pair(4) }
     }
@@ -115,7 +118,8 @@ impl Layout {
             }
         }
         if order.len() != self.rank || seen[..self.rank].contains(&false) {
-            let problem = format!("{order:?} is no permutation of the {} dims of {:?}", self.rank, self.dims());
+            let problem =
+                format!("{order:?} is no permutation of the {} dims of {:?}", self.rank, self.dims());
             return Err(Error::Shape { op: "permute", problem });
         }
         let mut layout = *self;

@@ -17,10 +17,10 @@ pub mod workspace;
 pub use context::{Backend, Context, Threads};
 pub use error::Error;
 
-pub use layout::Layout;
-pub use ops::conv;
 pub use epilogue::{Accum, Act, Epilogue};
+pub use layout::Layout;
 pub use ops::matmul::{Matmul, MatmulPlan, PackedRhs, Rhs, matmul};
+pub use ops::{conv, math};
 pub use plan::TilePlan;
 pub use tile25_kernels::Isa;
 pub use tile25_kernels::format::{Element, Format};

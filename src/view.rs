@@ -175,7 +175,10 @@ impl<'a, T: Element> ViewMut<'a, T> {
     pub fn with_layout(data: &'a mut [T], start: usize, layout: Layout) -> Result<Self, Error> {
         check_bounds(&layout, start, data.len())?;
         if !layout.is_injective() {
-            return Err(Error::AliasedOutput { dims: layout.dims().to_vec(), strides: layout.strides().to_vec() });
+            return Err(Error::AliasedOutput {
+                dims: layout.dims().to_vec(),
+                strides: layout.strides().to_vec(),
+            });
         }
         Ok(ViewMut { data, start, layout })
     }
@@ -242,9 +245,14 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Rank`], [`Error::SizeOverflow`].
     pub fn zeros(dims: impl AsRef<[usize]>) -> Result<Self, Error> {
         let layout = Layout::contiguous(dims.as_ref())?;
-        let bytes = layout.len().checked_mul(size_of::<T>()).filter(|&bytes| bytes < isize::MAX as usize - 64);
+        let bytes =
+            layout.len().checked_mul(size_of::<T>()).filter(|&bytes| bytes < isize::MAX as usize - 64);
         let overflow = || Error::SizeOverflow { dims: dims.as_ref().to_vec(), strides: Vec::new() };
-        Ok(Tensor { buf: Buf::zeroed(bytes.ok_or_else(overflow)?), layout, element: std::marker::PhantomData })
+        Ok(Tensor {
+            buf: Buf::zeroed(bytes.ok_or_else(overflow)?),
+            layout,
+            element: std::marker::PhantomData,
+        })
     }
 
     /// A tensor of shape `dims` whose elements in row-major order are `f(0), f(1), ...`.

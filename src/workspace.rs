@@ -72,13 +72,14 @@ pub(crate) struct Partial {
 
 impl Workspace {
     pub(crate) fn new(scratch: Scratch) -> Self {
+        let sizes: Vec<usize> =
+            scratch.panels.iter().copied().chain(scratch.partials.iter().map(|partial| partial.0)).collect();
+        let mut bufs = Buf::carve(&sizes);
+        let sums = bufs.split_off(scratch.panels.len());
+        let partial = |(buf, &(_, segments))| RwLock::new(Partial { buf, claims: Claims::new(segments) });
         Workspace {
-            panels: scratch.panels.iter().map(|&bytes| RwLock::new(Buf::zeroed(bytes))).collect(),
-            partials: scratch
-                .partials
-                .iter()
-                .map(|&(bytes, segments)| RwLock::new(Partial { buf: Buf::zeroed(bytes), claims: Claims::new(segments) }))
-                .collect(),
+            panels: bufs.into_iter().map(RwLock::new).collect(),
+            partials: sums.into_iter().zip(&scratch.partials).map(partial).collect(),
             claims: Claims::new(scratch.tiles),
             progress: Progress::new(scratch.tickets, scratch.steps),
             scratch,

@@ -39,7 +39,11 @@ fn zero_dims_are_refused_but_an_empty_sum_is_zero() {
     let mut out = [1.5f32, -0.0];
     let target = ViewMut::new(&mut out, [1, 2]).unwrap();
     let (a, b) = (view(&[], &[1, 0]), view(&[], &[0, 2]));
-    let plan = Matmul::new(a.spec(), b.spec(), target.spec()).unwrap().accum(Accum::Add).plan(&Context::default()).unwrap();
+    let plan = Matmul::new(a.spec(), b.spec(), target.spec())
+        .unwrap()
+        .accum(Accum::Add)
+        .plan(&Context::default())
+        .unwrap();
     plan.run(a, b, target, Epilogue::default(), &mut plan.workspace()).unwrap();
     assert_eq!(out.map(f32::to_bits), [1.5f32.to_bits(), (-0.0f32).to_bits()], "unchanged");
 }
@@ -52,7 +56,10 @@ fn sizes_that_overflow() {
     let data = [0.0f32; 4];
     assert!(View::new(&data, [1 << 33, 1 << 33]).is_err());
     // A stride of 0 makes huge inputs possible; their product is not.
-    let spec = |dims: &[usize], strides: &[isize]| Spec { format: Format::F32, layout: Layout::strided(dims, strides).unwrap() };
+    let spec = |dims: &[usize], strides: &[isize]| Spec {
+        format: Format::F32,
+        layout: Layout::strided(dims, strides).unwrap(),
+    };
     let (tall, wide) = (spec(&[1 << 40, 1 << 20], &[0, 0]), spec(&[1 << 20, 1 << 20], &[0, 1]));
     let out = spec(&[1 << 40, 1 << 20], &[1 << 20, 1]);
     assert!(matches!(Matmul::new(tall, wide, out), Err(Error::SizeOverflow { .. })));
@@ -78,10 +85,17 @@ fn views_that_leave_their_slice() {
 fn outputs_that_alias_themselves() {
     let mut data = vec![MARK; 64];
     for strides in [[0, 1], [1, 0], [1, 1], [3, 1], [2, 4]] {
-        assert!(matches!(ViewMut::strided(&mut data, 0, [4, 4], strides), Err(Error::AliasedOutput { .. })), "{strides:?}");
+        assert!(
+            matches!(ViewMut::strided(&mut data, 0, [4, 4], strides), Err(Error::AliasedOutput { .. })),
+            "{strides:?}"
+        );
     }
-    let spec = |strides: &[isize]| Spec { format: Format::F32, layout: Layout::strided(&[4, 4], strides).unwrap() };
-    assert!(matches!(Matmul::new(spec(&[4, 1]), spec(&[4, 1]), spec(&[0, 1])), Err(Error::AliasedOutput { .. })));
+    let spec =
+        |strides: &[isize]| Spec { format: Format::F32, layout: Layout::strided(&[4, 4], strides).unwrap() };
+    assert!(matches!(
+        Matmul::new(spec(&[4, 1]), spec(&[4, 1]), spec(&[0, 1])),
+        Err(Error::AliasedOutput { .. })
+    ));
 }
 
 #[test]
@@ -115,8 +129,14 @@ fn what_belongs_to_another_plan() {
     let error = plan.run(a, &packed, out.rb_mut(), none, &mut ws).unwrap_err();
     assert!(matches!(error, Error::Packed { .. }), "{error}");
     assert!(matches!(plan.pack_rhs(small_b), Err(Error::NotPlanned { operand: "rhs", .. })));
-    assert!(matches!(plan.run(small_a, b, out.rb_mut(), none, &mut ws), Err(Error::NotPlanned { operand: "lhs", .. })));
-    assert!(matches!(plan.run(a, small_b, out.rb_mut(), none, &mut ws), Err(Error::NotPlanned { operand: "rhs", .. })));
+    assert!(matches!(
+        plan.run(small_a, b, out.rb_mut(), none, &mut ws),
+        Err(Error::NotPlanned { operand: "lhs", .. })
+    ));
+    assert!(matches!(
+        plan.run(a, small_b, out.rb_mut(), none, &mut ws),
+        Err(Error::NotPlanned { operand: "rhs", .. })
+    ));
     let short = [0.0; 39];
     let bias = Epilogue { bias: Some(&short), ..none };
     assert!(matches!(plan.run(a, b, out.rb_mut(), bias, &mut ws), Err(Error::Shape { .. })));
@@ -143,7 +163,8 @@ fn formats_do_not_mix_and_f64_has_no_gelu() {
     let plan = Matmul::new(a.spec(), a.spec(), a.spec()).unwrap().plan(&Context::default()).unwrap();
     let mut out = [0.5f64; 4];
     let gelu = Epilogue { act: Act::Gelu, ..Epilogue::default() };
-    let error = plan.run(a, a, ViewMut::new(&mut out, [2, 2]).unwrap(), gelu, &mut plan.workspace()).unwrap_err();
+    let error =
+        plan.run(a, a, ViewMut::new(&mut out, [2, 2]).unwrap(), gelu, &mut plan.workspace()).unwrap_err();
     assert_eq!(error.to_string(), "matmul: activation gelu in f64 is not supported");
     assert_eq!(out, [0.5; 4]);
 }
@@ -176,8 +197,13 @@ fn convolutions_that_do_not_fit() {
     assert!(matches!(rank, Err(Error::Rank { rank: 3, .. })));
     let zero = forward(&[1, 0, 5, 5], &[3, 0, 3, 3], &[1, 3, 3, 3], &plain);
     assert!(matches!(zero, Some(Error::ZeroDim { .. })));
-    let error = Convolution::backward_data(spec(&[1, 3, 4, 3]), spec(&[3, 2, 3, 3]), spec(&[1, 2, 5, 5]), &plain).unwrap_err();
-    assert!(error.to_string().starts_with("conv::backward_data: spatial axis 0 of the output must be 3"), "{error}");
+    let error =
+        Convolution::backward_data(spec(&[1, 3, 4, 3]), spec(&[3, 2, 3, 3]), spec(&[1, 2, 5, 5]), &plain)
+            .unwrap_err();
+    assert!(
+        error.to_string().starts_with("conv::backward_data: spatial axis 0 of the output must be 3"),
+        "{error}"
+    );
 }
 
 /// Zero times infinity is NaN whichever operand has the zero, padding included (N11).

@@ -39,8 +39,13 @@ struct Finish {
 
 fn finish() -> impl Strategy<Value = Finish> {
     let flag = || prop::bool::weighted(0.3);
-    (flag(), flag(), flag(), flag(), act())
-        .prop_map(|(add, scale, bias, residual, act)| Finish { add, scale, bias, residual, act })
+    (flag(), flag(), flag(), flag(), act()).prop_map(|(add, scale, bias, residual, act)| Finish {
+        add,
+        scale,
+        bias,
+        residual,
+        act,
+    })
 }
 
 impl Finish {
@@ -67,7 +72,9 @@ fn compare<T: Element>(out: &Laid<T>, run: impl Fn(&Context<'_>, &mut Laid<T>) -
     for context in contexts(&pools) {
         let mut got = out.clone();
         run(&context, &mut got).unwrap();
-        assert_same(&got.data, &want.data, || format!("{} on {} threads", context.isa, context.threads.count()));
+        assert_same(&got.data, &want.data, || {
+            format!("{} on {} threads", context.isa, context.threads.count())
+        });
     }
 }
 
@@ -171,7 +178,15 @@ fn every_edge_of_every_kernel() {
             }
         }
     }
-    fn product<T: Element>(context: &Context<'_>, a: &[T], b: &[T], out: &mut [T], m: usize, n: usize, k: usize) {
+    fn product<T: Element>(
+        context: &Context<'_>,
+        a: &[T],
+        b: &[T],
+        out: &mut [T],
+        m: usize,
+        n: usize,
+        k: usize,
+    ) {
         let a = tile25::View::new(a, [m, k]).unwrap();
         // A column of b keeps its place whatever n is: b is stored k-contiguous.
         let b = tile25::View::strided(b, 0, [k, n], [1, k as isize]).unwrap();
@@ -203,7 +218,13 @@ fn a_row_of_a_batch_is_the_row_alone() {
 /// Larger products, through many waves, steps and the chain along k.
 #[test]
 fn large_products_are_the_same() {
-    for (batch, m, n, k) in [(1, 300, 1100, 40), (1, 37, 29, 40 * KC + 5), (3, 64, 20, 9 * KC), (40, 30, 50, 33), (1, 1, 3000, 700)] {
+    for (batch, m, n, k) in [
+        (1, 300, 1100, 40),
+        (1, 37, 29, 40 * KC + 5),
+        (3, 64, 20, 9 * KC),
+        (40, 30, 50, 33),
+        (1, 1, 3000, 700),
+    ] {
         let a = Laid::<f32>::new(&[batch, m, k], 6, false, Kind::Smooth);
         let b = Laid::<f32>::new(&[batch, k, n], 8, false, Kind::Smooth);
         let out = Laid::<f32>::new(&[batch, m, n], 10, false, Kind::Smooth);
@@ -236,40 +257,61 @@ fn conv_case<const D: usize>() -> impl Strategy<Value = ConvCase<D>> {
     let small = || prop_oneof![Just(1usize), 1usize..4, 1usize..20];
     let axis = (1usize..=(40 / (D * D)), 1usize..6, 1usize..4, (0usize..7, 0usize..7), 1usize..4);
     let channels = (1usize..4, small(), small(), 0usize..4);
-    (0usize..4, 1usize..4, channels, prop::collection::vec(axis, D), finish(), kind(), any::<u64>()).prop_filter_map(
-        "the kernel fits the padded input",
-        |(direction, batch, (groups, c_in, c_out, depthwise), axes, finish, kind, seed)| {
-            let (groups, c_in, c_out) = if depthwise == 0 { (c_in, 1, c_out.min(3)) } else { (groups, c_in, c_out) };
-            let conv = Conv {
-                stride: std::array::from_fn(|d| axes[d].2),
-                padding: std::array::from_fn(|d| axes[d].3),
-                dilation: std::array::from_fn(|d| axes[d].4),
-                groups,
-            };
-            let input = std::array::from_fn(|d| axes[d].0);
-            let kernel = std::array::from_fn(|d| axes[d].1);
-            let case =
-                ConvCase { direction, batch, c_in: c_in * groups, c_out: c_out * groups, input, kernel, conv, finish, kind, seed };
-            let output = case.output()?;
-            let work = batch * c_out * groups * c_in * output.iter().product::<usize>() * kernel.iter().product::<usize>();
-            (work < 2_000_000).then_some(case)
-        },
-    )
+    (0usize..4, 1usize..4, channels, prop::collection::vec(axis, D), finish(), kind(), any::<u64>())
+        .prop_filter_map(
+            "the kernel fits the padded input",
+            |(direction, batch, (groups, c_in, c_out, depthwise), axes, finish, kind, seed)| {
+                let (groups, c_in, c_out) =
+                    if depthwise == 0 { (c_in, 1, c_out.min(3)) } else { (groups, c_in, c_out) };
+                let conv = Conv {
+                    stride: std::array::from_fn(|d| axes[d].2),
+                    padding: std::array::from_fn(|d| axes[d].3),
+                    dilation: std::array::from_fn(|d| axes[d].4),
+                    groups,
+                };
+                let input = std::array::from_fn(|d| axes[d].0);
+                let kernel = std::array::from_fn(|d| axes[d].1);
+                let case = ConvCase {
+                    direction,
+                    batch,
+                    c_in: c_in * groups,
+                    c_out: c_out * groups,
+                    input,
+                    kernel,
+                    conv,
+                    finish,
+                    kind,
+                    seed,
+                };
+                let output = case.output()?;
+                let work = batch
+                    * c_out
+                    * groups
+                    * c_in
+                    * output.iter().product::<usize>()
+                    * kernel.iter().product::<usize>();
+                (work < 2_000_000).then_some(case)
+            },
+        )
 }
 
 impl<const D: usize> ConvCase<D> {
     fn output(&self) -> Option<[usize; D]> {
         let mut output = [0; D];
-        for d in 0..D {
+        for (d, output) in output.iter_mut().enumerate() {
             let padded = self.input[d] + self.conv.padding[d].0 + self.conv.padding[d].1;
-            output[d] = padded.checked_sub(self.conv.dilation[d] * (self.kernel[d] - 1) + 1)? / self.conv.stride[d] + 1;
+            *output = padded.checked_sub(self.conv.dilation[d] * (self.kernel[d] - 1) + 1)?
+                / self.conv.stride[d]
+                + 1;
         }
         Some(output)
     }
 }
 
 fn conv_is_the_same<T: Element, const D: usize>(case: &ConvCase<D>) {
-    let join = |a: usize, b: usize, spatial: &[usize]| -> Vec<usize> { [a, b].into_iter().chain(spatial.iter().copied()).collect() };
+    let join = |a: usize, b: usize, spatial: &[usize]| -> Vec<usize> {
+        [a, b].into_iter().chain(spatial.iter().copied()).collect()
+    };
     let x = join(case.batch, case.c_in, &case.input);
     let w = join(case.c_out, case.c_in / case.conv.groups, &case.kernel);
     let y = join(case.batch, case.c_out, &case.output().unwrap());

@@ -41,7 +41,14 @@ fn matmul<T: Element>(context: &Context<'_>, act: Act) -> u64 {
     let target = ViewMut::new(&mut out, [m, n]).unwrap();
     let plan = Matmul::new(a.spec(), b.spec(), target.spec()).unwrap().plan(context).unwrap();
     let scale = T::from(if act == Act::None { 1.0 } else { 0.25 });
-    plan.run(a, b, target, Epilogue { scale, bias: Some(&bias), act, ..Epilogue::default() }, &mut plan.workspace()).unwrap();
+    plan.run(
+        a,
+        b,
+        target,
+        Epilogue { scale, bias: Some(&bias), act, ..Epilogue::default() },
+        &mut plan.workspace(),
+    )
+    .unwrap();
     xxh3_64(bytemuck::cast_slice(&out))
 }
 
@@ -67,7 +74,10 @@ fn conv<T: Element>(context: &Context<'_>, direction: usize) -> u64 {
 
 #[test]
 fn results_have_the_bits_of_their_version() {
-    assert_eq!(NUMERICS_VERSION, GOLDEN_VERSION, "new numerics: record the hashes anew, with a CHANGELOG line");
+    assert_eq!(
+        NUMERICS_VERSION, GOLDEN_VERSION,
+        "new numerics: record the hashes anew, with a CHANGELOG line"
+    );
     for context in [Context::default(), support::reference()] {
         check(&context);
     }
@@ -79,11 +89,15 @@ fn check(context: &Context<'_>) {
         found.push((format!("matmul {} {act}", Format::F32), matmul::<f32>(context, act)));
     }
     found.push((format!("matmul {} none", Format::F64), matmul::<f64>(context, Act::None)));
-    for (direction, name) in ["forward", "backward_data", "backward_weights", "transposed"].into_iter().enumerate() {
+    for (direction, name) in
+        ["forward", "backward_data", "backward_weights", "transposed"].into_iter().enumerate()
+    {
         found.push((format!("conv::{name} {}", Format::F32), conv::<f32>(context, direction)));
         found.push((format!("conv::{name} {}", Format::F64), conv::<f64>(context, direction)));
     }
-    let table: String = found.iter().map(|(name, hash)| format!("    (\"{name}\", 0x{hash:016x}),\n")).collect();
-    let same = found.len() == GOLDEN.len() && found.iter().zip(GOLDEN).all(|(a, b)| (a.0.as_str(), a.1) == *b);
+    let table: String =
+        found.iter().map(|(name, hash)| format!("    (\"{name}\", 0x{hash:016x}),\n")).collect();
+    let same =
+        found.len() == GOLDEN.len() && found.iter().zip(GOLDEN).all(|(a, b)| (a.0.as_str(), a.1) == *b);
     assert!(same, "on {:?} the hashes are now\n{table}", context.backend);
 }

@@ -25,7 +25,8 @@ fn matmul_is_within_the_bound_of_the_contract() {
         let b = Laid::<f32>::new(&[k, n], 90 + seed as u64, false, Kind::Smooth);
         let mut out = vec![0f32; m * n];
         let view = ViewMut::new(&mut out, [m, n]).unwrap();
-        let plan = Matmul::new(a.view().spec(), b.view().spec(), view.spec()).unwrap().plan(&reference()).unwrap();
+        let plan =
+            Matmul::new(a.view().spec(), b.view().spec(), view.spec()).unwrap().plan(&reference()).unwrap();
         plan.run(a.view(), b.view(), view, Epilogue::default(), &mut plan.workspace()).unwrap();
         let at = |laid: &Laid<f32>, i: usize, j: usize| {
             let s = laid.layout.strides();
@@ -85,8 +86,14 @@ fn the_directions_of_a_convolution_are_adjoint() {
         };
         let (xv, wv, dv) = (view(&x, x_dims), view(&w, w_dims), view(&dy, y_dims));
         let y = run(Convolution::forward(xv.spec(), wv.spec(), dv.spec(), &conv).unwrap(), xv, wv, y_dims);
-        let dx = run(Convolution::backward_data(dv.spec(), wv.spec(), xv.spec(), &conv).unwrap(), dv, wv, x_dims);
-        let dw = run(Convolution::backward_weights(xv.spec(), dv.spec(), wv.spec(), &conv).unwrap(), xv, dv, w_dims);
+        let dx =
+            run(Convolution::backward_data(dv.spec(), wv.spec(), xv.spec(), &conv).unwrap(), dv, wv, x_dims);
+        let dw = run(
+            Convolution::backward_weights(xv.spec(), dv.spec(), wv.spec(), &conv).unwrap(),
+            xv,
+            dv,
+            w_dims,
+        );
         let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
         let size = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum() };
         let forms = [dot(&y, &dy), dot(&x, &dx), dot(&w, &dw)];
@@ -94,7 +101,10 @@ fn the_directions_of_a_convolution_are_adjoint() {
         let terms = (len(&w_dims) * len(&x_dims) * len(&y_dims)) as f64;
         let bound = 2f64.powi(-53) * terms * (1.0 + size(&y, &dy));
         for form in forms {
-            assert!((form - forms[0]).abs() <= bound, "{forms:?} differ by more than {bound:e}: {conv:?} {x_dims:?} {w_dims:?}");
+            assert!(
+                (form - forms[0]).abs() <= bound,
+                "{forms:?} differ by more than {bound:e}: {conv:?} {x_dims:?} {w_dims:?}"
+            );
         }
     }
 }

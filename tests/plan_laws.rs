@@ -13,7 +13,8 @@ use tile25::{Accum, Context, Epilogue, Format, Matmul};
 
 /// Borders that cut `0..extent` at random.
 fn borders(rng: &mut Rng, extent: usize, most: usize) -> Vec<std::ops::Range<usize>> {
-    let mut cuts: Vec<usize> = (0..rng.below(most)).map(|_| rng.below(extent + 1)).chain([0, extent]).collect();
+    let mut cuts: Vec<usize> =
+        (0..rng.below(most)).map(|_| rng.below(extent + 1)).chain([0, extent]).collect();
     cuts.sort_unstable();
     cuts.dedup();
     cuts.windows(2).map(|pair| pair[0]..pair[1]).collect()
@@ -38,7 +39,13 @@ fn random_plan(problem: Problem, seed: u64) -> TilePlan {
                     if steps.len() <= step {
                         steps.resize_with(step + 1, Step::default);
                     }
-                    steps[step].tasks.push(BlockTask { die, batch, rows: rows.clone(), cols: cols.clone(), segments });
+                    steps[step].tasks.push(BlockTask {
+                        die,
+                        batch,
+                        rows: rows.clone(),
+                        cols: cols.clone(),
+                        segments,
+                    });
                     step += rng.below(3);
                 }
             }
@@ -56,7 +63,13 @@ fn random_plan(problem: Problem, seed: u64) -> TilePlan {
 
 fn problem() -> impl Strategy<Value = Problem> {
     let k = prop::sample::select(vec![0, 1, 100, KC, KC + 1, 3 * KC, 5 * KC + 7, 9 * KC]);
-    (1usize..3, 1usize..60, 1usize..60, k).prop_map(|(batch, m, n, k)| Problem { format: Format::F32, batch, m, n, k })
+    (1usize..3, 1usize..60, 1usize..60, k).prop_map(|(batch, m, n, k)| Problem {
+        format: Format::F32,
+        batch,
+        m,
+        n,
+        k,
+    })
 }
 
 proptest! {
@@ -135,7 +148,9 @@ fn each_broken_law_is_named() {
     let first = sample().steps[0].tasks[0].clone();
     let without = move |p: &mut TilePlan| {
         for step in &mut p.steps {
-            step.tasks.retain(|task| (task.batch, &task.rows, &task.cols) != (first.batch, &first.rows, &first.cols));
+            step.tasks.retain(|task| {
+                (task.batch, &task.rows, &task.cols) != (first.batch, &first.rows, &first.cols)
+            });
         }
     };
     assert!(matches!(broken(&without), Invalid::NotCovered { .. }));
@@ -145,10 +160,23 @@ fn each_broken_law_is_named() {
     };
     assert!(matches!(broken(&twice), Invalid::SegmentOrder { .. }));
     assert!(matches!(broken(&|p| p.steps.swap(0, 1)), Invalid::SegmentOrder { .. }));
-    assert!(matches!(broken(&|p| drop(p.steps[2].tasks.pop())), Invalid::SegmentOrder { .. }));
+    assert!(matches!(
+        broken(&|p| {
+            p.steps[2].tasks.pop();
+        }),
+        Invalid::SegmentOrder { .. }
+    ));
     assert!(matches!(broken(&|p| p.steps[0].transfers[0].bytes += 1), Invalid::WrongBytes { step: 0, .. }));
-    assert!(matches!(broken(&|p| p.steps[0].transfers[0].link.to = DieId { row: 3, col: 3 }), Invalid::NoSuchLink { .. }));
-    assert!(matches!(broken(&|p| drop(p.steps[0].transfers.pop())), Invalid::NotDelivered { .. }));
+    assert!(matches!(
+        broken(&|p| p.steps[0].transfers[0].link.to = DieId { row: 3, col: 3 }),
+        Invalid::NoSuchLink { .. }
+    ));
+    assert!(matches!(
+        broken(&|p| {
+            p.steps[0].transfers.pop();
+        }),
+        Invalid::NotDelivered { .. }
+    ));
     let late = |p: &mut TilePlan| p.steps[0].transfers.reverse();
     assert!(matches!(broken(&late), Invalid::NothingToSend { .. }));
     assert!(matches!(broken(&|p| p.steps[0].transfers.clear()), Invalid::NotDelivered { .. }));
@@ -157,8 +185,18 @@ fn each_broken_law_is_named() {
 #[test]
 fn a_die_must_hold_what_its_step_needs() {
     let problem = Problem { format: Format::F32, batch: 1, m: 20_000, n: 20_000, k: KC };
-    let task = BlockTask { die: DieId { row: 0, col: 0 }, batch: 0, rows: 0..20_000, cols: 0..20_000, segments: 0..1 };
-    let mut plan = TilePlan { mesh: Mesh::TILE, problem, steps: vec![Step { transfers: Vec::new(), tasks: vec![task] }] };
+    let task = BlockTask {
+        die: DieId { row: 0, col: 0 },
+        batch: 0,
+        rows: 0..20_000,
+        cols: 0..20_000,
+        segments: 0..1,
+    };
+    let mut plan = TilePlan {
+        mesh: Mesh::TILE,
+        problem,
+        steps: vec![Step { transfers: Vec::new(), tasks: vec![task] }],
+    };
     plan.route();
     assert!(matches!(plan.validate(), Err(Invalid::SramOverflow { .. })));
 }
@@ -169,7 +207,8 @@ fn a_partial_sum_travels_to_the_die_that_adds_to_it() {
     let task = |die, segments| BlockTask { die, batch: 0, rows: 0..8, cols: 0..8, segments };
     let step = |task| Step { transfers: Vec::new(), tasks: vec![task] };
     let (near, far) = (DieId { row: 0, col: 0 }, DieId { row: 1, col: 1 });
-    let mut plan = TilePlan { mesh: Mesh::TILE, problem, steps: vec![step(task(near, 0..1)), step(task(far, 1..2))] };
+    let mut plan =
+        TilePlan { mesh: Mesh::TILE, problem, steps: vec![step(task(near, 0..1)), step(task(far, 1..2))] };
     plan.route();
     assert_eq!(plan.validate(), Ok(()));
     let partial: Vec<Link> = plan.steps[1]
@@ -179,7 +218,10 @@ fn a_partial_sum_travels_to_the_die_that_adds_to_it() {
         .map(|transfer| transfer.link)
         .collect();
     let corner = DieId { row: 0, col: 1 };
-    assert_eq!(partial, [Link { from: Port::Die(near), to: corner }, Link { from: Port::Die(corner), to: far }]);
+    assert_eq!(
+        partial,
+        [Link { from: Port::Die(near), to: corner }, Link { from: Port::Die(corner), to: far }]
+    );
     plan.steps[1].transfers.retain(|transfer| !matches!(transfer.payload, Payload::PartialC { .. }));
     assert!(matches!(plan.validate(), Err(Invalid::NotDelivered { .. })));
 }
@@ -209,18 +251,26 @@ fn a_plan_renders_as_text() {
 fn an_empty_step_keeps_panels_alive() {
     let (m, n, k) = (2048, 16, 4 * KC);
     let problem = Problem { format: Format::F32, batch: 1, m, n, k };
-    let (a, b) = (Laid::<f32>::new(&[m, k], 2, false, Kind::Wide), Laid::<f32>::new(&[k, n], 4, false, Kind::Wide));
+    let (a, b) =
+        (Laid::<f32>::new(&[m, k], 2, false, Kind::Wide), Laid::<f32>::new(&[k, n], 4, false, Kind::Wide));
     let mut plan = TilePlan { mesh: Mesh::TILE, problem, steps: vec![Step::default(); 7] };
     for (step, segments) in [(0, 0..1), (1, 1..2), (5, 2..3), (6, 3..4)] {
         for (block, rows) in [0..8, 8..16, 16..24, 24..m].into_iter().enumerate() {
             let die = Mesh::TILE.die(block);
-            plan.steps[step].tasks.push(BlockTask { die, batch: 0, rows, cols: 0..n, segments: segments.clone() });
+            plan.steps[step].tasks.push(BlockTask {
+                die,
+                batch: 0,
+                rows,
+                cols: 0..n,
+                segments: segments.clone(),
+            });
         }
     }
     plan.route();
     assert_eq!(plan.validate(), Ok(()));
     let out = vec![f32::NAN; m * n];
-    let op = Matmul::new(a.view().spec(), b.view().spec(), tile25::View::new(&out, [m, n]).unwrap().spec()).unwrap();
+    let op = Matmul::new(a.view().spec(), b.view().spec(), tile25::View::new(&out, [m, n]).unwrap().spec())
+        .unwrap();
     let run = |planned: &tile25::MatmulPlan<'_>| {
         let mut out = out.clone();
         let view = tile25::ViewMut::new(&mut out, [m, n]).unwrap();
@@ -232,7 +282,9 @@ fn an_empty_step_keeps_panels_alive() {
     for context in contexts(&pools).filter(|context| context.threads.count() > 2) {
         let planned = op.plan(&context).unwrap().with_tile_plan(plan.clone()).unwrap();
         for _ in 0..10 {
-            assert_same(&run(&planned), &want, || format!("{} on {} threads", context.isa, context.threads.count()));
+            assert_same(&run(&planned), &want, || {
+                format!("{} on {} threads", context.isa, context.threads.count())
+            });
         }
     }
 }

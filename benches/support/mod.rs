@@ -11,6 +11,9 @@ const CHAINS: usize = 12;
 /// Vector fma steps of one burst, a quarter of a millisecond or so.
 const STEPS: usize = 40_000;
 
+/// Untimed work before each sample.
+const WARM_UP: Duration = Duration::from_millis(60);
+
 struct Chains(f32);
 
 impl WithSimd for Chains {
@@ -45,7 +48,7 @@ impl WithSimd for Width {
 }
 
 /// GFLOP/s of f32 fma on `threads` threads of the current pool, once.
-pub fn fma_burst(isa: Isa, threads: usize) -> f64 {
+pub(crate) fn fma_burst(isa: Isa, threads: usize) -> f64 {
     let flops = (2 * isa.dispatch(Width) * CHAINS * STEPS * threads) as f64;
     let start = Instant::now();
     rayon::scope(|scope| {
@@ -60,22 +63,32 @@ pub fn fma_burst(isa: Isa, threads: usize) -> f64 {
 }
 
 /// The better of two bursts: one may wake a sleeping thread first.
-pub fn fma_peak(isa: Isa, threads: usize) -> f64 {
+pub(crate) fn fma_peak(isa: Isa, threads: usize) -> f64 {
     fma_burst(isa, threads).max(fma_burst(isa, threads))
 }
 
 /// Samples of one case: GFLOP/s, and the FMA peak around it.
 #[derive(Default)]
-pub struct Samples {
+pub(crate) struct Samples {
     gflops: Vec<f64>,
     peaks: Vec<f64>,
 }
 
 impl Samples {
-    /// Runs `work` (of `flops` operations) `iters` times between two bursts of the peak. The first run is not timed: it warms the caches
-    /// as a user's loop would.
-    pub fn sample(&mut self, isa: Isa, threads: usize, iters: u64, flops: f64, mut work: impl FnMut()) -> Duration {
-        work();
+    /// Runs `work` (of `flops` operations) `iters` times between two bursts of the peak. The first [`WARM_UP`] is not timed: threads that
+    /// slept may wake on one core and need some milliseconds to spread.
+    pub(crate) fn sample(
+        &mut self,
+        isa: Isa,
+        threads: usize,
+        iters: u64,
+        flops: f64,
+        mut work: impl FnMut(),
+    ) -> Duration {
+        let start = Instant::now();
+        while start.elapsed() < WARM_UP {
+            work();
+        }
         let before = fma_peak(isa, threads);
         let start = Instant::now();
         for _ in 0..iters {
@@ -89,19 +102,19 @@ impl Samples {
     }
 
     /// Whether nothing was measured.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.gflops.is_empty()
     }
 
     /// Medians: GFLOP/s, peak, and the ratio of each sample to its own peak.
-    pub fn medians(&self) -> (f64, f64, f64) {
+    pub(crate) fn medians(&self) -> (f64, f64, f64) {
         let ratios = self.gflops.iter().zip(&self.peaks).map(|(g, p)| g / p).collect();
         (median(self.gflops.clone()), median(self.peaks.clone()), median(ratios))
     }
 }
 
 /// The median; of an even number of values the upper one of the middle two.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -10,6 +10,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::axis::{Axis, Dim};
+use crate::simd::prefetch;
+
+/// Bytes that a cache moves at a time.
+const CACHE_LINE: usize = 64;
 
 /// Most columns of a [`Panel`]: at least the widest microkernel.
 pub const PANEL_COLS: usize = 64;
@@ -247,7 +251,13 @@ impl<'a, T: Copy> Tiles<'a, T> {
         if claim.swap(true, Ordering::Acquire) {
             return None;
         }
-        Some(TileMut { data: self.data, spec: &self.spec, rect: &self.cut.rects[i], claim, owner: PhantomData })
+        Some(TileMut {
+            data: self.data,
+            spec: &self.spec,
+            rect: &self.cut.rects[i],
+            claim,
+            owner: PhantomData,
+        })
     }
 }
 
@@ -307,7 +317,16 @@ impl<T: Copy> TileMut<'_, T> {
             }
         }
         let base = self.spec.start + self.spec.batch.offset(self.rect.batch);
-        Panel { data: self.data, base, rows: &self.spec.rows, rect: self.rect, offsets, n, contiguous, owner: PhantomData }
+        Panel {
+            data: self.data,
+            base,
+            rows: &self.spec.rows,
+            rect: self.rect,
+            offsets,
+            n,
+            contiguous,
+            owner: PhantomData,
+        }
     }
 }
 
@@ -329,6 +348,22 @@ impl<T: Copy> Panel<'_, T> {
     fn row_offset(&self, row: usize) -> isize {
         assert!(row < self.rect.rows.len());
         self.base + self.rows.offset(self.rect.rows.start + row)
+    }
+
+    /// Asks for rows `row..row + m` to be in the cache, where their columns lie side by side.
+    #[inline]
+    pub fn prefetch(&self, row: usize, m: usize) {
+        if !self.contiguous {
+            return;
+        }
+        for row in row..row + m {
+            let first = self.data.wrapping_offset(self.row_offset(row) + self.offsets[0]);
+            for line in (0..self.n).step_by(CACHE_LINE / size_of::<T>()) {
+                prefetch(first.wrapping_add(line));
+            }
+            // The row may begin in the middle of a line.
+            prefetch(first.wrapping_add(self.n - 1));
+        }
     }
 
     /// The row as a slice, where its columns lie side by side.

@@ -6,7 +6,8 @@
 //! sample runs always, the whole range with `cargo test --release -p tile25-kernels -- --ignored`.
 
 use crate::epilogue::Act;
-use crate::simd::MathLanes;
+use crate::isa::Isa;
+use crate::simd::{Lanes, MathLanes, Simd, WithSimd};
 
 /// `1.5 * 2^23`: added and subtracted, it rounds a small float to a whole number, ties to even.
 const ROUND: f32 = 12_582_912.0;
@@ -34,11 +35,7 @@ pub fn exp<S: MathLanes>(s: S, x: S::V) -> S::V {
     let r = s.mul_add(n, s.splat(-LN2_HIGH), x);
     let r = s.mul_add(n, s.splat(-LN2_LOW), r);
     // e^r = 1 + (r + r^2 q(r))
-    let q = poly(
-        s,
-        r,
-        [0.000_198_911_03, 0.001_393_375_1, 0.008_333_31, 0.041_666_463, 0.166_666_67, 0.5],
-    );
+    let q = poly(s, r, [0.000_198_911_03, 0.001_393_375_1, 0.008_333_31, 0.041_666_463, 0.166_666_67, 0.5]);
     let p = s.add(s.mul_add(s.mul(r, r), q, r), s.splat(1.0));
     // 2^n in two factors: the first product is exact, the second rounds once, into Inf or the subnormals if need be.
     let half = s.sub(s.mul_add(n, s.splat(0.5), s.splat(ROUND)), s.splat(ROUND));
@@ -72,11 +69,11 @@ pub fn erf<S: MathLanes>(s: S, x: S::V) -> S::V {
         s,
         u,
         [
-            7.875_874_4e-5,
+            7.875_874e-5,
             -0.000_801_686_4,
             0.005_189_087,
             -0.026_854_211,
-            0.112_835_944,
+            0.112_835_94,
             -0.376_126_26,
             0.128_379_17,
         ],
@@ -137,49 +134,81 @@ pub(crate) fn activate_f32<S: MathLanes>(s: S, act: Act, v: S::V) -> Option<S::V
     })
 }
 
+/// A function of one variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Function {
+    /// [`exp`]
+    Exp,
+    /// [`tanh`]
+    Tanh,
+    /// [`erf`]
+    Erf,
+    /// [`sigmoid`]
+    Sigmoid,
+    /// [`silu`]
+    Silu,
+    /// [`gelu`]
+    Gelu,
+}
+
+impl Function {
+    #[inline(always)]
+    fn eval<S: MathLanes>(self, s: S, x: S::V) -> S::V {
+        match self {
+            Function::Exp => exp(s, x),
+            Function::Tanh => tanh(s, x),
+            Function::Erf => erf(s, x),
+            Function::Sigmoid => sigmoid(s, x),
+            Function::Silu => silu(s, x),
+            Function::Gelu => gelu(s, x),
+        }
+    }
+}
+
+struct Map<'a>(Function, &'a mut [f32]);
+
+impl WithSimd for Map<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        for chunk in self.1.chunks_mut(<S as Lanes<f32>>::LANES) {
+            let n = chunk.len();
+            let v = Lanes::<f32>::load_first_n(s, chunk, n);
+            Lanes::<f32>::store_first_n(s, chunk, n, self.0.eval(s, v));
+        }
+    }
+}
+
+/// Replaces each value `x` by `function(x)`: the same bits on every instruction set.
+pub fn map(isa: Isa, function: Function, values: &mut [f32]) {
+    isa.dispatch(Map(function, values));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Isa;
-    use crate::simd::{Lanes, Scalar, Simd, WithSimd};
+    use crate::simd::Scalar;
 
-    type Wanted = fn(f64) -> f64;
+    type Real = fn(f64) -> f64;
 
     /// Each function, its definition in f64, its stated bound: ulp of the result and an absolute allowance.
-    const FUNCTIONS: [(&str, Wanted, f64, fn(f64) -> f64); 6] = [
+    const FUNCTIONS: [(&str, Real, f64, Real); 6] = [
         ("exp", f64::exp, 1.0, |_| 0.0),
         ("tanh", f64::tanh, 2.0, |_| 0.0),
         ("erf", libm::erf, 2.0, |_| 0.0),
         ("sigmoid", |x| 1.0 / (1.0 + (-x).exp()), 3.0, |x| if x < -87.0 { 2f64.powi(-125) } else { 0.0 }),
         ("silu", |x| x / (1.0 + (-x).exp()), 4.0, |x| if x < -87.0 { 2f64.powi(-118) } else { 0.0 }),
-        ("gelu", |x| 0.5 * x * libm::erfc(-x / 2f64.sqrt()), 4.0, |x| if x < 0.0 { 2f64.powi(-22) } else { 0.0 }),
+        (
+            "gelu",
+            |x| 0.5 * x * libm::erfc(-x / 2f64.sqrt()),
+            4.0,
+            |x| if x < 0.0 { 2f64.powi(-22) } else { 0.0 },
+        ),
     ];
 
-    #[inline(always)]
-    fn eval<S: MathLanes>(s: S, function: usize, v: S::V) -> S::V {
-        match function {
-            0 => exp(s, v),
-            1 => tanh(s, v),
-            2 => erf(s, v),
-            3 => sigmoid(s, v),
-            4 => silu(s, v),
-            _ => gelu(s, v),
-        }
-    }
-
-    struct Map<'a>(usize, &'a mut [f32]);
-    impl WithSimd for Map<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, s: S) {
-            let width = <S as Lanes<f32>>::LANES;
-            for chunk in self.1.chunks_mut(width) {
-                let n = chunk.len();
-                let v = Lanes::<f32>::load_first_n(s, chunk, n);
-                Lanes::<f32>::store_first_n(s, chunk, n, eval(s, self.0, v));
-            }
-        }
-    }
+    const ORDER: [Function; 6] =
+        [Function::Exp, Function::Tanh, Function::Erf, Function::Sigmoid, Function::Silu, Function::Gelu];
 
     /// The distance between neighbours of f32 at `y`.
     fn ulp(y: f64) -> f64 {
@@ -194,13 +223,16 @@ mod tests {
             let mut iter = bits.clone().map(f32::from_bits).peekable();
             while iter.peek().is_some() {
                 let inputs: Vec<f32> = iter.by_ref().take(4096).collect();
-                let defined: Vec<f32> = inputs.iter().map(|&x| eval(Scalar, f, x)).collect();
+                let defined: Vec<f32> = inputs.iter().map(|&x| ORDER[f].eval(Scalar, x)).collect();
                 for isa in Isa::available() {
                     let mut got = inputs.clone();
-                    isa.dispatch(Map(f, &mut got));
+                    map(isa, ORDER[f], &mut got);
                     for ((x, got), want) in inputs.iter().zip(&got).zip(&defined) {
                         let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
-                        assert!(same, "{name}({x:e}) on {isa}: {got:e}, the scalar definition gives {want:e}");
+                        assert!(
+                            same,
+                            "{name}({x:e}) on {isa}: {got:e}, the scalar definition gives {want:e}"
+                        );
                     }
                 }
                 for (&x, &got) in inputs.iter().zip(&defined) {
@@ -217,7 +249,8 @@ mod tests {
                         assert!(got.is_infinite() || !rounds_up, "{name}({x:e}) = {got:e}");
                         continue;
                     }
-                    let error = ((f64::from(got) - want).abs() - allowance(f64::from(x))).max(0.0) / ulp(want);
+                    let error =
+                        ((f64::from(got) - want).abs() - allowance(f64::from(x))).max(0.0) / ulp(want);
                     assert!(error <= bound, "{name}({x:e}) = {got:e}, want {want:e}: {error} ulp");
                     worst[f] = worst[f].max(error);
                 }
@@ -248,16 +281,17 @@ mod tests {
                     scope.spawn(move || check((t * share..end).map(|bits| bits as u32)))
                 })
                 .collect();
-            parts.into_iter().map(|part| part.join().unwrap()).fold([0.0f64; 6], |worst, part| {
-                std::array::from_fn(|f| worst[f].max(part[f]))
-            })
+            parts
+                .into_iter()
+                .map(|part| part.join().unwrap())
+                .fold([0.0f64; 6], |worst, part| std::array::from_fn(|f| worst[f].max(part[f])))
         });
         println!("worst error in ulp: {worst:.3?}");
     }
 
     #[test]
     fn limits_and_signs() {
-        let eval = |f, x| eval(Scalar, f, x);
+        let eval = |f: usize, x| ORDER[f].eval(Scalar, x);
         assert_eq!(eval(0, f32::INFINITY), f32::INFINITY);
         assert_eq!(eval(0, f32::NEG_INFINITY), 0.0);
         for f in [1, 2] {

@@ -1,12 +1,12 @@
 //! The scalar definition of every operation. Never optimised; where it disagrees with a kernel, the kernel is wrong.
 //!
-//! Each operation names the terms of one output element in the order of the contract (N1, N11) and hands them to [`sum`].
+//! Each operation names the terms of one output element in the order of the contract (N1, N11) and hands them to one function that adds.
 
 use tile25_kernels::format::Element;
 
-use crate::numerics::KC;
-use crate::geometry::Geometry;
 use crate::epilogue::{Accum, Epilogue};
+use crate::geometry::Geometry;
+use crate::numerics::KC;
 use crate::view::{View, ViewMut};
 
 /// N1 and N2: fma within a segment of KC, ascending from +0; each segment's sum plus +0 added to the total, ascending.
@@ -69,14 +69,17 @@ pub(crate) fn matmul<T: Element>(
     let batch_offset = |view: &View<'_, T>, index: &[usize]| -> isize {
         let lead = view.dims().len() - 2;
         let own = view.dims()[..lead].iter().zip(view.layout().strides()).rev();
-        own.zip(index[..rank - 2].iter().rev()).map(|((&extent, &s), &i)| if extent == 1 { 0 } else { i as isize * s }).sum()
+        own.zip(index[..rank - 2].iter().rev())
+            .map(|((&extent, &s), &i)| if extent == 1 { 0 } else { i as isize * s })
+            .sum()
     };
     for index in indices(dims) {
         let (i, j) = (index[rank - 2] as isize, index[rank - 1] as isize);
         let [.., a_row, a_col] = *lhs.layout().strides() else { unreachable!("rank 2 at least") };
         let [.., b_row, b_col] = *rhs.layout().strides() else { unreachable!("rank 2 at least") };
         let (a, b) = (batch_offset(&lhs, &index), batch_offset(&rhs, &index));
-        let terms = (0..k as isize).map(|k| (lhs.at(a + i * a_row + k * a_col), rhs.at(b + k * b_row + j * b_col)));
+        let terms =
+            (0..k as isize).map(|k| (lhs.at(a + i * a_row + k * a_col), rhs.at(b + k * b_row + j * b_col)));
         write(&mut out, &index[..rank], index[rank - 1], accum, epilogue, terms);
     }
 }
@@ -86,7 +89,10 @@ fn padded<T: Element>(view: &View<'_, T>, outer: [usize; 2], at: [isize; 3], bou
     if (0..3).any(|d| at[d] < 0 || at[d] >= bounds[d] as isize) {
         return T::zero();
     }
-    view.at(offset(&[outer[0], outer[1], at[0] as usize, at[1] as usize, at[2] as usize], view.layout().strides()))
+    view.at(offset(
+        &[outer[0], outer[1], at[0] as usize, at[1] as usize, at[2] as usize],
+        view.layout().strides(),
+    ))
 }
 
 /// `y[n, co, o] = sum over kernel position r, then input channel c of the group, of x[n, c, o stride + r dilation - pad] w[co, c, r]`.
@@ -100,12 +106,13 @@ pub(crate) fn forward<T: Element>(
 ) {
     for index @ [n, co, o @ ..] in indices([g.batch, g.c_out, g.output[0], g.output[1], g.output[2]]) {
         let group = co / g.c_out_per_group();
-        let terms = indices([g.kernel[0], g.kernel[1], g.kernel[2], g.c_in_per_group()]).map(|[r0, r1, r2, c]| {
-            let r = [r0, r1, r2];
-            let at = std::array::from_fn(|d| g.input_position(d, o[d], r[d]));
-            let value = padded(&x, [n, group * g.c_in_per_group() + c], at, g.input);
-            (value, w.at(offset(&[co, c, r0, r1, r2], w.layout().strides())))
-        });
+        let terms =
+            indices([g.kernel[0], g.kernel[1], g.kernel[2], g.c_in_per_group()]).map(|[r0, r1, r2, c]| {
+                let r = [r0, r1, r2];
+                let at = std::array::from_fn(|d| g.input_position(d, o[d], r[d]));
+                let value = padded(&x, [n, group * g.c_in_per_group() + c], at, g.input);
+                (value, w.at(offset(&[co, c, r0, r1, r2], w.layout().strides())))
+            });
         write(&mut y, &index, co, accum, epilogue, terms);
     }
 }
@@ -122,7 +129,8 @@ pub(crate) fn backward_data<T: Element>(
 ) {
     for index @ [n, ci, i @ ..] in indices([g.batch, g.c_in, g.input[0], g.input[1], g.input[2]]) {
         let (group, c) = (ci / g.c_in_per_group(), ci % g.c_in_per_group());
-        let steps = move |r: [usize; 3], d: usize| (i[d] + g.padding[d].0) as isize - (r[d] * g.dilation[d]) as isize;
+        let steps =
+            move |r: [usize; 3], d: usize| (i[d] + g.padding[d].0) as isize - (r[d] * g.dilation[d]) as isize;
         let terms = indices(g.kernel)
             .filter(move |&r| (0..3).all(|d| steps(r, d).rem_euclid(g.stride[d] as isize) == 0))
             .flat_map(move |r| (0..g.c_out_per_group()).map(move |co| (r, group * g.c_out_per_group() + co)))
@@ -144,7 +152,9 @@ pub(crate) fn backward_weights<T: Element>(
     accum: Accum,
     epilogue: &Epilogue<'_, T>,
 ) {
-    for index @ [co, c, r @ ..] in indices([g.c_out, g.c_in_per_group(), g.kernel[0], g.kernel[1], g.kernel[2]]) {
+    for index @ [co, c, r @ ..] in
+        indices([g.c_out, g.c_in_per_group(), g.kernel[0], g.kernel[1], g.kernel[2]])
+    {
         let channel = co / g.c_out_per_group() * g.c_in_per_group() + c;
         let terms = indices([g.batch, g.output[0], g.output[1], g.output[2]]).map(|[n, o0, o1, o2]| {
             let o = [o0, o1, o2];

@@ -82,7 +82,15 @@ pub(super) enum Sum {
     /// Into C, segment by segment.
     Tile,
     /// Each segment by itself, into a partial sum.
-    Partial { slot: usize, cut: Cut, spec: MatSpec },
+    Partial(Box<PartialSum>),
+}
+
+/// A slot of the workspace, and how the segments' sums lie in it.
+#[derive(Clone, Debug)]
+pub(super) struct PartialSum {
+    pub(super) slot: usize,
+    pub(super) cut: Cut,
+    pub(super) spec: MatSpec,
 }
 
 #[derive(Clone, Debug)]
@@ -159,7 +167,8 @@ struct Builder {
 impl Builder {
     fn new(plan: &TilePlan, steps: usize, kernel: Kernel, threads: usize) -> Self {
         let problem = plan.problem;
-        let empty = Cut::new(problem.batch, problem.m, problem.n, Vec::new()).expect("no rectangles, no overlap");
+        let empty =
+            Cut::new(problem.batch, problem.m, problem.n, Vec::new()).expect("no rectangles, no overlap");
         let schedule = Schedule {
             problem,
             kernel,
@@ -205,8 +214,8 @@ impl Builder {
             }
         }
         let problem = self.schedule.problem;
-        self.schedule.cut =
-            Cut::new(problem.batch, problem.m, problem.n, self.rects).expect("a valid plan's blocks are disjoint");
+        self.schedule.cut = Cut::new(problem.batch, problem.m, problem.n, self.rects)
+            .expect("a valid plan's blocks are disjoint");
         self.schedule.scratch = Scratch {
             panels: self.panel_bytes,
             partials: self.partial_bytes,
@@ -227,7 +236,13 @@ impl Builder {
             for (side, range, width) in
                 [(Side::Lhs, &task.rows, kernel.mr), (Side::Rhs, &task.cols, kernel.nr)]
             {
-                let key = PackKey { step, side, batch: task.batch, range: range.clone(), segments: task.segments.clone() };
+                let key = PackKey {
+                    step,
+                    side,
+                    batch: task.batch,
+                    range: range.clone(),
+                    segments: task.segments.clone(),
+                };
                 if self.pack_index.contains_key(&key) {
                     continue;
                 }
@@ -291,14 +306,15 @@ impl Builder {
                 let needed = &mut self.partial_bytes[slot];
                 *needed = (needed.0.max(m * n * batch * format.bytes()), needed.1.max(batch));
                 let whole = |batch| Rect { batch, rows: 0..m, cols: 0..n };
-                let cut = Cut::new(batch, m, n, (0..batch).map(whole).collect()).expect("whole matrices are disjoint");
+                let cut = Cut::new(batch, m, n, (0..batch).map(whole).collect())
+                    .expect("whole matrices are disjoint");
                 let spec = MatSpec {
                     start: 0,
                     batch: Axis::strided(batch, (m * n) as isize),
                     rows: Axis::strided(m, n as isize),
                     cols: Axis::strided(n, 1),
                 };
-                Sum::Partial { slot, cut, spec }
+                Sum::Partial(Box::new(PartialSum { slot, cut, spec }))
             };
             let index = self.schedule.tasks.len();
             let key = |side, range: &Range<usize>| PackKey {
@@ -330,8 +346,8 @@ impl Builder {
                 let reduce = &mut self.schedule.reduces[reduce];
                 reduce.after.push(index | TASK); // a task for now, its ticket once drawn
                 reduce.last |= self.schedule.tasks[index].last;
-                if let Sum::Partial { slot, .. } = &self.schedule.tasks[index].sum {
-                    reduce.partials.push((*slot, task.segments.clone()));
+                if let Sum::Partial(sum) = &self.schedule.tasks[index].sum {
+                    reduce.partials.push((sum.slot, task.segments.clone()));
                 }
             }
         }
@@ -359,7 +375,8 @@ impl Builder {
                 if matches!(task.sum, Sum::Tile) {
                     task.after = self.writer.insert(task.tile, ticket);
                 }
-                for reduce in self.schedule.reduces.iter_mut().rev().take_while(|reduce| reduce.step == step) {
+                for reduce in self.schedule.reduces.iter_mut().rev().take_while(|reduce| reduce.step == step)
+                {
                     for after in reduce.after.iter_mut().filter(|after| **after == (index | TASK)) {
                         *after = ticket;
                     }

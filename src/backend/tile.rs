@@ -23,7 +23,7 @@ use crate::context::Threads;
 use crate::epilogue::Accum;
 use crate::workspace::Workspace;
 
-use super::schedule::{Gemm, Pack, PackKey, Reader, Reduce, Schedule, Side, Sum, Task, Ticket};
+use super::schedule::{Gemm, Pack, PackKey, PartialSum, Reader, Reduce, Schedule, Side, Sum, Task, Ticket};
 
 /// An operand at run time.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,13 @@ impl Schedule {
     ///
     /// # Panics
     /// If the workspace or an operand is not what the schedule was made for; callers check.
-    pub(crate) fn run<T: Element>(&self, run: &Run<'_, T>, dst: MatMut<'_, T>, threads: &Threads<'_>, ws: &mut Workspace) {
+    pub(crate) fn run<T: Element>(
+        &self,
+        run: &Run<'_, T>,
+        dst: MatMut<'_, T>,
+        threads: &Threads<'_>,
+        ws: &mut Workspace,
+    ) {
         let Workspace { panels, partials, claims, progress, .. } = ws;
         progress.reset(&self.step_work, self.tickets.len());
         let tiles = Tiles::new(dst, &self.cut, claims);
@@ -134,7 +140,10 @@ impl<T: Element> Worker<'_, T> {
         let (source, reader, width) = self.side(side);
         let Source::Plain { data, start } = *source else { return Some(()) };
         // The panel was last read two steps ago; on one thread every earlier ticket is done.
-        if self.schedule.threads > 1 && step >= 2 && !self.progress.wait(|| self.progress.step_is_done(step - 2)) {
+        if self.schedule.threads > 1
+            && step >= 2
+            && !self.progress.wait(|| self.progress.step_is_done(step - 2))
+        {
             return None;
         }
         let mut window = reader.window;
@@ -184,7 +193,8 @@ impl<T: Element> Worker<'_, T> {
         };
         match &task.sum {
             Sum::Tile => {
-                let mut tile = self.tiles.take(task.tile).expect("tickets of one tile run one after the other");
+                let mut tile =
+                    self.tiles.take(task.tile).expect("tickets of one tile run one after the other");
                 for segment in task.segments.clone() {
                     let replace = segment == 0 && self.run.accum == Accum::Replace;
                     let write = if replace { Write::Replace } else { Write::Add };
@@ -194,11 +204,13 @@ impl<T: Element> Worker<'_, T> {
                     T::finish_tile(self.isa(), &self.run.epilogue, &mut tile);
                 }
             }
-            Sum::Partial { slot, cut, spec } => {
-                let mut partial = self.partials[*slot].write().unwrap_or_else(PoisonError::into_inner);
+            Sum::Partial(sum) => {
+                let PartialSum { slot, ref cut, spec } = **sum;
+                let mut partial = self.partials[slot].write().unwrap_or_else(PoisonError::into_inner);
                 let crate::workspace::Partial { buf, claims } = &mut *partial;
                 let len = rect.rows.len() * rect.cols.len() * task.segments.len();
-                let mat = MatMut::new(buf.as_mut_slice::<T>(len), *spec).expect("a row-major matrix fits its buffer");
+                let mat = MatMut::new(buf.as_mut_slice::<T>(len), spec)
+                    .expect("a row-major matrix fits its buffer");
                 let sums = Tiles::new(mat, cut, claims);
                 for (i, segment) in task.segments.clone().enumerate() {
                     let mut sum = sums.take(i).expect("each sum is taken once");
@@ -228,7 +240,8 @@ impl<T: Element> Worker<'_, T> {
             }
             Source::Packed { panels, batch: index } => {
                 let extent = reader.window.x.extent();
-                let product = packed_len(extent, self.schedule.problem.k, width) * index.offset(batch) as usize;
+                let product =
+                    packed_len(extent, self.schedule.problem.k, width) * index.offset(batch) as usize;
                 let at = product + packed_len(extent, k.start, width) + range.start * k.len();
                 &panels[at..at + len]
             }

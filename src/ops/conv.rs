@@ -22,11 +22,11 @@ use crate::backend::reference;
 use crate::backend::schedule::{Gemm, Reader, Schedule};
 use crate::backend::tile::{Run, Source};
 use crate::context::{Backend, Context};
-use crate::error::Error;
-use crate::layout::Layout;
 use crate::epilogue::{Accum, Epilogue};
-use crate::geometry::Geometry;
+use crate::error::Error;
 pub use crate::geometry::Conv;
+use crate::geometry::Geometry;
+use crate::layout::Layout;
 use crate::ops::matmul::{check_operand, kernel};
 use crate::plan::matmul::{Grain, ONE_DIE_MACS};
 use crate::plan::{Problem, TilePlan, matmul as planner};
@@ -53,7 +53,12 @@ fn window_axis(
     extent: usize,
 ) -> (Dim, Dim, isize, isize) {
     let along = if inside { NO_COORD } else { d };
-    let dim = |(extent, step): (usize, isize)| Dim { extent, stride: step * tensor_stride, along, step: if inside { 0 } else { step } };
+    let dim = |(extent, step): (usize, isize)| Dim {
+        extent,
+        stride: step * tensor_stride,
+        along,
+        step: if inside { 0 } else { step },
+    };
     let bound = if inside { NO_BOUND } else { extent as isize };
     (dim(positions), dim(taps), if inside { 0 } else { origin }, bound)
 }
@@ -130,7 +135,12 @@ impl Convolution {
     ///
     /// # Errors
     /// As [`Convolution::forward`] of `x`, `dw`, `dy`.
-    pub fn backward_weights<const D: usize>(x: Spec, dy: Spec, dw: Spec, conv: &Conv<D>) -> Result<Self, Error> {
+    pub fn backward_weights<const D: usize>(
+        x: Spec,
+        dy: Spec,
+        dw: Spec,
+        conv: &Conv<D>,
+    ) -> Result<Self, Error> {
         let geometry = Geometry::new(Direction::BackwardWeights.op(), &x, &dw, &dy, conv)?;
         Self::new(Direction::BackwardWeights, geometry, x, dy, dw)
     }
@@ -146,7 +156,13 @@ impl Convolution {
         Self::new(Direction::Transposed, geometry, x, w, y)
     }
 
-    fn new(direction: Direction, geometry: Geometry, first: Spec, second: Spec, out: Spec) -> Result<Self, Error> {
+    fn new(
+        direction: Direction,
+        geometry: Geometry,
+        first: Spec,
+        second: Spec,
+        out: Spec,
+    ) -> Result<Self, Error> {
         if !out.layout.is_injective() {
             let (dims, strides) = (out.dims().to_vec(), out.layout.strides().to_vec());
             return Err(Error::AliasedOutput { dims, strides });
@@ -231,14 +247,16 @@ impl Convolution {
                 let mut taps_w = [Dim::plain(1, 0); 3];
                 let axes: [_; 3] = std::array::from_fn(|d| {
                     let (taps, first, period) = g.phase_taps(d, phase[d]);
-                    let shift = (g.phase_first(d, phase[d]) + g.padding[d].0) as isize - (first * g.dilation[d]) as isize;
+                    let shift = (g.phase_first(d, phase[d]) + g.padding[d].0) as isize
+                        - (first * g.dilation[d]) as isize;
                     let origin = shift.div_euclid(g.stride[d] as isize);
                     let back = -((period * g.dilation[d] / g.stride[d]) as isize);
                     start_dy += origin * dy[d + 2];
                     start_w += first as isize * w[d + 2];
                     taps_w[d] = Dim::plain(taps, period as isize * w[d + 2]);
                     let positions = g.phase_extent(d, phase[d]);
-                    let (low, high) = (origin + back * (taps as isize - 1).max(0), origin + positions as isize - 1);
+                    let (low, high) =
+                        (origin + back * (taps as isize - 1).max(0), origin + positions as isize - 1);
                     let inside = low >= 0 && high < g.output[d] as isize;
                     window_axis(d, inside, (positions, 1), (taps, back), dy[d + 2], origin, g.output[d])
                 });
@@ -273,9 +291,8 @@ impl Convolution {
     /// The phases that have input positions.
     fn phases(&self) -> impl Iterator<Item = [usize; 3]> + use<> {
         let g = self.geometry;
-        let all = (0..g.stride[0]).flat_map(move |a| {
-            (0..g.stride[1]).flat_map(move |b| (0..g.stride[2]).map(move |c| [a, b, c]))
-        });
+        let all = (0..g.stride[0])
+            .flat_map(move |a| (0..g.stride[1]).flat_map(move |b| (0..g.stride[2]).map(move |c| [a, b, c])));
         all.filter(move |phase| (0..3).all(|d| g.phase_extent(d, phase[d]) > 0))
     }
 
@@ -316,7 +333,8 @@ impl Convolution {
     /// Columns of the weight gradient in the order in which its output lies: channel innermost or kernel position innermost.
     fn weight_order<A: Copy>(&self, channel: A, taps: [A; 3]) -> [A; 4] {
         let strides = strides5(&self.out.layout);
-        let channel_inside = (2..5).all(|d| self.geometry.kernel[d - 2] == 1 || strides[1].abs() <= strides[d].abs());
+        let channel_inside =
+            (2..5).all(|d| self.geometry.kernel[d - 2] == 1 || strides[1].abs() <= strides[d].abs());
         if channel_inside {
             [taps[0], taps[1], taps[2], channel]
         } else {
@@ -451,7 +469,8 @@ impl ConvPlan<'_> {
                 spec
             };
             let rows = if part.transposed { part.gemm.problem.n } else { part.gemm.problem.m };
-            let bias = |values| if part.transposed { Bias::Col(values, rows) } else { Bias::Row(values, rows) };
+            let bias =
+                |values| if part.transposed { Bias::Col(values, rows) } else { Bias::Row(values, rows) };
             let run = Run {
                 gemm: &part.gemm,
                 lhs,
@@ -467,7 +486,13 @@ impl ConvPlan<'_> {
         Ok(())
     }
 
-    fn run_reference<T: Element>(&self, first: View<'_, T>, second: View<'_, T>, out: ViewMut<'_, T>, epilogue: Epilogue<'_, T>) {
+    fn run_reference<T: Element>(
+        &self,
+        first: View<'_, T>,
+        second: View<'_, T>,
+        out: ViewMut<'_, T>,
+        epilogue: Epilogue<'_, T>,
+    ) {
         let g = &self.op.geometry;
         let five = |view: View<'_, T>| -> Layout { layout5(view.layout()) };
         let (a, b) = (five(first), five(second));
@@ -494,7 +519,12 @@ fn plain<'a, T: Element>(view: &View<'a, T>) -> Source<'a, T> {
 }
 
 /// Plans with the default context and runs once.
-fn once<T: Element>(op: Convolution, a: View<'_, T>, b: View<'_, T>, out: ViewMut<'_, T>) -> Result<(), Error> {
+fn once<T: Element>(
+    op: Convolution,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    out: ViewMut<'_, T>,
+) -> Result<(), Error> {
     let plan = op.plan(&Context::default())?;
     plan.run(a, b, out, Epilogue::default(), &mut plan.workspace())
 }

@@ -12,9 +12,9 @@ use crate::backend::reference;
 use crate::backend::schedule::{Gemm, Reader, Schedule};
 use crate::backend::tile::{Run, Source};
 use crate::context::{Backend, Context, Threads};
+use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
 use crate::layout::{Layout, MAX_RANK, broadcast};
-use crate::epilogue::{Accum, Epilogue};
 use crate::plan::matmul::{Grain, ONE_DIE_MACS};
 use crate::plan::{Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
@@ -239,7 +239,8 @@ impl MatmulPlan<'_> {
     /// [`Error::Plan`] if it breaks a law; [`Error::Shape`] if it is of another problem.
     pub fn with_tile_plan(mut self, tile_plan: TilePlan) -> Result<Self, Error> {
         if tile_plan.problem != self.gemm.problem {
-            let problem = format!("the tile plan is of {:?}, not of {:?}", tile_plan.problem, self.gemm.problem);
+            let problem =
+                format!("the tile plan is of {:?}, not of {:?}", tile_plan.problem, self.gemm.problem);
             return Err(Error::Shape { op: OP, problem });
         }
         tile_plan.validate().map_err(|law| Error::Plan { op: OP, broken: law.to_string() })?;
@@ -387,7 +388,12 @@ impl MatmulPlan<'_> {
 }
 
 /// Checks an operand against the plan.
-pub(crate) fn check_operand(op: &'static str, operand: &'static str, got: &Spec, planned: &Spec) -> Result<(), Error> {
+pub(crate) fn check_operand(
+    op: &'static str,
+    operand: &'static str,
+    got: &Spec,
+    planned: &Spec,
+) -> Result<(), Error> {
     if got == planned {
         return Ok(());
     }

@@ -1,4 +1,5 @@
 //! What users call: matmul and convolution.
 
 pub mod conv;
+pub mod math;
 pub mod matmul;

@@ -55,7 +55,9 @@ impl TilePlan {
             }
             let longest = |map: &BTreeMap<_, u64>| map.values().copied().max().unwrap_or(0) as f64;
             let compute = macs.values().copied().max().unwrap_or(0) as f64 / rate;
-            let reach = hops.values().copied().max().unwrap_or(0).min((self.mesh.rows + self.mesh.cols) as u64) as f64;
+            let reach =
+                hops.values().copied().max().unwrap_or(0).min((self.mesh.rows + self.mesh.cols) as u64)
+                    as f64;
             let transfer = longest(&bytes) / machine.link_bytes + reach * machine.link_latency;
             cost.seconds += transfer.max(before);
             cost.compute_seconds += compute;

@@ -16,9 +16,10 @@ pub struct Grain {
     pub cols: usize,
 }
 
-/// Most bytes of a block's packed A over one segment, and of its packed B: two of them fit a second-level cache of 1 MiB.
-/// 256 KiB and 512 KiB differ by less than the noise from 512 to 2048 (benches/record/2026-11-24-blocks.md).
-const BLOCK_BYTES: usize = 384 * 1024;
+/// Most bytes of a task's packed A over one segment: it stays in a second-level cache of 1 MiB while panels of B pass by.
+const BLOCK_BYTES: usize = 448 * 1024;
+/// Most bytes of a wave's packed A over one segment, and of its packed B: all tasks of the wave share them, through the last-level cache.
+const WAVE_BYTES: usize = 8 * 1024 * 1024;
 /// Below this many multiply-adds one die and one thread do it all: a fork costs more than it saves.
 /// A fork and join of rayon takes 5 to 20 us here, 64^3 takes 2 us on one thread (benches/record/2026-11-24-blocks.md).
 pub const ONE_DIE_MACS: u64 = 96 * 96 * 96;
@@ -80,8 +81,7 @@ struct Grid {
 impl Grid {
     fn choose(problem: &Problem, grain: Grain, mesh: Mesh, threads: usize) -> Grid {
         let line = problem.format.bytes() * problem.k.clamp(1, crate::numerics::KC);
-        let most = |grain: usize| ((BLOCK_BYTES / line) / grain).max(1) * grain;
-        let (most_rows, most_cols) = (most(grain.rows), most(grain.cols));
+        let most_rows = ((BLOCK_BYTES / line) / grain.rows).max(1) * grain.rows;
         // Blocks of two tiles at least, so that packing is worth its while.
         let useful = |extent: usize, grain: usize| extent.div_ceil(2 * grain);
         let (units_m, units_n) = (useful(problem.m, grain.rows), useful(problem.n, grain.cols));
@@ -92,14 +92,14 @@ impl Grid {
         } else if cols < mesh.cols {
             rows = units_m.min(mesh.dies() / cols);
         }
-        let waves_m = split(problem.m, problem.m.div_ceil(rows * most_rows), grain.rows);
-        let waves_n = split(problem.n, problem.n.div_ceil(cols * most_cols), grain.cols);
+        let waves_m = split(problem.m, (problem.m * line).div_ceil(WAVE_BYTES), grain.rows);
+        let waves_n = split(problem.n, (problem.n * line).div_ceil(WAVE_BYTES), grain.cols);
         let batch = (mesh.dies() / (rows * cols)).clamp(1, problem.batch);
 
         // Enough pieces for the threads: first finer blocks, then, for a small C under a long k, a chain along k.
         let segments = problem.segments().max(1);
         let waves = waves_m.len() * waves_n.len() * problem.batch.div_ceil(batch);
-        let mut pieces = (1, 1);
+        let mut pieces = (problem.m.div_ceil(rows * waves_m.len() * most_rows), 1);
         let mut chain = 1;
         if threads > 1 {
             let tasks = |pieces: (usize, usize)| waves * segments * batch * rows * cols * pieces.0 * pieces.1;
@@ -128,18 +128,26 @@ impl Grid {
         Grid { batch, rows, cols, chain, pieces, waves_m, waves_n }
     }
 
-    fn blocks(&self, mesh: Mesh, batch: &Range<usize>, rows: &Range<usize>, cols: &Range<usize>, grain: Grain) -> Blocks {
-        let cut = |range: &Range<usize>, dies: usize, pieces: usize, grain: usize| -> Vec<(usize, Range<usize>)> {
-            let shift = |part: Range<usize>, by: usize| part.start + by..part.end + by;
-            split(range.len(), dies, grain)
-                .into_iter()
-                .enumerate()
-                .flat_map(|(die, part)| {
-                    let at = range.start + part.start;
-                    split(part.len(), pieces, grain).into_iter().map(move |piece| (die, shift(piece, at)))
-                })
-                .collect()
-        };
+    fn blocks(
+        &self,
+        mesh: Mesh,
+        batch: &Range<usize>,
+        rows: &Range<usize>,
+        cols: &Range<usize>,
+        grain: Grain,
+    ) -> Blocks {
+        let cut =
+            |range: &Range<usize>, dies: usize, pieces: usize, grain: usize| -> Vec<(usize, Range<usize>)> {
+                let shift = |part: Range<usize>, by: usize| part.start + by..part.end + by;
+                split(range.len(), dies, grain)
+                    .into_iter()
+                    .enumerate()
+                    .flat_map(|(die, part)| {
+                        let at = range.start + part.start;
+                        split(part.len(), pieces, grain).into_iter().map(move |piece| (die, shift(piece, at)))
+                    })
+                    .collect()
+            };
         let (rows, cols) = (
             cut(rows, self.rows, self.pieces.0, grain.rows),
             cut(cols, self.cols, self.pieces.1, grain.cols),
@@ -150,7 +158,11 @@ impl Grid {
             for (r, rows) in &rows {
                 for (c, cols) in &cols {
                     // A square grid keeps the places of the mesh; any other runs along the dies row by row.
-                    let die = if square { r * mesh.cols + c } else { ((b * self.rows + r) * self.cols + c) * self.chain };
+                    let die = if square {
+                        r * mesh.cols + c
+                    } else {
+                        ((b * self.rows + r) * self.cols + c) * self.chain
+                    };
                     blocks.push((die, batch, rows.clone(), cols.clone()));
                 }
             }
@@ -204,7 +216,11 @@ mod tests {
                     let ranges = split(extent, parts, grain);
                     assert!(ranges.len() <= parts && ranges.iter().all(|range| !range.is_empty()));
                     assert_eq!((ranges[0].start, ranges.last().unwrap().end), (0, extent));
-                    assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start && pair[0].end % grain == 0));
+                    assert!(
+                        ranges
+                            .windows(2)
+                            .all(|pair| pair[0].end == pair[1].start && pair[0].end % grain == 0)
+                    );
                 }
             }
         }

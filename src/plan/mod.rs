@@ -46,7 +46,9 @@ impl Problem {
 
     /// Multiply-adds.
     pub fn macs(&self) -> u64 {
-        [self.batch, self.m, self.n, self.k].iter().fold(1u64, |product, &extent| product.saturating_mul(extent as u64))
+        [self.batch, self.m, self.n, self.k]
+            .iter()
+            .fold(1u64, |product, &extent| product.saturating_mul(extent as u64))
     }
 }
 
@@ -250,13 +252,23 @@ impl TilePlan {
                 }
                 for at in 0..=last {
                     let (die, before, edge) = match payload {
-                        Payload::A { .. } => {
-                            (DieId { row: lane, col: at }, DieId { row: lane, col: at.wrapping_sub(1) }, Port::West)
-                        }
-                        _ => (DieId { row: at, col: lane }, DieId { row: at.wrapping_sub(1), col: lane }, Port::North),
+                        Payload::A { .. } => (
+                            DieId { row: lane, col: at },
+                            DieId { row: lane, col: at.wrapping_sub(1) },
+                            Port::West,
+                        ),
+                        _ => (
+                            DieId { row: at, col: lane },
+                            DieId { row: at.wrapping_sub(1), col: lane },
+                            Port::North,
+                        ),
                     };
                     let from = if at == 0 { edge } else { Port::Die(before) };
-                    step.transfers.push(Transfer { link: Link { from, to: die }, payload: payload.clone(), bytes });
+                    step.transfers.push(Transfer {
+                        link: Link { from, to: die },
+                        payload: payload.clone(),
+                        bytes,
+                    });
                 }
             }
             let mut chain: Vec<&BlockTask> = step.tasks.iter().collect();
@@ -271,9 +283,11 @@ impl TilePlan {
                         segment: task.segments.start,
                     };
                     let bytes = payload_bytes(&problem, &payload);
-                    step.transfers.extend(
-                        path(from, task.die).map(|link| Transfer { link, payload: payload.clone(), bytes }),
-                    );
+                    step.transfers.extend(path(from, task.die).map(|link| Transfer {
+                        link,
+                        payload: payload.clone(),
+                        bytes,
+                    }));
                 }
             }
         }

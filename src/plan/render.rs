@@ -26,7 +26,12 @@ impl TilePlan {
             problem.segments(),
             crate::numerics::KC,
         );
-        let _ = writeln!(text, "{} steps, {tasks} tasks on {dies} of {} dies", self.steps.len(), self.mesh.dies());
+        let _ = writeln!(
+            text,
+            "{} steps, {tasks} tasks on {dies} of {} dies",
+            self.steps.len(),
+            self.mesh.dies()
+        );
         let rule = format!("+{}", "--------+".repeat(self.mesh.cols));
         let _ = writeln!(text, "{rule}");
         for row in macs.chunks(self.mesh.cols) {

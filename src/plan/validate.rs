@@ -10,6 +10,9 @@ use tile25_kernels::mat::{Cut, Rect};
 use super::{BlockTask, DieId, Link, Mesh, Payload, Port, TilePlan, payload_bytes};
 use crate::machine::d1;
 
+/// The tasks of each block of C, with their steps.
+type Chains<'p> = HashMap<Rect, Vec<(usize, &'p BlockTask)>>;
+
 /// The law that a plan breaks.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -48,7 +51,9 @@ pub enum Invalid {
         missing: u64,
     },
     /// The segments of a block are not each computed once, in ascending order over the steps.
-    #[error("batch {batch}, rows {rows:?}, columns {cols:?}: segment {expected} must come next, found {found}")]
+    #[error(
+        "batch {batch}, rows {rows:?}, columns {cols:?}: segment {expected} must come next, found {found}"
+    )]
     SegmentOrder {
         /// Which product.
         batch: usize,
@@ -125,7 +130,9 @@ impl TilePlan {
 
     fn check_tasks(&self) -> Result<(), Invalid> {
         let problem = &self.problem;
-        for (step, task) in self.steps.iter().enumerate().flat_map(|(s, step)| step.tasks.iter().map(move |t| (s, t))) {
+        for (step, task) in
+            self.steps.iter().enumerate().flat_map(|(s, step)| step.tasks.iter().map(move |t| (s, t)))
+        {
             let die = task.die;
             if !self.mesh.has(die) {
                 return Err(Invalid::NoSuchDie { step, die });
@@ -145,8 +152,8 @@ impl TilePlan {
     }
 
     /// The blocks of C, each once: disjoint, and together all of C.
-    fn check_cover(&self) -> Result<HashMap<Rect, Vec<(usize, &BlockTask)>>, Invalid> {
-        let mut tiles: HashMap<Rect, Vec<(usize, &BlockTask)>> = HashMap::new();
+    fn check_cover(&self) -> Result<Chains<'_>, Invalid> {
+        let mut tiles = Chains::new();
         for (s, step) in self.steps.iter().enumerate() {
             for task in &step.tasks {
                 let rect = Rect { batch: task.batch, rows: task.rows.clone(), cols: task.cols.clone() };
@@ -210,7 +217,8 @@ impl TilePlan {
                     has.insert((partial.clone(), from));
                     needs.push((partial, task.die));
                 }
-                let operands = task.operands().into_iter().filter(|payload| payload_bytes(&self.problem, payload) > 0);
+                let operands =
+                    task.operands().into_iter().filter(|payload| payload_bytes(&self.problem, payload) > 0);
                 needs.extend(operands.map(|payload| (payload, task.die)));
             }
             for transfer in &work.transfers {

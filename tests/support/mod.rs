@@ -72,7 +72,18 @@ pub fn kind() -> impl Strategy<Value = Kind> {
 }
 
 pub fn fill<T: Element>(rng: &mut Rng, len: usize, kind: Kind) -> Vec<T> {
-    let special = [0.0, -0.0, 1.0, -1.0, f64::from(f32::MIN_POSITIVE) / 8.0, 1e-45, 3e38, -3e38, f64::INFINITY, f64::NAN];
+    let special = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        f64::from(f32::MIN_POSITIVE) / 8.0,
+        1e-45,
+        3e38,
+        -3e38,
+        f64::INFINITY,
+        f64::NAN,
+    ];
     let mut value = || {
         let unit = (rng.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
         match kind {

@@ -2,7 +2,7 @@
 
 use crate::mat::{PANEL_COLS, TileMut};
 
-use super::{Ukernel, Write};
+use super::{Place, Ukernel, Write};
 
 /// One segment of both operands, packed for the kernel that reads them.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub fn macro_kernel<T: Copy, S: Ukernel<T>>(s: S, block: Block<'_, T>, dst: &mut
         // LOOP 1: rows in panels of MR.
         for i in (0..m).step_by(mr) {
             let lhs = &block.lhs[i * kc..][..kc * mr];
-            s.tile(mr.min(m - i), lhs, rhs, &mut panel, i, width, block.write);
+            s.tile(lhs, rhs, &mut panel, Place { row: i, m: mr.min(m - i), n: width }, block.write);
         }
     }
 }

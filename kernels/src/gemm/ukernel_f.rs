@@ -22,9 +22,9 @@
 
 use crate::mat::{PANEL_COLS, Panel};
 use crate::simd::Lanes;
+use crate::simd::Portable;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
-use crate::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
 
@@ -37,6 +37,17 @@ pub enum Write {
     Add,
 }
 
+/// Where a microkernel writes: rows `row..row + m` and the first `n` columns of a panel.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The first row.
+    pub row: usize,
+    /// Rows, at most MR.
+    pub m: usize,
+    /// Columns, all that the panel has, at most NR.
+    pub n: usize,
+}
+
 /// The microkernel of one element type on one instruction set.
 pub trait Ukernel<T>: Lanes<T> {
     /// Rows of the tile: lanes of an lhs panel.
@@ -45,13 +56,20 @@ pub trait Ukernel<T>: Lanes<T> {
     const NR: usize;
     /// `<format>_gemm_<MR>x<NR>__<isa>`.
     const NAME: &'static str;
-    /// Multiplies one lhs panel by one rhs panel into rows `row..row + m` and all (at most NR) columns of `dst`.
-    fn tile(self, m: usize, lhs: &[T], rhs: &[T], dst: &mut Panel<'_, T>, row: usize, n: usize, write: Write);
+    /// Multiplies one lhs panel by one rhs panel into a place of `dst`.
+    fn tile(self, lhs: &[T], rhs: &[T], dst: &mut Panel<'_, T>, at: Place, write: Write);
 }
 
 /// The accumulators of a tile of `M` rows and `NV` vectors, from panels of `MR` and `FULL` vectors.
 #[inline(always)]
-fn accumulate<T: Copy + num_traits::Zero, S: Lanes<T>, const MR: usize, const FULL: usize, const M: usize, const NV: usize>(
+fn accumulate<
+    T: Copy + num_traits::Zero,
+    S: Lanes<T>,
+    const MR: usize,
+    const FULL: usize,
+    const M: usize,
+    const NV: usize,
+>(
     s: S,
     lhs: &[T],
     rhs: &[T],
@@ -73,15 +91,23 @@ fn accumulate<T: Copy + num_traits::Zero, S: Lanes<T>, const MR: usize, const FU
 }
 
 #[inline(always)]
-fn tile<T: Copy + num_traits::Zero, S: Lanes<T>, const MR: usize, const FULL: usize, const M: usize, const NV: usize>(
+fn tile<
+    T: Copy + num_traits::Zero,
+    S: Lanes<T>,
+    const MR: usize,
+    const FULL: usize,
+    const M: usize,
+    const NV: usize,
+>(
     s: S,
     lhs: &[T],
     rhs: &[T],
     dst: &mut Panel<'_, T>,
-    row: usize,
-    n: usize,
+    at: Place,
     write: Write,
 ) {
+    let Place { row, n, .. } = at;
+    dst.prefetch(row, M);
     let acc = accumulate::<T, S, MR, FULL, M, NV>(s, lhs, rhs);
     for (i, acc) in acc.iter().enumerate() {
         if let Some(slice) = dst.row_slice(row + i) {
@@ -99,7 +125,12 @@ fn tile<T: Copy + num_traits::Zero, S: Lanes<T>, const MR: usize, const FULL: us
 
 /// One row of accumulators into a row of the result. A function and not a closure: a closure is compiled without the features.
 #[inline(always)]
-fn write_row<T: num_traits::Zero, S: Lanes<T>, const NV: usize>(s: S, acc: &[S::V; NV], row: &mut [T], write: Write) {
+fn write_row<T: num_traits::Zero, S: Lanes<T>, const NV: usize>(
+    s: S,
+    acc: &[S::V; NV],
+    row: &mut [T],
+    write: Write,
+) {
     let zero = s.splat(T::zero());
     for (j, &acc) in acc.iter().enumerate() {
         let segment = s.add(acc, zero); // N1: no -0 leaves a segment
@@ -123,17 +154,17 @@ macro_rules! ukernel {
             const NR: usize = $nv * <$token as Lanes<$t>>::LANES;
             const NAME: &'static str = $name;
             #[inline(always)]
-            fn tile(self, m: usize, lhs: &[$t], rhs: &[$t], dst: &mut Panel<'_, $t>, row: usize, n: usize, write: Write) {
-                let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
-                $(ukernel!(@row $t, $token, $mr, $nv, $m, $vectors, self, m, vectors, lhs, rhs, dst, row, n, write);)*
-                unreachable!("no tile of {m} rows and {n} columns");
+            fn tile(self, lhs: &[$t], rhs: &[$t], dst: &mut Panel<'_, $t>, at: Place, write: Write) {
+                let vectors = at.n.div_ceil(<$token as Lanes<$t>>::LANES);
+                $(ukernel!(@row $t, $token, $mr, $nv, $m, $vectors, self, vectors, lhs, rhs, dst, at, write);)*
+                unreachable!("no tile for {at:?}");
             }
         }
     };
     (@row $t:ty, $token:ty, $mr:literal, $nv:literal, $m:literal, [$($v:literal)*],
-     $s:ident, $rows:ident, $vectors:ident, $lhs:ident, $rhs:ident, $dst:ident, $row:ident, $n:ident, $write:ident) => {$(
-        if $rows == $m && $vectors == $v {
-            return tile::<$t, $token, $mr, $nv, $m, $v>($s, $lhs, $rhs, $dst, $row, $n, $write);
+     $s:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $at:ident, $write:ident) => {$(
+        if $at.m == $m && $lanes == $v {
+            return tile::<$t, $token, $mr, $nv, $m, $v>($s, $lhs, $rhs, $dst, $at, $write);
         }
     )*};
 }

@@ -152,7 +152,8 @@ fn valid_interval(window: &Window, lane: &Lane, at: &crate::axis::Cursor, len: u
         let bound = window.bounds[d];
         if inner.along == d && inner.step != 0 {
             // 0 <= coord + t step < bound
-            let (first, last) = if inner.step > 0 { (-coord, bound - coord) } else { (coord - bound + 1, coord + 1) };
+            let (first, last) =
+                if inner.step > 0 { (-coord, bound - coord) } else { (coord - bound + 1, coord + 1) };
             let step = inner.step.abs();
             let ceil = |a: isize| a.div_euclid(step) + isize::from(a.rem_euclid(step) != 0);
             low = low.max(ceil(first));

@@ -10,6 +10,7 @@
 ///
 /// Inf and NaN need no branch: `err` is then a NaN, and no comparison with it holds.
 #[inline(always)]
+#[expect(clippy::double_comparisons, reason = "a NaN is unequal to 0, but neither above nor below")]
 pub fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
     let p = f64::from(a) * f64::from(b);
     let c = f64::from(c);

@@ -87,6 +87,18 @@ pub trait MathLanes: Lanes<f32> {
     fn exp2_int(self, n: Self::V) -> Self::V;
 }
 
+/// Asks for the cache line of an address, to be written soon. A hint: it never faults, and does nothing where there is no such instruction.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program sees and faults at no address; SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// [`Simd::transpose_8x8`] element by element.
 #[inline(always)]
 pub(crate) fn transpose_scalar<T: Copy>(block: [[T; 8]; 8]) -> [[T; 8]; 8] {

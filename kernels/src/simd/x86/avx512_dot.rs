@@ -6,8 +6,8 @@ use std::arch::x86_64::*;
 use crate::simd::token::{feature_fns, token};
 use crate::simd::{Lanes, MathLanes};
 
-use super::avx512::avx512_lanes;
 use super::Avx512;
+use super::avx512::avx512_lanes;
 
 token! {
     /// x86-64-v4 with AVX512-BF16 and AVX512-VNNI.

@@ -1,0 +1,23 @@
+//! A layer that runs often: planned once, its weights packed once, bias and activation in the epilogue, no allocation in the loop.
+//!
+//! `cargo run --release --example packed_weights`
+
+use tile25::{Act, Context, Epilogue, Error, Matmul, Tensor};
+
+fn main() -> Result<(), Error> {
+    let x = Tensor::<f32>::from_fn([128, 768], |i| (i % 13) as f32 / 13.0)?;
+    let weights = Tensor::<f32>::from_fn([768, 3072], |i| (i % 17) as f32 / 17.0)?;
+    let bias = vec![0.1f32; 3072];
+    let mut y = Tensor::<f32>::zeros([128, 3072])?;
+
+    let plan =
+        Matmul::new(x.view().spec(), weights.view().spec(), y.view().spec())?.plan(&Context::default())?;
+    let packed = plan.pack_rhs(weights.view())?;
+    let mut workspace = plan.workspace();
+    for _ in 0..10 {
+        let epilogue = Epilogue { bias: Some(&bias), act: Act::Gelu, ..Epilogue::default() };
+        plan.run(x.view(), &packed, y.view_mut(), epilogue, &mut workspace)?;
+    }
+    println!("{} wrote {:?} ...", plan.kernel().name, &y.as_slice()[..4]);
+    Ok(())
+}
