@@ -5,8 +5,8 @@
 //! ticket needs, does it. There is no barrier, and packing for the next step is drawn in the middle of this one.
 //!
 //! Scratch: a panel for each operand block of two consecutive steps (one on a single thread), and a sum for each segment of a
-//! k split of two steps. Nothing grows with the number of steps, so with a planned wave of at most 25 blocks the bound is
-//! `2 (25 + 25) BLOCK_BYTES` for the panels whatever the problem; no im2col of a convolution is ever whole in memory.
+//! k split of two steps. Nothing grows with the number of steps: a planned wave packs at most `WAVE_BYTES` of each operand, so four times
+//! that bounds the panels whatever the problem, and no im2col of a convolution is ever whole in memory.
 
 use std::ops::Range;
 use std::sync::PoisonError;
