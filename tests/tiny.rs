@@ -3,7 +3,9 @@
 use tile25::conv::{Conv, Convolution};
 use tile25::machine::D1_TILE;
 use tile25::math::{Function, map};
-use tile25::{Accum, Act, Backend, Context, Epilogue, Error, Isa, Matmul, Tensor, Threads, View, ViewMut, matmul};
+use tile25::{
+    Accum, Act, Backend, Context, Epilogue, Error, Isa, Matmul, Tensor, Threads, View, ViewMut, matmul,
+};
 
 #[test]
 fn the_whole_api() -> Result<(), Error> {
@@ -18,14 +20,24 @@ fn the_whole_api() -> Result<(), Error> {
     assert_eq!(c, [4.0 * 5.0 + 3.0 * 6.0, 38.0, 2.0 * 5.0 + 6.0, 16.0]);
 
     // Plan once, pack weights once, run often: here for one thread, a forced instruction set, added to what is there.
-    let (x, w) = (Tensor::<f32>::from_fn([3, 64, 40], |i| i as f32)?, Tensor::<f32>::from_fn([40, 96], |_| 0.5)?);
+    let (x, w) =
+        (Tensor::<f32>::from_fn([3, 64, 40], |i| i as f32)?, Tensor::<f32>::from_fn([40, 96], |_| 0.5)?);
     let mut y = Tensor::<f32>::zeros([3, 64, 96])?;
     let context = Context { isa: "portable".parse::<Isa>()?, threads: Threads::Seq, backend: Backend::Tile };
-    let plan = Matmul::new(x.view().spec(), w.view().spec(), y.view().spec())?.accum(Accum::Add).plan(&context)?;
+    let plan =
+        Matmul::new(x.view().spec(), w.view().spec(), y.view().spec())?.accum(Accum::Add).plan(&context)?;
     let (packed, mut workspace) = (plan.pack_rhs(w.view())?, plan.workspace());
     let bias = [1.0; 96];
-    let epilogue = Epilogue { scale: Some(2.0), bias: Some(&bias), residual: Some(x.view().permute(&[0, 1, 2])?), act: Act::Relu };
-    assert!(plan.run(x.view(), &packed, y.view_mut(), epilogue, &mut workspace).is_err(), "the residual has another shape");
+    let epilogue = Epilogue {
+        scale: Some(2.0),
+        bias: Some(&bias),
+        residual: Some(x.view().permute(&[0, 1, 2])?),
+        act: Act::Relu,
+    };
+    assert!(
+        plan.run(x.view(), &packed, y.view_mut(), epilogue, &mut workspace).is_err(),
+        "the residual has another shape"
+    );
     plan.run(x.view(), &packed, y.view_mut(), Epilogue { residual: None, ..epilogue }, &mut workspace)?;
     assert_eq!(y.as_slice()[0], 2.0 * 0.5 * (0..40).sum::<i32>() as f32 + 1.0);
 
@@ -36,13 +48,16 @@ fn the_whole_api() -> Result<(), Error> {
 
     // Convolutions: one, two or three dimensions by rank; forward, both gradients, transposed; any layout by strides.
     let conv = Conv { stride: [2], padding: [(1, 0)], ..Conv::<1>::default() };
-    let (x, w) = (Tensor::<f64>::from_fn([1, 2, 8], |i| i as f64)?, Tensor::<f64>::from_fn([3, 2, 3], |_| 1.0)?);
-    let (mut y, mut dx, mut dw) = (Tensor::zeros([1, 3, 4])?, Tensor::zeros([1, 2, 8])?, Tensor::zeros([3, 2, 3])?);
+    let (x, w) =
+        (Tensor::<f64>::from_fn([1, 2, 8], |i| i as f64)?, Tensor::<f64>::from_fn([3, 2, 3], |_| 1.0)?);
+    let (mut y, mut dx, mut dw) =
+        (Tensor::zeros([1, 3, 4])?, Tensor::zeros([1, 2, 8])?, Tensor::zeros([3, 2, 3])?);
     tile25::conv::forward(x.view(), w.view(), y.view_mut(), &conv)?;
     assert_eq!(&y.as_slice()[..2], &[0.0 + 1.0 + 8.0 + 9.0, 1.0 + 2.0 + 3.0 + 9.0 + 10.0 + 11.0]);
     tile25::conv::backward_data(y.view(), w.view(), dx.view_mut(), &conv)?;
     tile25::conv::backward_weights(x.view(), y.view(), dw.view_mut(), &conv)?;
-    let plan = Convolution::transposed(y.view().spec(), w.view().spec(), dx.view().spec(), &conv)?.plan(&Context::default())?;
+    let plan = Convolution::transposed(y.view().spec(), w.view().spec(), dx.view().spec(), &conv)?
+        .plan(&Context::default())?;
     let want = dx.as_slice().to_vec();
     plan.run(y.view(), w.view(), dx.view_mut(), Epilogue::default(), &mut plan.workspace())?;
     assert_eq!(dx.as_slice(), want, "a transposed convolution is the gradient of the input");
