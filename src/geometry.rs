@@ -75,9 +75,6 @@ impl Geometry {
                 return Err(Error::ZeroDim { op, operand, dims });
             }
         }
-        if x.format != w.format || x.format != y.format {
-            return Err(Error::Format { op, formats: vec![x.format, w.format, y.format] });
-        }
         let shapes =
             || format!("input {:?}, weights {:?}, output {:?}, {conv:?}", x.dims(), w.dims(), y.dims());
         let refuse = |why: &str| Error::Shape { op, problem: format!("{why}: {}", shapes()) };

@@ -1,7 +1,8 @@
 //! Tensors as callers have them: borrowed views with strides, and an owned aligned tensor.
 
 use tile25_kernels::buf::Buf;
-use tile25_kernels::format::{Element, Format};
+use tile25_kernels::format::{Element, Format, Words};
+use tile25_kernels::pack::Zero;
 
 use crate::error::Error;
 use crate::layout::Layout;
@@ -30,12 +31,24 @@ impl Spec {
     }
 }
 
-/// A tensor to read: a slice, where its first element is, and a layout. Strides may be zero or negative.
+/// A tensor to read: a slice, where its first element is, and a layout. Strides may be zero or negative. A view of configurable floats carries their
+/// bias, a view of 8-bit integers their zero point.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
     data: &'a [T],
     start: usize,
     layout: Layout,
+    format: Format,
+    zero: Zero<'a>,
+}
+
+/// Checks that codes of type `T` may be read as `format`.
+fn check_format<T: Element>(format: Format) -> Result<(), Error> {
+    if format.same_kind(T::FORMAT) {
+        return Ok(());
+    }
+    let what = format!("{format} in a tensor of {}", T::FORMAT);
+    Err(Error::Unsupported { op: "view", what })
 }
 
 /// Checks that every element of `layout` from `start` is in a slice of `len` elements.
@@ -82,7 +95,7 @@ impl<'a, T: Element> View<'a, T> {
     /// [`Error::OutOfBounds`].
     pub fn with_layout(data: &'a [T], start: usize, layout: Layout) -> Result<Self, Error> {
         check_bounds(&layout, start, data.len())?;
-        Ok(View { data, start, layout })
+        Ok(View { data, start, layout, format: T::FORMAT, zero: Zero::Tensor(0) })
     }
 
     /// The dims in another order; see [`Layout::permute`].
@@ -109,9 +122,28 @@ impl<'a, T: Element> View<'a, T> {
         Ok(View { layout: self.layout.broadcast_to(dims.as_ref())?, ..self })
     }
 
+    /// The same codes in a format that differs in parameters chosen per tensor: the bias of a configurable float.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if `T` does not hold codes of that format.
+    pub fn with_format(self, format: Format) -> Result<Self, Error> {
+        check_format::<T>(format)?;
+        Ok(View { format, ..self })
+    }
+
+    /// The code that stands for zero in a tensor of 8-bit integers; 0 unless said otherwise. An operation refuses what is no value of the format.
+    pub fn zero_point(self, zero: i32) -> Self {
+        View { zero: Zero::Tensor(zero), ..self }
+    }
+
+    /// A zero point for each row of a matmul's lhs, each column of its rhs, or each output channel of a convolution's weights.
+    pub fn zero_points(self, zeros: &'a [i32]) -> Self {
+        View { zero: Zero::PerX(zeros), ..self }
+    }
+
     /// Format and layout.
     pub fn spec(&self) -> Spec {
-        Spec { format: T::FORMAT, layout: self.layout }
+        Spec { format: self.format, layout: self.layout }
     }
 
     /// The layout.
@@ -124,17 +156,25 @@ impl<'a, T: Element> View<'a, T> {
         self.layout.dims()
     }
 
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     pub(crate) fn data(&self) -> &'a [T] {
         self.data
+    }
+
+    pub(crate) fn words(&self) -> Words<'a> {
+        T::words(self.data)
     }
 
     pub(crate) fn start(&self) -> usize {
         self.start
     }
 
-    /// The element `offset` from the element at index 0.
-    pub(crate) fn at(&self, offset: isize) -> T {
-        self.data[(self.start as isize + offset) as usize]
+    pub(crate) fn zero(&self) -> Zero<'a> {
+        self.zero
     }
 }
 
@@ -144,6 +184,8 @@ pub struct ViewMut<'a, T> {
     data: &'a mut [T],
     start: usize,
     layout: Layout,
+    format: Format,
+    zero: i32,
 }
 
 impl<'a, T: Element> ViewMut<'a, T> {
@@ -180,7 +222,7 @@ impl<'a, T: Element> ViewMut<'a, T> {
                 strides: layout.strides().to_vec(),
             });
         }
-        Ok(ViewMut { data, start, layout })
+        Ok(ViewMut { data, start, layout, format: T::FORMAT, zero: 0 })
     }
 
     /// The dims in another order; see [`Layout::permute`].
@@ -194,7 +236,7 @@ impl<'a, T: Element> ViewMut<'a, T> {
 
     /// Format and layout.
     pub fn spec(&self) -> Spec {
-        Spec { format: T::FORMAT, layout: self.layout }
+        Spec { format: self.format, layout: self.layout }
     }
 
     /// The layout.
@@ -209,12 +251,24 @@ impl<'a, T: Element> ViewMut<'a, T> {
 
     /// The same view, borrowed for a shorter time.
     pub fn rb_mut(&mut self) -> ViewMut<'_, T> {
-        ViewMut { data: self.data, start: self.start, layout: self.layout }
+        ViewMut {
+            data: self.data,
+            start: self.start,
+            layout: self.layout,
+            format: self.format,
+            zero: self.zero,
+        }
     }
 
     /// The same tensor to read.
     pub fn rb(&self) -> View<'_, T> {
-        View { data: self.data, start: self.start, layout: self.layout }
+        View {
+            data: self.data,
+            start: self.start,
+            layout: self.layout,
+            format: self.format,
+            zero: Zero::Tensor(self.zero),
+        }
     }
 
     pub(crate) fn start(&self) -> usize {
@@ -225,8 +279,8 @@ impl<'a, T: Element> ViewMut<'a, T> {
         self.data
     }
 
-    pub(crate) fn at_mut(&mut self, offset: isize) -> &mut T {
-        &mut self.data[(self.start as isize + offset) as usize]
+    pub(crate) fn zero(&self) -> i32 {
+        self.zero
     }
 }
 
@@ -235,6 +289,7 @@ impl<'a, T: Element> ViewMut<'a, T> {
 pub struct Tensor<T> {
     buf: Buf,
     layout: Layout,
+    format: Format,
     element: std::marker::PhantomData<T>,
 }
 
@@ -251,6 +306,7 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor {
             buf: Buf::zeroed(bytes.ok_or_else(overflow)?),
             layout,
+            format: T::FORMAT,
             element: std::marker::PhantomData,
         })
     }
@@ -267,9 +323,23 @@ impl<T: Element> Tensor<T> {
         Ok(tensor)
     }
 
+    /// As [`View::with_format`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_format(self, format: Format) -> Result<Self, Error> {
+        check_format::<T>(format)?;
+        Ok(Tensor { format, ..self })
+    }
+
     /// The shape.
     pub fn dims(&self) -> &[usize] {
         self.layout.dims()
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// The elements in row-major order.
@@ -284,11 +354,17 @@ impl<T: Element> Tensor<T> {
 
     /// A view of all elements.
     pub fn view(&self) -> View<'_, T> {
-        View { data: self.as_slice(), start: 0, layout: self.layout }
+        View {
+            data: self.as_slice(),
+            start: 0,
+            layout: self.layout,
+            format: self.format,
+            zero: Zero::Tensor(0),
+        }
     }
 
     /// A view of all elements, to write.
     pub fn view_mut(&mut self) -> ViewMut<'_, T> {
-        ViewMut { layout: self.layout, start: 0, data: self.as_mut_slice() }
+        ViewMut { layout: self.layout, start: 0, format: self.format, zero: 0, data: self.as_mut_slice() }
     }
 }

@@ -1,6 +1,6 @@
 //! Scratch, owned by the caller: how much a plan needs, and the memory itself.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError, RwLock};
 
 use tile25_kernels::buf::Buf;
@@ -13,6 +13,8 @@ pub(crate) struct Scratch {
     pub(crate) panels: Vec<usize>,
     /// Bytes and segments of each partial sum in flight.
     pub(crate) partials: Vec<(usize, usize)>,
+    /// Bytes of the sums of each tile of C in flight, where they lie apart from C.
+    pub(crate) sums: Vec<usize>,
     /// Tiles of C.
     pub(crate) tiles: usize,
     /// Tickets.
@@ -25,10 +27,12 @@ impl Scratch {
     /// The least scratch that serves both.
     pub(crate) fn merge(&mut self, other: &Scratch) {
         let both = |a: usize, b: usize| a.max(b);
-        for (i, &bytes) in other.panels.iter().enumerate() {
-            match self.panels.get_mut(i) {
-                Some(own) => *own = both(*own, bytes),
-                None => self.panels.push(bytes),
+        for (own, other) in [(&mut self.panels, &other.panels), (&mut self.sums, &other.sums)] {
+            for (i, &bytes) in other.iter().enumerate() {
+                match own.get_mut(i) {
+                    Some(own) => *own = both(*own, bytes),
+                    None => own.push(bytes),
+                }
             }
         }
         for (i, &(bytes, segments)) in other.partials.iter().enumerate() {
@@ -43,7 +47,8 @@ impl Scratch {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.panels.iter().sum::<usize>() + self.partials.iter().map(|partial| partial.0).sum::<usize>()
+        let partials = self.partials.iter().map(|partial| &partial.0);
+        self.panels.iter().chain(partials).chain(&self.sums).sum()
     }
 
     fn serves(&self, needed: &Scratch) -> bool {
@@ -53,17 +58,27 @@ impl Scratch {
     }
 }
 
+/// What a run did. A plan of several parts, such as the gradient of a strided convolution, reports the sum over its parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Pairs of packed panels that the dot-product kernel of bf16 was to multiply, a segment each; 0 for other kernels.
+    pub panel_pairs: u64,
+    /// Those of them whose exponents sent them to the widening kernel, at half the speed and with the same bits.
+    pub widened_pairs: u64,
+}
+
 /// Scratch of a plan. A run allocates nothing: all it needs is here. One run at a time uses it, so `run` takes it by `&mut`.
 #[derive(Debug)]
 pub struct Workspace {
     scratch: Scratch,
     pub(crate) panels: Vec<RwLock<Buf>>,
     pub(crate) partials: Vec<RwLock<Partial>>,
+    pub(crate) sums: Vec<Mutex<Partial>>,
     pub(crate) claims: Claims,
     pub(crate) progress: Progress,
 }
 
-/// Sums of single segments, until they are added in order.
+/// Sums that are not yet in C: of single segments until they are added in order, or of a whole tile until it is narrowed.
 #[derive(Debug)]
 pub(crate) struct Partial {
     pub(crate) buf: Buf,
@@ -72,23 +87,34 @@ pub(crate) struct Partial {
 
 impl Workspace {
     pub(crate) fn new(scratch: Scratch) -> Self {
+        let partials = scratch.partials.iter().map(|partial| partial.0);
         let sizes: Vec<usize> =
-            scratch.panels.iter().copied().chain(scratch.partials.iter().map(|partial| partial.0)).collect();
-        let mut bufs = Buf::carve(&sizes);
-        let sums = bufs.split_off(scratch.panels.len());
+            scratch.panels.iter().copied().chain(partials).chain(scratch.sums.iter().copied()).collect();
+        let mut bufs = Buf::carve(&sizes).into_iter();
+        let panels = bufs.by_ref().take(scratch.panels.len()).map(RwLock::new).collect();
         let partial = |(buf, &(_, segments))| RwLock::new(Partial { buf, claims: Claims::new(segments) });
+        let partials =
+            bufs.by_ref().take(scratch.partials.len()).zip(&scratch.partials).map(partial).collect();
+        let sum = |buf| Mutex::new(Partial { buf, claims: Claims::new(1) });
         Workspace {
-            panels: bufs.into_iter().map(RwLock::new).collect(),
-            partials: sums.into_iter().zip(&scratch.partials).map(partial).collect(),
+            panels,
+            partials,
+            sums: bufs.map(sum).collect(),
             claims: Claims::new(scratch.tiles),
             progress: Progress::new(scratch.tickets, scratch.steps),
             scratch,
         }
     }
 
-    /// Bytes of packed panels and partial sums: what a plan states as its bound.
+    /// Bytes of packed panels and sums: what a plan states as its bound.
     pub fn bytes(&self) -> usize {
         self.scratch.bytes()
+    }
+
+    /// What the last run that used this workspace did.
+    pub fn report(&self) -> Report {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Report { panel_pairs: load(&self.progress.pairs), widened_pairs: load(&self.progress.widened) }
     }
 
     /// Checks that the workspace serves `needed`; the fast path, a workspace of the same plan, allocates nothing.
@@ -98,10 +124,10 @@ impl Workspace {
         }
         let text = |scratch: &Scratch| {
             format!(
-                "{} bytes in {} panels and {} partial sums, {} tickets",
+                "{} bytes in {} panels and {} sums, {} tickets",
                 scratch.bytes(),
                 scratch.panels.len(),
-                scratch.partials.len(),
+                scratch.partials.len() + scratch.sums.len(),
                 scratch.tickets
             )
         };
@@ -118,6 +144,8 @@ pub(crate) struct Progress {
     step_left: Vec<AtomicU32>,
     failed: AtomicBool,
     waiting: AtomicUsize,
+    pub(crate) pairs: AtomicU64,
+    pub(crate) widened: AtomicU64,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -130,6 +158,8 @@ impl Progress {
             step_left: (0..steps).map(|_| AtomicU32::new(0)).collect(),
             failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            pairs: AtomicU64::new(0),
+            widened: AtomicU64::new(0),
             lock: Mutex::new(()),
             changed: Condvar::new(),
         }
@@ -145,6 +175,12 @@ impl Progress {
         for (left, &work) in self.step_left.iter_mut().zip(work) {
             *left.get_mut() = work;
         }
+    }
+
+    /// Before the first part of a run.
+    pub(crate) fn clear_report(&mut self) {
+        *self.pairs.get_mut() = 0;
+        *self.widened.get_mut() = 0;
     }
 
     /// The next ticket.

@@ -3,10 +3,11 @@
 mod support;
 
 use proptest::prelude::*;
+use support::Real;
 use support::{Kind, Laid, assert_same, config, contexts, fill, kind, pools, reference};
 use tile25::conv::{Conv, Convolution};
 use tile25::numerics::KC;
-use tile25::{Accum, Act, Context, Element, Epilogue, Error, Matmul};
+use tile25::{Accum, Act, Context, Epilogue, Error, Matmul};
 
 /// Extents around the borders of tiles: 0 and 1 more or less than lanes and tiles, or anything small.
 fn extent() -> impl Strategy<Value = usize> {
@@ -53,19 +54,20 @@ impl Finish {
         if self.add { Accum::Add } else { Accum::Replace }
     }
 
-    fn epilogue<'a, T: Element>(&self, bias: &'a [T], residual: &'a Laid<T>) -> Epilogue<'a, T> {
+    fn epilogue<'a, T: Real>(&self, bias: &'a [T], residual: &'a Laid<T>) -> Epilogue<'a, T> {
         let f64_act = !matches!(self.act, Act::None | Act::Relu) && T::FORMAT == tile25::Format::F64;
         Epilogue {
             scale: self.scale.then(|| T::from(0.625).unwrap()),
             bias: self.bias.then_some(bias),
             residual: self.residual.then(|| residual.view()),
             act: if f64_act { Act::Relu } else { self.act },
+            ..Epilogue::default()
         }
     }
 }
 
 /// Runs one operation by the reference, then in every context, and compares all of the output's memory.
-fn compare<T: Element>(out: &Laid<T>, run: impl Fn(&Context<'_>, &mut Laid<T>) -> Result<(), Error>) {
+fn compare<T: Real>(out: &Laid<T>, run: impl Fn(&Context<'_>, &mut Laid<T>) -> Result<(), Error>) {
     let mut want = out.clone();
     run(&reference(), &mut want).unwrap();
     let pools = pools();
@@ -99,7 +101,7 @@ fn matmul_case() -> impl Strategy<Value = MatmulCase> {
         })
 }
 
-fn matmul_is_the_same<T: Element>(case: &MatmulCase) {
+fn matmul_is_the_same<T: Real>(case: &MatmulCase) {
     let dims = |skip: u8, rows: usize, cols: usize| -> Vec<usize> {
         let lead = case.lead.iter().map(|&(extent, repeat)| if repeat == skip { 1 } else { extent });
         lead.chain([rows, cols]).collect()
@@ -147,8 +149,8 @@ proptest! {
 /// not read it.
 #[test]
 fn every_edge_of_every_kernel() {
-    fn check<T: Element>() {
-        for kernel in tile25_kernels::registry::kernels().filter(|kernel| kernel.format == T::FORMAT) {
+    fn check<T: Real>() {
+        for kernel in tile25_kernels::registry::kernels().filter(|kernel| kernel.form == T::SUMS) {
             let (most_m, most_n) = (2 * kernel.mr + 1, 2 * kernel.nr + 1);
             let mut rng = support::Rng::new(7);
             let a: Vec<T> = fill(&mut rng, most_m * (KC + 1), Kind::Smooth);
@@ -178,7 +180,7 @@ fn every_edge_of_every_kernel() {
             }
         }
     }
-    fn product<T: Element>(
+    fn product<T: Real>(
         context: &Context<'_>,
         a: &[T],
         b: &[T],
@@ -203,13 +205,13 @@ fn a_row_of_a_batch_is_the_row_alone() {
     let (m, n, k) = (130, 70, KC + 40);
     let a = Laid::<f32>::new(&[m, k], 2, false, Kind::Smooth);
     let b = Laid::<f32>::new(&[k, n], 4, false, Kind::Smooth);
-    let mut whole = vec![0.0; m * n];
+    let mut whole = vec![0f32; m * n];
     tile25::matmul(a.view(), b.view(), tile25::ViewMut::new(&mut whole, [m, n]).unwrap()).unwrap();
     for row in [0, 1, 63, 129] {
         let strides = a.layout.strides().to_vec();
         let start = (a.start as isize + row as isize * strides[0]) as usize;
         let one = tile25::View::strided(&a.data, start, [1, k], strides).unwrap();
-        let mut alone = vec![0.0; n];
+        let mut alone = vec![0f32; n];
         tile25::matmul(one, b.view(), tile25::ViewMut::new(&mut alone, [1, n]).unwrap()).unwrap();
         assert_same(&alone, &whole[row * n..][..n], || format!("row {row}"));
     }
@@ -308,7 +310,7 @@ impl<const D: usize> ConvCase<D> {
     }
 }
 
-fn conv_is_the_same<T: Element, const D: usize>(case: &ConvCase<D>) {
+fn conv_is_the_same<T: Real, const D: usize>(case: &ConvCase<D>) {
     let join = |a: usize, b: usize, spatial: &[usize]| -> Vec<usize> {
         [a, b].into_iter().chain(spatial.iter().copied()).collect()
     };

@@ -2,10 +2,11 @@
 
 mod support;
 
+use support::Real;
 use support::{Kind, Rng, fill};
 use tile25::conv::{Conv, Convolution};
 use tile25::numerics::{KC, NUMERICS_VERSION};
-use tile25::{Act, Context, Element, Epilogue, Format, Matmul, Spec, View, ViewMut};
+use tile25::{Act, Context, Epilogue, Format, Matmul, Spec, View, ViewMut};
 use xxhash_rust::xxh3::xxh3_64;
 
 const GOLDEN_VERSION: u32 = 1;
@@ -30,7 +31,7 @@ const GOLDEN: &[(&str, u64)] = &[
     ("conv::transposed f64", 0x60a5635da78d3fcd),
 ];
 
-fn matmul<T: Element>(context: &Context<'_>, act: Act) -> u64 {
+fn matmul<T: Real>(context: &Context<'_>, act: Act) -> u64 {
     let (m, n, k) = (61, 83, 2 * KC + 77);
     let mut rng = Rng::new(25);
     let a: Vec<T> = fill(&mut rng, m * k, if act == Act::None { Kind::Wide } else { Kind::Smooth });
@@ -52,7 +53,7 @@ fn matmul<T: Element>(context: &Context<'_>, act: Act) -> u64 {
     xxh3_64(bytemuck::cast_slice(&out))
 }
 
-fn conv<T: Element>(context: &Context<'_>, direction: usize) -> u64 {
+fn conv<T: Real>(context: &Context<'_>, direction: usize) -> u64 {
     let conv = Conv::<2> { stride: [2, 1], padding: [(1, 2), (0, 3)], dilation: [1, 2], groups: 2 };
     let dims = [vec![3, 6, 13, 11], vec![8, 3, 3, 2], vec![3, 8, 7, 12]];
     let mut rng = Rng::new(52);

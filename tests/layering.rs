@@ -11,24 +11,18 @@ const FLOORS: [&[&str]; 4] = [
     &["ops", "lib"],
 ];
 
-/// Modules of the kernel crate, lowest first. `simd` names the microkernel trait of `gemm` in its bounds, and nothing else above it.
-const KERNEL_FLOORS: [&[&str]; 5] = [
+/// Modules of the kernel crate, lowest first.
+const KERNEL_FLOORS: [&[&str]; 4] = [
     &["simd", "isa"],
-    &["axis", "buf", "mat", "math"],
-    &["epilogue", "format"],
-    &["pack", "gemm"],
+    &["axis", "buf", "mat", "math", "format"],
+    &["pack", "gemm", "epilogue", "cast"],
     &["registry", "lib"],
 ];
 
 /// The imports that point up, each with its reason in ARCHITECTURE.md.
-const KERNEL_EXCEPTIONS: [(&str, &str); 7] = [
-    ("simd", "gemm"), // Simd: Ukernel<f32> + Ukernel<f64>, the bound that lets one dispatch reach every kernel
-    ("epilogue", "format"), // Element::activate is the definition of an activation
-    ("math", "epilogue"), // Act names the function
-    ("format", "gemm"), // Element ties a format to its kernels
-    ("format", "registry"),
-    ("format", "epilogue"),
-    ("epilogue", "mat"),
+const KERNEL_EXCEPTIONS: [(&str, &str); 2] = [
+    ("simd", "gemm"), // Simd: Ukernel<..>, the bound that lets one dispatch reach every kernel
+    ("format", "epilogue"), // Element::Param names the type of an epilogue's scales
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
@@ -60,6 +54,9 @@ fn check(root: &str, floors: &[&[&str]], exceptions: &[(&str, &str)]) {
         let own_floor =
             floor(&own).unwrap_or_else(|| panic!("{} has no floor in tests/layering.rs", file.display()));
         for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            if line == "#[cfg(test)]" {
+                break; // unit tests stand last and may look at anything
+            }
             if line.trim_start().starts_with("//") {
                 continue;
             }
@@ -91,7 +88,9 @@ fn the_kernel_crate_imports_downwards() {
 fn threads_are_known_to_the_backend_and_the_context_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for file in sources(&root.join("src")).into_iter().chain(sources(&root.join("kernels/src"))) {
-        let allowed = file.ends_with("backend/tile.rs") || file.ends_with("src/context.rs");
+        let allowed = file.ends_with("backend/tile.rs")
+            || file.ends_with("backend/cast.rs")
+            || file.ends_with("src/context.rs");
         for line in
             fs::read_to_string(&file).unwrap().lines().filter(|line| !line.trim_start().starts_with("//"))
         {

@@ -8,7 +8,7 @@ use support::{Kind, Laid, Rng, assert_same, config, contexts, pools, reference};
 use tile25::numerics::KC;
 use tile25::plan::matmul::{Grain, plan};
 use tile25::plan::validate::Invalid;
-use tile25::plan::{BlockTask, DieId, Link, Mesh, Payload, Port, Problem, Step, TilePlan};
+use tile25::plan::{BlockTask, DieId, Formats, Link, Mesh, Payload, Port, Problem, Step, TilePlan};
 use tile25::{Accum, Context, Epilogue, Format, Matmul};
 
 /// Borders that cut `0..extent` at random.
@@ -64,7 +64,7 @@ fn random_plan(problem: Problem, seed: u64) -> TilePlan {
 fn problem() -> impl Strategy<Value = Problem> {
     let k = prop::sample::select(vec![0, 1, 100, KC, KC + 1, 3 * KC, 5 * KC + 7, 9 * KC]);
     (1usize..3, 1usize..60, 1usize..60, k).prop_map(|(batch, m, n, k)| Problem {
-        format: Format::F32,
+        formats: Formats::all(Format::F32),
         batch,
         m,
         n,
@@ -102,7 +102,7 @@ proptest! {
     #[test]
     fn the_planner_keeps_every_law(problem in problem(), threads in 1usize..9, scale in 1usize..40) {
         let problem = Problem { m: problem.m * scale, n: problem.n * (41 - scale), ..problem };
-        for grain in [Grain { rows: 6, cols: 16 }, Grain { rows: 8, cols: 48 }, Grain { rows: 4, cols: 8 }] {
+        for grain in [Grain { rows: 6, cols: 16, bytes: 4 }, Grain { rows: 8, cols: 48, bytes: 4 }, Grain { rows: 4, cols: 8, bytes: 4 }] {
             let plan = plan(problem, grain, threads);
             prop_assert_eq!(plan.validate(), Ok(()));
             let total: u64 = plan.macs_per_die().iter().sum();
@@ -125,8 +125,8 @@ proptest! {
 }
 
 fn sample() -> TilePlan {
-    let problem = Problem { format: Format::F32, batch: 2, m: 200, n: 300, k: 3 * KC };
-    let plan = plan(problem, Grain { rows: 6, cols: 16 }, 2);
+    let problem = Problem { formats: Formats::all(Format::F32), batch: 2, m: 200, n: 300, k: 3 * KC };
+    let plan = plan(problem, Grain { rows: 6, cols: 16, bytes: 4 }, 2);
     assert_eq!(plan.validate(), Ok(()));
     plan
 }
@@ -184,7 +184,7 @@ fn each_broken_law_is_named() {
 
 #[test]
 fn a_die_must_hold_what_its_step_needs() {
-    let problem = Problem { format: Format::F32, batch: 1, m: 20_000, n: 20_000, k: KC };
+    let problem = Problem { formats: Formats::all(Format::F32), batch: 1, m: 20_000, n: 20_000, k: KC };
     let task = BlockTask {
         die: DieId { row: 0, col: 0 },
         batch: 0,
@@ -203,7 +203,7 @@ fn a_die_must_hold_what_its_step_needs() {
 
 #[test]
 fn a_partial_sum_travels_to_the_die_that_adds_to_it() {
-    let problem = Problem { format: Format::F32, batch: 1, m: 8, n: 8, k: 2 * KC };
+    let problem = Problem { formats: Formats::all(Format::F32), batch: 1, m: 8, n: 8, k: 2 * KC };
     let task = |die, segments| BlockTask { die, batch: 0, rows: 0..8, cols: 0..8, segments };
     let step = |task| Step { transfers: Vec::new(), tasks: vec![task] };
     let (near, far) = (DieId { row: 0, col: 0 }, DieId { row: 1, col: 1 });
@@ -250,7 +250,7 @@ fn a_plan_renders_as_text() {
 #[test]
 fn an_empty_step_keeps_panels_alive() {
     let (m, n, k) = (2048, 16, 4 * KC);
-    let problem = Problem { format: Format::F32, batch: 1, m, n, k };
+    let problem = Problem { formats: Formats::all(Format::F32), batch: 1, m, n, k };
     let (a, b) =
         (Laid::<f32>::new(&[m, k], 2, false, Kind::Wide), Laid::<f32>::new(&[k, n], 4, false, Kind::Wide));
     let mut plan = TilePlan { mesh: Mesh::TILE, problem, steps: vec![Step::default(); 7] };

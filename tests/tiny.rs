@@ -33,6 +33,7 @@ fn the_whole_api() -> Result<(), Error> {
         bias: Some(&bias),
         residual: Some(x.view().permute(&[0, 1, 2])?),
         act: Act::Relu,
+        ..Epilogue::default()
     };
     assert!(
         plan.run(x.view(), &packed, y.view_mut(), epilogue, &mut workspace).is_err(),
@@ -50,8 +51,11 @@ fn the_whole_api() -> Result<(), Error> {
     let conv = Conv { stride: [2], padding: [(1, 0)], ..Conv::<1>::default() };
     let (x, w) =
         (Tensor::<f64>::from_fn([1, 2, 8], |i| i as f64)?, Tensor::<f64>::from_fn([3, 2, 3], |_| 1.0)?);
-    let (mut y, mut dx, mut dw) =
-        (Tensor::zeros([1, 3, 4])?, Tensor::zeros([1, 2, 8])?, Tensor::zeros([3, 2, 3])?);
+    let (mut y, mut dx, mut dw) = (
+        Tensor::<f64>::zeros([1, 3, 4])?,
+        Tensor::<f64>::zeros([1, 2, 8])?,
+        Tensor::<f64>::zeros([3, 2, 3])?,
+    );
     tile25::conv::forward(x.view(), w.view(), y.view_mut(), &conv)?;
     assert_eq!(&y.as_slice()[..2], &[0.0 + 1.0 + 8.0 + 9.0, 1.0 + 2.0 + 3.0 + 9.0 + 10.0 + 11.0]);
     tile25::conv::backward_data(y.view(), w.view(), dx.view_mut(), &conv)?;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use tile25_kernels::Isa;
-use tile25_kernels::simd::{Lanes, Simd, WithSimd};
+use tile25_kernels::simd::{FloatLanes, Lanes, Simd, WithSimd};
 
 /// Independent accumulators: enough to hide the latency of an fma on two pipes.
 const CHAINS: usize = 12;
@@ -24,7 +24,7 @@ impl WithSimd for Chains {
         let mut acc = [Lanes::<f32>::splat(s, 1.0); CHAINS];
         for _ in 0..STEPS {
             for acc in &mut acc {
-                *acc = Lanes::<f32>::mul_add(s, *acc, a, a);
+                *acc = FloatLanes::<f32>::mul_add(s, *acc, a, a);
             }
         }
         let mut sum = acc[0];

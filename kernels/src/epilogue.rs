@@ -1,132 +1,525 @@
 //! What happens to a finished sum before it is a result (N5): scale, bias, residual, activation, in that order.
 
-use std::fmt;
+use bytemuck::Zeroable;
 
-use crate::format::Element;
-use crate::mat::{MatRef, PANEL_COLS, TileMut};
-use crate::simd::Lanes;
+use crate::format::{Codec, Format, Target, Word, Words, random_bits};
+use crate::gemm::Acc;
+use crate::isa::Isa;
+use crate::mat::{MatSpec, PANEL_COLS, Panel, Rect, TileMut};
+use crate::math::{self, Act};
+use crate::simd::{FloatLanes, Lanes, Scalar, Simd, WithSimd};
 
-/// An activation function. Formulas and errors: [`crate::math`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Act {
-    /// The identity.
-    #[default]
-    None,
-    /// `max(0, x)`; a NaN stays, -0 stays.
-    Relu,
-    /// `x (1 + erf(x / sqrt 2)) / 2`.
-    Gelu,
-    /// `x sigmoid(x)`.
-    Silu,
-    /// The hyperbolic tangent.
-    Tanh,
-    /// `1 / (1 + exp(-x))`.
-    Sigmoid,
-}
-
-impl fmt::Display for Act {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Act::None => "none",
-            Act::Relu => "relu",
-            Act::Gelu => "gelu",
-            Act::Silu => "silu",
-            Act::Tanh => "tanh",
-            Act::Sigmoid => "sigmoid",
-        })
-    }
-}
-
-/// A bias over the rows or the columns of the matrix, the same in every matrix of the batch or one for each.
+/// Values over the rows or the columns of the matrix, the same in every matrix of the batch or others for each.
 #[derive(Clone, Copy, Debug)]
-pub enum Bias<'a, T> {
+pub enum Along<'a, P> {
     /// None.
     None,
-    /// Element `batch * step + row` is added to a row.
-    Row(&'a [T], usize),
-    /// Element `batch * step + col` is added to a column.
-    Col(&'a [T], usize),
+    /// Element `batch * step + row` belongs to a row.
+    Row(&'a [P], usize),
+    /// Element `batch * step + col` belongs to a column.
+    Col(&'a [P], usize),
+}
+
+/// A tensor that is added element by element.
+#[derive(Clone, Copy, Debug)]
+pub struct Residual<'a> {
+    /// Its codes.
+    pub words: Words<'a>,
+    /// Their format.
+    pub format: Format,
+    /// Where they lie.
+    pub spec: MatSpec,
 }
 
 /// The epilogue of one matrix product, in the kernel's orientation.
 #[derive(Clone, Copy, Debug)]
-pub struct Epilogue<'a, T> {
+pub struct Epilogue<'a, P> {
     /// Multiplies the sum, if any.
-    pub scale: Option<T>,
+    pub scale: Option<P>,
+    /// Multiply it next, one after the other.
+    pub scales: [Along<'a, P>; 2],
     /// Added next.
-    pub bias: Bias<'a, T>,
-    /// Added next, element by element.
-    pub residual: Option<MatRef<'a, T>>,
-    /// Applied last.
+    pub bias: Along<'a, P>,
+    /// Added next.
+    pub residual: Option<Residual<'a>>,
+    /// Applied next.
     pub act: Act,
+    /// What the result becomes.
+    pub target: Target,
+    /// The index of each element for stochastic rounding: its offset in the row-major tensor.
+    pub index: MatSpec,
 }
 
-impl<T> Epilogue<'_, T> {
-    /// Whether the sum is the result.
+impl<'a, P: Param> Epilogue<'a, P> {
+    /// The same epilogue, its type said in another way.
+    ///
+    /// # Panics
+    /// If `P` and `Q` differ in size.
+    pub fn cast<Q: Param>(self) -> Epilogue<'a, Q> {
+        let along = |values| match values {
+            Along::None => Along::None,
+            Along::Row(values, step) => Along::Row(bytemuck::cast_slice(values), step),
+            Along::Col(values, step) => Along::Col(bytemuck::cast_slice(values), step),
+        };
+        Epilogue {
+            scale: self.scale.map(bytemuck::cast),
+            scales: self.scales.map(along),
+            bias: along(self.bias),
+            residual: self.residual,
+            act: self.act,
+            target: self.target,
+            index: self.index,
+        }
+    }
+
+    /// Whether the sum is the result but for its format.
     pub fn is_identity(&self) -> bool {
         self.scale.is_none()
-            && matches!(self.bias, Bias::None)
+            && matches!(self.scales, [Along::None, Along::None])
+            && matches!(self.bias, Along::None)
             && self.residual.is_none()
             && self.act == Act::None
     }
 }
 
-/// Applies `epilogue` to every element of `tile`.
-///
-/// # Panics
-/// If the bias or the residual is smaller than the matrix, or the format lacks the activation.
-#[inline(always)]
-pub fn apply<T: Element, S: Lanes<T>>(
-    s: S,
-    epilogue: &Epilogue<'_, T>,
-    tile: &mut TileMut<'_, T>,
-    activate: impl Fn(S, Act, S::V) -> Option<S::V> + Copy,
-) {
-    if epilogue.is_identity() {
-        return;
+/// The arithmetic of an epilogue: f32 or f64.
+pub trait Param: num_traits::Float + Acc + 'static {
+    /// The activation in lanes; `None` where the format has no such function.
+    fn activate<S: Simd + Lanes<Self>>(
+        s: S,
+        act: Act,
+        v: <S as Lanes<Self>>::V,
+    ) -> Option<<S as Lanes<Self>>::V>;
+    /// The activation in one lane: the definition (N6).
+    fn activate_one(self, act: Act) -> Option<Self>;
+    /// From the value that every format fits.
+    fn from_f64(value: f64) -> Self;
+    /// Widens one row of a residual.
+    fn widen_row(residual: &Residual<'_>, first: isize, rect: &Rect, col: usize, out: &mut [Self]);
+}
+
+/// Sums that an epilogue in `Self::Param` finishes.
+pub trait Sums: Acc {
+    /// What it computes in.
+    type Param: Param;
+    /// The sum as that; integers rounded to nearest, ties to even.
+    fn param(self) -> Self::Param;
+}
+
+impl Sums for f32 {
+    type Param = f32;
+    #[inline(always)]
+    fn param(self) -> f32 {
+        self
     }
-    let rect = tile.rect().clone();
-    let (m, n) = (tile.m(), tile.n());
-    for j in (0..n).step_by(PANEL_COLS) {
-        let width = PANEL_COLS.min(n - j);
-        let col = rect.cols.start + j;
-        let mut panel = tile.panel(j, width);
-        for i in 0..m {
-            let row = rect.rows.start + i;
-            let mut residual = [T::zero(); PANEL_COLS];
-            if let Some(view) = &epilogue.residual {
-                view.read_row(rect.batch, row, col, &mut residual[..width]);
+}
+impl Sums for f64 {
+    type Param = f64;
+    #[inline(always)]
+    fn param(self) -> f64 {
+        self
+    }
+}
+impl Sums for i32 {
+    type Param = f32;
+    #[inline(always)]
+    fn param(self) -> f32 {
+        self as f32
+    }
+}
+
+impl Param for f32 {
+    #[inline(always)]
+    fn activate<S: Simd>(s: S, act: Act, v: <S as Lanes<f32>>::V) -> Option<<S as Lanes<f32>>::V> {
+        math::activate_f32(s, act, v)
+    }
+    fn activate_one(self, act: Act) -> Option<f32> {
+        math::activate_f32(Scalar, act, self)
+    }
+    fn from_f64(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
+    fn widen_row(residual: &Residual<'_>, first: isize, rect: &Rect, col: usize, out: &mut [f32]) {
+        let codec = Codec::of(residual.format);
+        let cols = &residual.spec.cols;
+        let mut cursor = cols.cursor(rect.cols.start + col);
+        for out in out {
+            let at = (first + cursor.offset) as usize;
+            *out = match (residual.words, &codec) {
+                (Words::F32(words), _) => words[at],
+                (Words::U8(words), Some(codec)) => codec.widen(words[at].into()),
+                (Words::U16(words), Some(codec)) => codec.widen(words[at].into()),
+                (words, _) => words.value(residual.format, at) as f32,
+            };
+            cols.advance(&mut cursor, 1);
+        }
+    }
+}
+
+impl Param for f64 {
+    #[inline(always)]
+    fn activate<S: Simd>(s: S, act: Act, v: <S as Lanes<f64>>::V) -> Option<<S as Lanes<f64>>::V> {
+        activate_f64(s, act, v)
+    }
+    fn activate_one(self, act: Act) -> Option<f64> {
+        activate_f64(Scalar, act, self)
+    }
+    fn from_f64(value: f64) -> f64 {
+        value
+    }
+    #[inline(always)]
+    fn widen_row(residual: &Residual<'_>, first: isize, rect: &Rect, col: usize, out: &mut [f64]) {
+        let cols = &residual.spec.cols;
+        let mut cursor = cols.cursor(rect.cols.start + col);
+        for out in out {
+            *out = residual.words.value(residual.format, (first + cursor.offset) as usize);
+            cols.advance(&mut cursor, 1);
+        }
+    }
+}
+
+/// f64 has the activation that is no approximation.
+#[inline(always)]
+fn activate_f64<S: FloatLanes<f64>>(s: S, act: Act, v: S::V) -> Option<S::V> {
+    match act {
+        Act::None => Some(v),
+        Act::Relu => Some(s.max(s.splat(0.0), v)),
+        _ => None,
+    }
+}
+
+/// Words that finished values of `P` become.
+pub trait Narrows<P>: Word {
+    /// Narrows the first `n` values; `indices` are theirs where random bits are asked for.
+    fn narrow(
+        target: &Target,
+        values: &[P; PANEL_COLS],
+        indices: &[u64; PANEL_COLS],
+        out: &mut [Self; PANEL_COLS],
+    );
+}
+
+impl Narrows<f32> for f32 {
+    #[inline(always)]
+    fn narrow(_: &Target, values: &[f32; PANEL_COLS], _: &[u64; PANEL_COLS], out: &mut [f32; PANEL_COLS]) {
+        *out = *values;
+    }
+}
+impl Narrows<f64> for f64 {
+    #[inline(always)]
+    fn narrow(_: &Target, values: &[f64; PANEL_COLS], _: &[u64; PANEL_COLS], out: &mut [f64; PANEL_COLS]) {
+        *out = *values;
+    }
+}
+
+macro_rules! narrows {
+    ($t:ty) => {
+        impl Narrows<f32> for $t {
+            #[inline(always)]
+            fn narrow(
+                target: &Target,
+                values: &[f32; PANEL_COLS],
+                indices: &[u64; PANEL_COLS],
+                out: &mut [$t; PANEL_COLS],
+            ) {
+                narrow_slice(target, values, indices, out, |code| code as $t);
             }
-            let mut values = [T::zero(); PANEL_COLS];
-            match panel.row_slice(i) {
-                Some(slice) => values[..width].copy_from_slice(slice),
-                None => panel.read_row(i, &mut values),
+        }
+    };
+}
+narrows!(u8);
+narrows!(u16);
+
+/// The codes of `values`. The loops are apart, so that each becomes vector code.
+#[inline(always)]
+fn narrow_slice<W>(target: &Target, values: &[f32], indices: &[u64], out: &mut [W], cut: impl Fn(u32) -> W) {
+    match (target.codec(), target.seed()) {
+        (Some((codec, top)), None) => {
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = cut(codec.nearest(value, top));
             }
-            // The buffers are whole vectors long: lanes beyond `width` are computed and dropped.
-            for at in (0..width).step_by(S::LANES) {
-                let mut v = s.load(&values[at..]);
-                if let Some(scale) = epilogue.scale {
-                    v = s.mul(v, s.splat(scale));
-                }
-                v = match epilogue.bias {
-                    Bias::None => v,
-                    Bias::Row(bias, step) => s.add(v, s.splat(bias[rect.batch * step + row])),
-                    Bias::Col(bias, step) => {
-                        let here = &bias[rect.batch * step + col + at..];
-                        s.add(v, s.load_first_n(here, S::LANES.min(width - at)))
-                    }
-                };
-                if epilogue.residual.is_some() {
-                    v = s.add(v, s.load(&residual[at..]));
-                }
-                v = activate(s, epilogue.act, v).expect("the plan refuses activations that the format lacks");
-                s.store(&mut values[at..], v);
+        }
+        (Some((codec, top)), Some(seed)) => {
+            for ((out, &value), &index) in out.iter_mut().zip(values).zip(indices) {
+                *out = cut(codec.stochastic(value, top, random_bits(seed, index)));
             }
-            match panel.row_slice(i) {
-                Some(slice) => slice.copy_from_slice(&values[..width]),
-                None => panel.write_row(i, &values),
+        }
+        (None, None) => {
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = cut(target.integer(value, None));
+            }
+        }
+        (None, Some(seed)) => {
+            for ((out, &value), &index) in out.iter_mut().zip(values).zip(indices) {
+                *out = cut(target.integer(value, Some(random_bits(seed, index))));
             }
         }
     }
 }
+
+/// Rows of a few columns: sums in, words out.
+trait Rows<A, W> {
+    fn load(&mut self, row: usize, out: &mut [A; PANEL_COLS]);
+    fn store(&mut self, row: usize, words: &[W; PANEL_COLS]);
+}
+
+/// The sums lie where the result goes.
+struct InPlace<'a, T>(Panel<'a, T>);
+
+impl<T: Copy> Rows<T, T> for InPlace<'_, T> {
+    #[inline(always)]
+    fn load(&mut self, row: usize, out: &mut [T; PANEL_COLS]) {
+        load_row(&mut self.0, row, out);
+    }
+    #[inline(always)]
+    fn store(&mut self, row: usize, words: &[T; PANEL_COLS]) {
+        store_row(&mut self.0, row, words);
+    }
+}
+
+/// The sums lie elsewhere.
+struct Apart<'a, 'b, A, W>(Panel<'a, A>, Panel<'b, W>);
+
+impl<A: Copy, W: Copy> Rows<A, W> for Apart<'_, '_, A, W> {
+    #[inline(always)]
+    fn load(&mut self, row: usize, out: &mut [A; PANEL_COLS]) {
+        load_row(&mut self.0, row, out);
+    }
+    #[inline(always)]
+    fn store(&mut self, row: usize, words: &[W; PANEL_COLS]) {
+        store_row(&mut self.1, row, words);
+    }
+}
+
+#[inline(always)]
+fn load_row<T: Copy>(panel: &mut Panel<'_, T>, row: usize, out: &mut [T; PANEL_COLS]) {
+    match panel.row_slice(row) {
+        Some(slice) => out[..slice.len()].copy_from_slice(slice),
+        None => panel.read_row(row, out),
+    }
+}
+
+#[inline(always)]
+fn store_row<T: Copy>(panel: &mut Panel<'_, T>, row: usize, words: &[T; PANEL_COLS]) {
+    match panel.row_slice(row) {
+        Some(slice) => {
+            let n = slice.len();
+            slice.copy_from_slice(&words[..n]);
+        }
+        None => panel.write_row(row, words),
+    }
+}
+
+/// The values that belong to `width` columns from `col` on, or `None` where one belongs to the whole row.
+#[inline(always)]
+fn along<P: Param, S: Simd + Lanes<P>>(
+    s: S,
+    values: Along<'_, P>,
+    rect: &Rect,
+    row: usize,
+    col: usize,
+    width: usize,
+) -> Option<<S as Lanes<P>>::V> {
+    match values {
+        Along::None => None,
+        Along::Row(values, step) => Some(s.splat(values[rect.batch * step + row])),
+        Along::Col(values, step) => {
+            let here = &values[rect.batch * step + col..];
+            Some(s.load_first_n(here, <S as Lanes<P>>::LANES.min(width)))
+        }
+    }
+}
+
+/// Finishes `width` columns from `j` of the tile at `rect`.
+#[inline(always)]
+fn columns<A: Sums, W: Narrows<A::Param>, S: Simd + FloatLanes<A::Param>>(
+    s: S,
+    epilogue: &Epilogue<'_, A::Param>,
+    rect: &Rect,
+    j: usize,
+    width: usize,
+    mut rows: impl Rows<A, W>,
+) {
+    let zero = <A::Param as num_traits::Zero>::zero();
+    let col = rect.cols.start + j;
+    let mut residual = [zero; PANEL_COLS];
+    let mut indices = [0u64; PANEL_COLS];
+    let mut words = [W::zeroed(); PANEL_COLS];
+    for i in 0..rect.rows.len() {
+        let row = rect.rows.start + i;
+        if let Some(tensor) = &epilogue.residual {
+            let first = tensor.spec.row_offset(rect.batch, row);
+            A::Param::widen_row(tensor, first, rect, j, &mut residual[..width]);
+        }
+        let mut sums = [A::zero(); PANEL_COLS];
+        rows.load(i, &mut sums);
+        let mut values = [zero; PANEL_COLS];
+        for (value, sum) in values.iter_mut().zip(sums) {
+            *value = sum.param();
+        }
+        // The buffers are whole vectors long: lanes beyond `width` are computed and dropped.
+        for at in (0..width).step_by(<S as Lanes<A::Param>>::LANES) {
+            let mut v = Lanes::<A::Param>::load(s, &values[at..]);
+            if let Some(scale) = epilogue.scale {
+                v = FloatLanes::<A::Param>::mul(s, v, Lanes::<A::Param>::splat(s, scale));
+            }
+            for scale in epilogue.scales {
+                if let Some(scale) = along(s, scale, rect, row, col + at, width - at) {
+                    v = FloatLanes::<A::Param>::mul(s, v, scale);
+                }
+            }
+            if let Some(bias) = along(s, epilogue.bias, rect, row, col + at, width - at) {
+                v = Lanes::<A::Param>::add(s, v, bias);
+            }
+            if epilogue.residual.is_some() {
+                v = Lanes::<A::Param>::add(s, v, Lanes::<A::Param>::load(s, &residual[at..]));
+            }
+            v = A::Param::activate(s, epilogue.act, v)
+                .expect("the plan refuses activations that the format lacks");
+            Lanes::<A::Param>::store(s, &mut values[at..], v);
+        }
+        if epilogue.target.seed().is_some() {
+            let first = epilogue.index.row_offset(rect.batch, row);
+            let mut cursor = epilogue.index.cols.cursor(col);
+            for index in &mut indices[..width] {
+                *index = (first + cursor.offset) as u64;
+                epilogue.index.cols.advance(&mut cursor, 1);
+            }
+        }
+        W::narrow(&epilogue.target, &values, &indices, &mut words);
+        rows.store(i, &words);
+    }
+}
+
+struct FinishInPlace<'a, 'b, 't, P>(&'a Epilogue<'a, P>, &'b mut TileMut<'t, P>);
+
+macro_rules! in_place {
+    ($t:ty) => {
+        impl WithSimd for FinishInPlace<'_, '_, '_, $t> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                let FinishInPlace(epilogue, tile) = self;
+                let rect = tile.rect().clone();
+                for j in (0..tile.n()).step_by(PANEL_COLS) {
+                    let width = PANEL_COLS.min(tile.n() - j);
+                    columns::<$t, $t, S>(s, epilogue, &rect, j, width, InPlace(tile.panel(j, width)));
+                }
+            }
+        }
+        impl Finish for $t {
+            fn finish_in_place(isa: Isa, epilogue: &Epilogue<'_, $t>, tile: &mut TileMut<'_, $t>) {
+                if !epilogue.is_identity() {
+                    isa.dispatch(FinishInPlace(epilogue, tile));
+                }
+            }
+        }
+    };
+}
+
+/// Sums that are a result themselves.
+pub trait Finish: Sums {
+    /// Applies `epilogue` to every element of `tile`, whose words are the result's.
+    ///
+    /// # Panics
+    /// If a bias, scale or residual is smaller than the matrix, or the format lacks the activation.
+    fn finish_in_place(isa: Isa, epilogue: &Epilogue<'_, Self::Param>, tile: &mut TileMut<'_, Self>);
+}
+in_place!(f32);
+in_place!(f64);
+
+impl Finish for i32 {
+    /// Only the identity: a sum in i32 is whole.
+    fn finish_in_place(_: Isa, epilogue: &Epilogue<'_, f32>, _: &mut TileMut<'_, i32>) {
+        assert!(epilogue.is_identity(), "the plan refuses an epilogue of i32");
+    }
+}
+
+struct FinishInto<'a, 'b, 'c, 's, 't, A: Sums, W>(
+    &'a Epilogue<'a, A::Param>,
+    &'b mut TileMut<'s, A>,
+    &'c mut TileMut<'t, W>,
+);
+
+/// Words of a result whose sums of `A` lie in scratch.
+pub trait FinishFrom<A: Sums>: Word {
+    /// Copies the old values of `tile`, of a narrow float format, to `sums`.
+    ///
+    /// # Panics
+    /// For other formats.
+    fn widen_into(format: Format, tile: &mut TileMut<'_, Self>, sums: &mut TileMut<'_, A>);
+    /// Applies `epilogue` to the elements of `sums`, a tile of the same size as `tile`, and writes them there.
+    ///
+    /// # Panics
+    /// As [`Finish::finish_in_place`].
+    fn finish_into(
+        isa: Isa,
+        epilogue: &Epilogue<'_, A::Param>,
+        sums: &mut TileMut<'_, A>,
+        tile: &mut TileMut<'_, Self>,
+    );
+}
+
+macro_rules! finish_from {
+    ($($a:ty => $w:ty),*) => {$(
+        impl WithSimd for FinishInto<'_, '_, '_, '_, '_, $a, $w> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                let FinishInto(epilogue, sums, tile) = self;
+                let rect = tile.rect().clone();
+                for j in (0..tile.n()).step_by(PANEL_COLS) {
+                    let width = PANEL_COLS.min(tile.n() - j);
+                    let rows = Apart(sums.panel(j, width), tile.panel(j, width));
+                    columns::<$a, $w, S>(s, epilogue, &rect, j, width, rows);
+                }
+            }
+        }
+        impl FinishFrom<$a> for $w {
+            fn widen_into(format: Format, tile: &mut TileMut<'_, $w>, sums: &mut TileMut<'_, $a>) {
+                let codec = Codec::of(format).expect("the plan refuses to add to any but floats");
+                for j in (0..tile.n()).step_by(PANEL_COLS) {
+                    let width = PANEL_COLS.min(tile.n() - j);
+                    for i in 0..tile.m() {
+                        let (mut old, mut values) = ([<$w>::zeroed(); PANEL_COLS], [<$a>::zeroed(); PANEL_COLS]);
+                        tile.panel(j, width).read_row(i, &mut old);
+                        for (value, old) in values.iter_mut().zip(old) {
+                            *value = codec.widen(old as u32) as $a;
+                        }
+                        sums.panel(j, width).write_row(i, &values);
+                    }
+                }
+            }
+            fn finish_into(
+                isa: Isa,
+                epilogue: &Epilogue<'_, <$a as Sums>::Param>,
+                sums: &mut TileMut<'_, $a>,
+                tile: &mut TileMut<'_, $w>,
+            ) {
+                isa.dispatch(FinishInto(epilogue, sums, tile));
+            }
+        }
+    )*};
+}
+finish_from!(f32 => u8, f32 => u16, i32 => u8, i32 => u16, i32 => f32);
+
+/// Sums in the word of the result are finished in place; these combinations exist so that one executor serves all.
+macro_rules! never_apart {
+    ($($t:ty),*) => {$(
+        impl FinishFrom<$t> for $t {
+            fn widen_into(_: Format, _: &mut TileMut<'_, $t>, _: &mut TileMut<'_, $t>) {
+                unreachable!("sums of the result's own word lie in the result");
+            }
+            fn finish_into(
+                _: Isa,
+                _: &Epilogue<'_, <$t as Sums>::Param>,
+                _: &mut TileMut<'_, $t>,
+                _: &mut TileMut<'_, $t>,
+            ) {
+                unreachable!("sums of the result's own word lie in the result");
+            }
+        }
+    )*};
+}
+never_apart!(f32, f64, i32);

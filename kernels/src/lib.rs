@@ -7,6 +7,7 @@
 
 pub mod axis;
 pub mod buf;
+pub mod cast;
 pub mod epilogue;
 pub mod format;
 pub mod gemm;

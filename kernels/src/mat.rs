@@ -84,38 +84,10 @@ impl MatSpec {
         true
     }
 
+    /// The offset of the place at column offset 0 of a row.
     #[inline]
-    fn offset(&self, batch: usize, row: usize) -> isize {
+    pub fn row_offset(&self, batch: usize, row: usize) -> isize {
         self.start + self.batch.offset(batch) + self.rows.offset(row)
-    }
-}
-
-/// A read-only batch of matrices, for residuals.
-#[derive(Clone, Copy, Debug)]
-pub struct MatRef<'a, T> {
-    data: &'a [T],
-    spec: MatSpec,
-}
-
-impl<'a, T: Copy> MatRef<'a, T> {
-    /// Elements of `data` laid out as `spec`; places may be shared.
-    pub fn new(data: &'a [T], spec: MatSpec) -> Result<Self, Refusal> {
-        match spec.span() {
-            Some((low, high)) if low >= 0 && (high as usize) < data.len() => Ok(MatRef { data, spec }),
-            _ => Err(Refusal::OutOfBounds),
-        }
-    }
-
-    /// Copies columns `col..col + out.len()` of one row.
-    #[inline]
-    pub fn read_row(&self, batch: usize, row: usize, col: usize, out: &mut [T]) {
-        let base = self.spec.offset(batch, row);
-        let cols = &self.spec.cols;
-        let mut cursor = cols.cursor(col);
-        for value in out {
-            *value = self.data[(base + cursor.offset) as usize];
-            cols.advance(&mut cursor, 1);
-        }
     }
 }
 
@@ -293,6 +265,16 @@ impl<T: Copy> TileMut<'_, T> {
     #[inline]
     pub fn n(&self) -> usize {
         self.rect.cols.len()
+    }
+
+    /// Sets every element.
+    pub fn fill(&mut self, value: T) {
+        for col in (0..self.n()).step_by(PANEL_COLS) {
+            let mut panel = self.panel(col, PANEL_COLS.min(self.n() - col));
+            for row in 0..panel.rect.rows.len() {
+                panel.write_row(row, &[value; PANEL_COLS]);
+            }
+        }
     }
 
     /// Columns `col..col + n` of the tile, their places looked up.

@@ -5,9 +5,42 @@
 //! The measured error of each over all 2^32 inputs is stated at the function and kept by the tests in this file: the dense
 //! sample runs always, the whole range with `cargo test --release -p tile25-kernels -- --ignored`.
 
-use crate::epilogue::Act;
+use std::fmt;
+
 use crate::isa::Isa;
 use crate::simd::{Lanes, MathLanes, Simd, WithSimd};
+
+/// An activation function. Formulas and errors: the module's page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Act {
+    /// The identity.
+    #[default]
+    None,
+    /// `max(0, x)`; a NaN stays, -0 stays.
+    Relu,
+    /// `x (1 + erf(x / sqrt 2)) / 2`.
+    Gelu,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Act::None => "none",
+            Act::Relu => "relu",
+            Act::Gelu => "gelu",
+            Act::Silu => "silu",
+            Act::Tanh => "tanh",
+            Act::Sigmoid => "sigmoid",
+        })
+    }
+}
 
 /// `1.5 * 2^23`: added and subtracted, it rounds a small float to a whole number, ties to even.
 const ROUND: f32 = 12_582_912.0;

@@ -1,5 +1,6 @@
 //! Who computes: the scalar definition, and the tile that executes plans on rayon's threads.
 
-pub mod reference;
+pub(crate) mod cast;
+pub(crate) mod reference;
 pub(crate) mod schedule;
 pub(crate) mod tile;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use tile25_kernels::axis::{Axis, Window};
 use tile25_kernels::mat::{Cut, MatSpec, Rect};
-use tile25_kernels::pack::packed_len;
+use tile25_kernels::pack::Side;
 use tile25_kernels::registry::Kernel;
 
 use crate::plan::{Problem, Step, TilePlan};
@@ -35,6 +35,7 @@ impl Gemm {
     pub(crate) fn transposed(self) -> Gemm {
         let Gemm { mut problem, lhs, rhs, mut dst } = self;
         (problem.m, problem.n) = (problem.n, problem.m);
+        (problem.formats.lhs, problem.formats.rhs) = (problem.formats.rhs, problem.formats.lhs);
         (dst.rows, dst.cols) = (dst.cols, dst.rows);
         Gemm { problem, lhs: rhs, rhs: lhs, dst }
     }
@@ -44,12 +45,6 @@ impl Gemm {
         let (rows, cols) = (self.dst.rows.inner(), self.dst.cols.inner());
         rows.stride == 1 && rows.extent > 1 && (cols.stride != 1 || cols.extent == 1)
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Side {
-    Lhs,
-    Rhs,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,15 +77,49 @@ pub(super) enum Sum {
     /// Into C, segment by segment.
     Tile,
     /// Each segment by itself, into a partial sum.
-    Partial(Box<PartialSum>),
+    Partial(Box<SumSlot>),
 }
 
-/// A slot of the workspace, and how the segments' sums lie in it.
+/// A slot of the workspace, and how sums lie in it: row-major matrices of the size of a tile, one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct PartialSum {
+pub(super) struct SumSlot {
     pub(super) slot: usize,
     pub(super) cut: Cut,
     pub(super) spec: MatSpec,
+}
+
+impl SumSlot {
+    fn new(slot: usize, batch: usize, m: usize, n: usize) -> Self {
+        let whole = |batch| Rect { batch, rows: 0..m, cols: 0..n };
+        let cut =
+            Cut::new(batch, m, n, (0..batch).map(whole).collect()).expect("whole matrices are disjoint");
+        let spec = MatSpec {
+            start: 0,
+            batch: Axis::strided(batch, (m * n) as isize),
+            rows: Axis::strided(m, n as isize),
+            cols: Axis::strided(n, 1),
+        };
+        SumSlot { slot, cut, spec }
+    }
+
+    /// Elements of all its matrices.
+    pub(super) fn len(&self) -> usize {
+        self.cut.rects().iter().map(|rect| rect.rows.len() * rect.cols.len()).sum()
+    }
+}
+
+/// Bytes of an operand block packed over some segments.
+pub(super) fn packed_bytes(
+    problem: &Problem,
+    kernel: Kernel,
+    segments: &Range<usize>,
+    extent: usize,
+    width: usize,
+) -> usize {
+    let segment = |segment: usize| {
+        kernel.form.packed_bytes(extent, problem.k_range(&(segment..segment + 1)).len(), width)
+    };
+    segments.clone().map(segment).sum()
 }
 
 #[derive(Clone, Debug)]
@@ -129,6 +158,8 @@ pub(crate) struct Schedule {
     pub(super) reduces: Vec<Reduce>,
     pub(super) cut: Cut,
     pub(super) step_work: Vec<u32>,
+    /// Where the sums of each tile lie, if they are of another format than C.
+    pub(super) sums: Vec<SumSlot>,
     pub(super) scratch: Scratch,
 }
 
@@ -138,6 +169,59 @@ impl Schedule {
         // An empty step would count as done at once, and the step after it overwrite panels that the step before it still reads.
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| !step.tasks.is_empty()).collect();
         Builder::new(plan, steps.len(), kernel, threads).build(&steps)
+    }
+
+    /// Whether sums lie apart from C.
+    pub(super) fn sums_apart(&self) -> bool {
+        self.problem.formats.sums != self.problem.formats.out
+    }
+
+    /// Gives each tile a slot for its sums from its first ticket to its last, where they lie apart from C. Returns the bytes of each slot. A slot goes to
+    /// another tile some tickets after its last use, so that hardly anyone waits for it.
+    fn place_sums(&mut self) -> Vec<usize> {
+        let mut bytes: Vec<usize> = Vec::new();
+        if !self.sums_apart() {
+            return bytes;
+        }
+        let tiles = self.cut.rects().len();
+        // The first task of each tile, and the first and last ticket.
+        let mut life = vec![(usize::MAX, usize::MAX, 0); tiles];
+        for (at, ticket) in self.tickets.iter().enumerate() {
+            let (tile, task) = match *ticket {
+                Ticket::Pack(_) => continue,
+                Ticket::Task(task) if matches!(self.tasks[task].sum, Sum::Partial(_)) => continue,
+                Ticket::Task(task) => (self.tasks[task].tile, task),
+                Ticket::Reduce(reduce) => (self.reduces[reduce].tile, usize::MAX),
+            };
+            let life = &mut life[tile];
+            if life.1 == usize::MAX {
+                (life.0, life.1) = (task, at);
+            }
+            life.2 = at;
+        }
+        let mut order: Vec<usize> = (0..tiles).collect();
+        order.sort_unstable_by_key(|&tile| life[tile].1);
+        let mut slots = vec![0; tiles];
+        let mut free: std::collections::VecDeque<(usize, usize)> = std::collections::VecDeque::new();
+        for tile in order {
+            let (first_task, first, last) = life[tile];
+            let rect = &self.cut.rects()[tile];
+            let needed = rect.rows.len() * rect.cols.len() * self.problem.formats.sums.bytes();
+            let reuse = free.iter().position(|&(until, _)| until + 4 * self.threads < first);
+            let slot = if let Some((until, slot)) = reuse.and_then(|at| free.remove(at)) {
+                self.tasks[first_task].after = Some(until);
+                slot
+            } else {
+                bytes.push(0);
+                bytes.len() - 1
+            };
+            bytes[slot] = bytes[slot].max(needed);
+            slots[tile] = slot;
+            free.push_back((last, slot));
+        }
+        let place = |(rect, slot): (&Rect, usize)| SumSlot::new(slot, 1, rect.rows.len(), rect.cols.len());
+        self.sums = self.cut.rects().iter().zip(slots).map(place).collect();
+        bytes
     }
 
     pub(crate) fn scratch(&self) -> &Scratch {
@@ -179,6 +263,7 @@ impl Builder {
             reduces: Vec::new(),
             cut: empty,
             step_work: vec![0; steps],
+            sums: Vec::new(),
             scratch: Scratch::default(),
         };
         Builder {
@@ -216,9 +301,11 @@ impl Builder {
         let problem = self.schedule.problem;
         self.schedule.cut = Cut::new(problem.batch, problem.m, problem.n, self.rects)
             .expect("a valid plan's blocks are disjoint");
+        let sums = self.schedule.place_sums();
         self.schedule.scratch = Scratch {
             panels: self.panel_bytes,
             partials: self.partial_bytes,
+            sums,
             tiles: self.schedule.cut.rects().len(),
             tickets: self.schedule.tickets.len(),
             steps: steps.len(),
@@ -249,8 +336,7 @@ impl Builder {
                 // Panels alternate between even and odd steps.
                 let stride = if ahead { 2 } else { 1 };
                 let panel = packs.len() * stride + parity;
-                let k = schedule.problem.k_range(&key.segments).len();
-                let bytes = packed_len(key.range.len(), k, width) * kernel.format.bytes();
+                let bytes = packed_bytes(&schedule.problem, kernel, &key.segments, key.range.len(), width);
                 if self.panel_bytes.len() <= panel {
                     self.panel_bytes.resize(panel + 1, 0);
                 }
@@ -273,7 +359,7 @@ impl Builder {
     /// The tasks of a step and the reductions that follow them.
     fn work_of(&mut self, now: &Step, step: usize, ahead: bool) -> Vec<Ticket> {
         let problem = self.schedule.problem;
-        let format = self.schedule.kernel.format;
+        let format = problem.formats.sums;
         let tasks = &now.tasks;
         let mut tiles: HashMap<usize, Vec<usize>> = HashMap::new();
         for (i, task) in tasks.iter().enumerate() {
@@ -305,16 +391,7 @@ impl Builder {
                 }
                 let needed = &mut self.partial_bytes[slot];
                 *needed = (needed.0.max(m * n * batch * format.bytes()), needed.1.max(batch));
-                let whole = |batch| Rect { batch, rows: 0..m, cols: 0..n };
-                let cut = Cut::new(batch, m, n, (0..batch).map(whole).collect())
-                    .expect("whole matrices are disjoint");
-                let spec = MatSpec {
-                    start: 0,
-                    batch: Axis::strided(batch, (m * n) as isize),
-                    rows: Axis::strided(m, n as isize),
-                    cols: Axis::strided(n, 1),
-                };
-                Sum::Partial(Box::new(PartialSum { slot, cut, spec }))
+                Sum::Partial(Box::new(SumSlot::new(slot, batch, m, n)))
             };
             let index = self.schedule.tasks.len();
             let key = |side, range: &Range<usize>| PackKey {

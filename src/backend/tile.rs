@@ -10,55 +10,94 @@
 
 use std::ops::Range;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use tile25_kernels::Isa;
 use tile25_kernels::axis::Axis;
-use tile25_kernels::epilogue::Epilogue;
-use tile25_kernels::format::Element;
+use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom, Param, Sums};
+use tile25_kernels::format::{Format, WordsMut};
 use tile25_kernels::gemm::{Block, Write, add_segment};
-use tile25_kernels::mat::{MatMut, Tiles};
-use tile25_kernels::pack::{pack, packed_len};
+use tile25_kernels::mat::{MatMut, MatSpec, TileMut, Tiles};
+use tile25_kernels::pack::{Form, Operand, Side, Zero, pack};
 
 use crate::context::Threads;
 use crate::epilogue::Accum;
-use crate::workspace::Workspace;
+use crate::workspace::{Partial, Workspace};
 
-use super::schedule::{Gemm, Pack, PackKey, PartialSum, Reader, Reduce, Schedule, Side, Sum, Task, Ticket};
+use super::schedule::{
+    Gemm, Pack, PackKey, Reader, Reduce, Schedule, Sum, SumSlot, Task, Ticket, packed_bytes,
+};
 
 /// An operand at run time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Source<'a, T> {
-    /// Elements; the window's offsets count from `start`.
-    Plain { data: &'a [T], start: usize },
+pub(crate) enum Source<'a> {
+    /// Elements; the window's offsets count from `start`, the zero points of a product of the batch from `batch zero_step`.
+    Plain { operand: Operand<'a>, start: usize, zero_step: usize },
     /// Panels packed before, all of the operand.
-    Packed { panels: &'a [T], batch: Axis },
+    Packed { panels: &'a [u8], batch: Axis },
 }
 
 /// What a run works on.
-pub(crate) struct Run<'a, T> {
+pub(crate) struct Run<'a, P> {
     pub(crate) gemm: &'a Gemm,
-    pub(crate) lhs: Source<'a, T>,
-    pub(crate) rhs: Source<'a, T>,
+    pub(crate) lhs: Source<'a>,
+    pub(crate) rhs: Source<'a>,
     pub(crate) accum: Accum,
-    pub(crate) epilogue: Epilogue<'a, T>,
+    pub(crate) epilogue: Epilogue<'a, P>,
+}
+
+impl<'a, P: Param> Run<'a, P> {
+    fn cast<Q: Param>(self) -> Run<'a, Q> {
+        let Run { gemm, lhs, rhs, accum, epilogue } = self;
+        Run { gemm, lhs, rhs, accum, epilogue: epilogue.cast() }
+    }
 }
 
 impl Schedule {
-    /// Runs the schedule into `dst`. Allocates nothing.
+    /// Runs the schedule into the elements of `dst` at `spec`. Allocates nothing.
     ///
     /// # Panics
-    /// If the workspace or an operand is not what the schedule was made for; callers check.
-    pub(crate) fn run<T: Element>(
+    /// If the workspace, an operand or the result is not what the schedule was made for; callers check.
+    pub(crate) fn run<P: Param>(
         &self,
-        run: &Run<'_, T>,
-        dst: MatMut<'_, T>,
+        run: Run<'_, P>,
+        dst: WordsMut<'_>,
+        spec: MatSpec,
         threads: &Threads<'_>,
         ws: &mut Workspace,
     ) {
-        let Workspace { panels, partials, claims, progress, .. } = ws;
+        match (self.problem.formats.sums, dst) {
+            (Format::F32, WordsMut::F32(dst)) => self.typed::<f32, f32>(&run.cast(), dst, spec, threads, ws),
+            (Format::F32, WordsMut::U16(dst)) => self.typed::<f32, u16>(&run.cast(), dst, spec, threads, ws),
+            (Format::F32, WordsMut::U8(dst)) => self.typed::<f32, u8>(&run.cast(), dst, spec, threads, ws),
+            (Format::F64, WordsMut::F64(dst)) => self.typed::<f64, f64>(&run.cast(), dst, spec, threads, ws),
+            (Format::I32, WordsMut::I32(dst)) => self.typed::<i32, i32>(&run.cast(), dst, spec, threads, ws),
+            (Format::I32, WordsMut::F32(dst)) => self.typed::<i32, f32>(&run.cast(), dst, spec, threads, ws),
+            (Format::I32, WordsMut::U16(dst)) => self.typed::<i32, u16>(&run.cast(), dst, spec, threads, ws),
+            (Format::I32, WordsMut::U8(dst)) => self.typed::<i32, u8>(&run.cast(), dst, spec, threads, ws),
+            (sums, _) => unreachable!("sums of {sums} are not narrowed to {}", self.problem.formats.out),
+        }
+    }
+
+    fn typed<A: Finish, W: FinishFrom<A>>(
+        &self,
+        run: &Run<'_, A::Param>,
+        dst: &mut [W],
+        spec: MatSpec,
+        threads: &Threads<'_>,
+        ws: &mut Workspace,
+    ) {
+        let Workspace { panels, partials, sums, claims, progress, .. } = ws;
         progress.reset(&self.step_work, self.tickets.len());
-        let tiles = Tiles::new(dst, &self.cut, claims);
-        let worker = Worker { schedule: self, run, tiles: &tiles, panels, partials, progress };
+        let dst = if self.sums_apart() {
+            let mat = MatMut::new(dst, spec).expect("the view and the plan were checked");
+            Dst::Apart(Tiles::new(mat, &self.cut, claims), sums)
+        } else {
+            let mat =
+                MatMut::new(bytemuck::cast_slice_mut(dst), spec).expect("the view and the plan were checked");
+            Dst::Here(Tiles::new(mat, &self.cut, claims))
+        };
+        let worker = Worker { schedule: self, run, dst: &dst, panels, partials, progress };
         let forks = self.threads.min(self.tickets.len());
         match threads {
             _ if forks <= 1 => worker.work(),
@@ -66,6 +105,14 @@ impl Schedule {
             _ => fork(forks, &|| worker.work()),
         }
     }
+}
+
+/// Where sums go.
+enum Dst<'a, A, W> {
+    /// Into C.
+    Here(Tiles<'a, A>),
+    /// Into slots of the workspace, and narrowed from there into C.
+    Apart(Tiles<'a, W>, &'a [std::sync::Mutex<Partial>]),
 }
 
 /// Runs `work` on up to `n` threads of the current pool. `join` keeps its job on the stack: nothing is allocated.
@@ -77,12 +124,12 @@ fn fork(n: usize, work: &(impl Fn() + Sync)) {
     }
 }
 
-struct Worker<'a, T> {
+struct Worker<'a, A: Sums, W> {
     schedule: &'a Schedule,
-    run: &'a Run<'a, T>,
-    tiles: &'a Tiles<'a, T>,
+    run: &'a Run<'a, A::Param>,
+    dst: &'a Dst<'a, A, W>,
     panels: &'a [std::sync::RwLock<tile25_kernels::buf::Buf>],
-    partials: &'a [std::sync::RwLock<crate::workspace::Partial>],
+    partials: &'a [std::sync::RwLock<Partial>],
     progress: &'a crate::workspace::Progress,
 }
 
@@ -97,7 +144,7 @@ impl Drop for OnPanic<'_> {
     }
 }
 
-impl<T: Element> Worker<'_, T> {
+impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
     fn isa(&self) -> Isa {
         self.schedule.kernel.isa
     }
@@ -127,7 +174,7 @@ impl<T: Element> Worker<'_, T> {
         }
     }
 
-    fn side(&self, side: Side) -> (&Source<'_, T>, &Reader, usize) {
+    fn side(&self, side: Side) -> (&Source<'_>, &Reader, usize) {
         let kernel = &self.schedule.kernel;
         match side {
             Side::Lhs => (&self.run.lhs, &self.run.gemm.lhs, kernel.mr),
@@ -138,7 +185,7 @@ impl<T: Element> Worker<'_, T> {
     fn pack(&self, item: &Pack) -> Option<()> {
         let PackKey { step, side, batch, ref range, ref segments } = item.key;
         let (source, reader, width) = self.side(side);
-        let Source::Plain { data, start } = *source else { return Some(()) };
+        let Source::Plain { mut operand, start, zero_step } = *source else { return Some(()) };
         // The panel was last read two steps ago; on one thread every earlier ticket is done.
         if self.schedule.threads > 1
             && step >= 2
@@ -146,16 +193,19 @@ impl<T: Element> Worker<'_, T> {
         {
             return None;
         }
+        if let Zero::PerX(zeros) = operand.zero {
+            operand.zero = Zero::PerX(&zeros[batch * zero_step..]);
+        }
         let mut window = reader.window;
         window.start += start as isize + reader.batch.offset(batch);
-        let problem = &self.schedule.problem;
-        let len = packed_len(range.len(), problem.k_range(segments).len(), width);
+        let (problem, kernel) = (&self.schedule.problem, self.schedule.kernel);
+        let bytes = packed_bytes(problem, kernel, segments, range.len(), width);
         let mut panel = self.panels[item.panel].write().unwrap_or_else(PoisonError::into_inner);
-        let mut out = panel.as_mut_slice::<T>(len);
+        let mut out = panel.as_mut_slice::<u8>(bytes);
         for segment in segments.clone() {
             let k = problem.k_range(&(segment..segment + 1));
-            let (now, rest) = out.split_at_mut(packed_len(range.len(), k.len(), width));
-            pack(self.isa(), &window, data, range.clone(), k, width, now);
+            let (now, rest) = out.split_at_mut(kernel.form.packed_bytes(range.len(), k.len(), width));
+            pack(kernel.isa, kernel.form, side, &window, operand, range.clone(), k, width, now);
             out = rest;
         }
         Some(())
@@ -181,68 +231,97 @@ impl<T: Element> Worker<'_, T> {
         };
         let lhs_guard = guard(task.lhs);
         let rhs_guard = guard(task.rhs);
-        let first_k = problem.k_range(&task.segments).start;
-        let block = |segment: usize, write: Write| {
-            let k = problem.k_range(&(segment..segment + 1));
-            Block {
-                lhs: self.panels_of(Side::Lhs, &lhs_guard, rect.batch, &rect.rows, first_k, k.clone()),
-                rhs: self.panels_of(Side::Rhs, &rhs_guard, rect.batch, &rect.cols, first_k, k.clone()),
-                kc: k.len(),
-                write,
-            }
+        let first = task.segments.start;
+        let block = |segment: usize, write: Write| Block {
+            lhs: self.panels_of(Side::Lhs, &lhs_guard, rect.batch, &rect.rows, first, segment),
+            rhs: self.panels_of(Side::Rhs, &rhs_guard, rect.batch, &rect.cols, first, segment),
+            kc: problem.k_range(&(segment..segment + 1)).len(),
+            write,
         };
         match &task.sum {
-            Sum::Tile => {
-                let mut tile =
-                    self.tiles.take(task.tile).expect("tickets of one tile run one after the other");
+            Sum::Tile => self.on_sums(task.tile, task.segments.start == 0, task.last, |tile| {
                 for segment in task.segments.clone() {
                     let replace = segment == 0 && self.run.accum == Accum::Replace;
-                    let write = if replace { Write::Replace } else { Write::Add };
-                    T::gemm_block(self.isa(), block(segment, write), &mut tile);
+                    self.multiply(block(segment, if replace { Write::Replace } else { Write::Add }), tile);
                 }
-                if task.last {
-                    T::finish_tile(self.isa(), &self.run.epilogue, &mut tile);
-                }
-            }
+            }),
             Sum::Partial(sum) => {
-                let PartialSum { slot, ref cut, spec } = **sum;
-                let mut partial = self.partials[slot].write().unwrap_or_else(PoisonError::into_inner);
-                let crate::workspace::Partial { buf, claims } = &mut *partial;
-                let len = rect.rows.len() * rect.cols.len() * task.segments.len();
-                let mat = MatMut::new(buf.as_mut_slice::<T>(len), spec)
-                    .expect("a row-major matrix fits its buffer");
-                let sums = Tiles::new(mat, cut, claims);
+                let mut partial = self.partials[sum.slot].write().unwrap_or_else(PoisonError::into_inner);
+                let sums = tiles_of::<A>(sum, &mut partial);
                 for (i, segment) in task.segments.clone().enumerate() {
                     let mut sum = sums.take(i).expect("each sum is taken once");
-                    T::gemm_block(self.isa(), block(segment, Write::Replace), &mut sum);
+                    self.multiply(block(segment, Write::Replace), &mut sum);
                 }
             }
         }
         Some(())
     }
 
-    /// The panels of one operand of a task for one segment.
+    /// One segment of one tile.
+    fn multiply(&self, block: Block<'_>, tile: &mut TileMut<'_, A>) {
+        let kernel = self.schedule.kernel;
+        let widened = A::multiply(self.isa(), kernel.form, block, tile);
+        if kernel.form == Form::Bf16x2 {
+            let pairs = tile.m().div_ceil(kernel.mr) * tile.n().div_ceil(kernel.nr);
+            self.progress.pairs.fetch_add(pairs as u64, Ordering::Relaxed);
+            self.progress.widened.fetch_add(widened as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Works on the sums of a tile of C, wherever they lie; brings the old values there before the `first` segment and finishes the tile
+    /// after the `last`.
+    fn on_sums(&self, tile: usize, first: bool, last: bool, work: impl FnOnce(&mut TileMut<'_, A>)) {
+        const ONE: &str = "tickets of one tile run one after the other";
+        match self.dst {
+            Dst::Here(tiles) => {
+                let mut tile = tiles.take(tile).expect(ONE);
+                work(&mut tile);
+                if last {
+                    A::finish_in_place(self.isa(), &self.run.epilogue, &mut tile);
+                }
+            }
+            Dst::Apart(tiles, slots) => {
+                let place = &self.schedule.sums[tile];
+                let mut sums = slots[place.slot].lock().unwrap_or_else(PoisonError::into_inner);
+                let sums = tiles_of::<A>(place, &mut sums);
+                let mut sums = sums.take(0).expect("the slot is this thread's");
+                if first && self.run.accum == Accum::Add {
+                    let mut tile = tiles.take(tile).expect(ONE);
+                    W::widen_into(self.schedule.problem.formats.out, &mut tile, &mut sums);
+                }
+                work(&mut sums);
+                if last {
+                    let mut tile = tiles.take(tile).expect(ONE);
+                    W::finish_into(self.isa(), &self.run.epilogue, &mut sums, &mut tile);
+                }
+            }
+        }
+    }
+
+    /// The panels of one operand of a task for one segment; a block packed for this step begins with segment `first`.
     fn panels_of<'b>(
         &'b self,
         side: Side,
         panel: &'b tile25_kernels::buf::Buf,
         batch: usize,
         range: &Range<usize>,
-        first_k: usize,
-        k: Range<usize>,
-    ) -> &'b [T] {
+        first: usize,
+        segment: usize,
+    ) -> &'b [u8] {
         let (source, reader, width) = self.side(side);
-        let len = packed_len(range.len(), k.len(), width);
+        let (problem, kernel) = (&self.schedule.problem, self.schedule.kernel);
+        let bytes = |segments: Range<usize>, extent| packed_bytes(problem, kernel, &segments, extent, width);
+        let len = bytes(segment..segment + 1, range.len());
         match *source {
             Source::Plain { .. } => {
-                let at = packed_len(range.len(), k.start - first_k, width);
-                &panel.as_slice::<T>(at + len)[at..]
+                let at = bytes(first..segment, range.len());
+                &panel.as_slice::<u8>(at + len)[at..]
             }
             Source::Packed { panels, batch: index } => {
                 let extent = reader.window.x.extent();
-                let product =
-                    packed_len(extent, self.schedule.problem.k, width) * index.offset(batch) as usize;
-                let at = product + packed_len(extent, k.start, width) + range.start * k.len();
+                let product = bytes(0..problem.segments(), extent) * index.offset(batch) as usize;
+                // A block begins at a whole panel.
+                let at = product + bytes(0..segment, extent) + bytes(segment..segment + 1, range.start);
                 &panels[at..at + len]
             }
         }
@@ -250,29 +329,34 @@ impl<T: Element> Worker<'_, T> {
 
     /// k is 0: the sum is empty.
     fn clear_and_finish(&self, tile: usize) {
-        let mut tile = self.tiles.take(tile).expect("tickets of one tile run one after the other");
-        if self.run.accum == Accum::Replace {
-            let nothing = Block { lhs: &[], rhs: &[], kc: 0, write: Write::Replace };
-            T::gemm_block(self.isa(), nothing, &mut tile);
-        }
-        T::finish_tile(self.isa(), &self.run.epilogue, &mut tile);
+        self.on_sums(tile, true, true, |tile| {
+            if self.run.accum == Accum::Replace {
+                tile.fill(<A as num_traits::Zero>::zero());
+            }
+        });
     }
 
     fn reduce(&self, reduce: &Reduce) -> Option<()> {
         if !self.progress.wait(|| reduce.after.iter().all(|&ticket| self.progress.is_done(ticket))) {
             return None;
         }
-        let mut tile = self.tiles.take(reduce.tile).expect("tickets of one tile run one after the other");
-        let area = tile.m() * tile.n();
-        for (slot, segments) in &reduce.partials {
-            let partial = self.partials[*slot].read().unwrap_or_else(PoisonError::into_inner);
-            for sums in partial.buf.as_slice::<T>(area * segments.len()).chunks_exact(area) {
-                add_segment(sums, &mut tile);
+        self.on_sums(reduce.tile, false, reduce.last, |tile| {
+            let area = tile.m() * tile.n();
+            for (slot, segments) in &reduce.partials {
+                let partial = self.partials[*slot].read().unwrap_or_else(PoisonError::into_inner);
+                for sums in partial.buf.as_slice::<A>(area * segments.len()).chunks_exact(area) {
+                    add_segment(sums, tile);
+                }
             }
-        }
-        if reduce.last {
-            T::finish_tile(self.isa(), &self.run.epilogue, &mut tile);
-        }
+        });
         Some(())
     }
+}
+
+/// The tiles of a slot.
+fn tiles_of<'a, A: Sums>(place: &'a SumSlot, partial: &'a mut Partial) -> Tiles<'a, A> {
+    let Partial { buf, claims } = partial;
+    let mat =
+        MatMut::new(buf.as_mut_slice(place.len()), place.spec).expect("row-major matrices fit their slot");
+    Tiles::new(mat, &place.cut, claims)
 }

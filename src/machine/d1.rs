@@ -11,6 +11,8 @@ pub const NODES: u64 = 354;
 pub const CLOCK: f64 = 2.0e9;
 /// Multiply-adds of a node per clock in 32-bit floats: the 64-byte SIMD unit (derived: 32 FLOP a clock).
 pub const NODE_MACS_F32: f64 = 16.0;
+/// Multiply-adds of a node per clock in bf16 and CFloat8: the 8 x 8 x 4 matmul unit (Hot Chips 34).
+pub const NODE_MACS_BF16: f64 = 256.0;
 /// SRAM of a node in bytes (Hot Chips 34).
 pub const NODE_SRAM_BYTES: u64 = 1_250_000;
 /// SRAM of a die in bytes: 354 nodes, published as 440 MB (Hot Chips 34).
@@ -20,9 +22,10 @@ pub const EDGE_BYTES: f64 = 2.0e12;
 /// Seconds from die to die (Hot Chips 34).
 pub const DIE_LATENCY: f64 = 100.0e-9;
 
-/// A training tile: 22.66 TFLOP/s a die in FP32. The die has no 64-bit float unit.
+/// A training tile: 362.5 TFLOP/s a die in BF16 and CFloat8, 22.66 in FP32. The die has no 64-bit float unit.
 pub const D1_TILE: Machine = Machine {
     name: "Dojo D1 training tile",
+    macs_bf16: NODES as f64 * CLOCK * NODE_MACS_BF16,
     macs_f32: NODES as f64 * CLOCK * NODE_MACS_F32,
     macs_f64: None,
     link_bytes: EDGE_BYTES,
@@ -35,6 +38,7 @@ mod tests {
 
     #[test]
     fn the_constants_give_the_published_totals() {
+        assert_eq!((2.0 * D1_TILE.macs_bf16 / 1e11).round(), 3625.0);
         let die_teraflops = 2.0 * D1_TILE.macs_f32 / 1e12;
         assert_eq!((die_teraflops * 100.0).round() / 100.0, 22.66);
         assert_eq!((25.0 * die_teraflops).round(), 566.0);

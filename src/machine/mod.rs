@@ -9,6 +9,8 @@ pub use d1::D1_TILE;
 pub struct Machine {
     /// Name for reports.
     pub name: &'static str,
+    /// Multiply-adds a second of one die in bf16 and 8-bit floats.
+    pub macs_bf16: f64,
     /// Multiply-adds a second of one die in 32-bit floats.
     pub macs_f32: f64,
     /// Multiply-adds a second of one die in 64-bit floats; `None` where the machine has no such unit.

@@ -13,23 +13,24 @@
 //! | backward weights | c_out | c_in, kernel position | batch, output position |
 
 use tile25_kernels::axis::{Axis, Dim, NO_BOUND, NO_COORD, Window};
-use tile25_kernels::epilogue::Bias;
-use tile25_kernels::format::Element;
-use tile25_kernels::mat::{MatMut, MatSpec};
+use tile25_kernels::epilogue::Along;
+use tile25_kernels::format::{Element, Format};
+use tile25_kernels::mat::MatSpec;
+use tile25_kernels::pack::Zero;
 use tile25_kernels::registry::Kernel;
 
-use crate::backend::reference;
+use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::schedule::{Gemm, Reader, Schedule};
-use crate::backend::tile::{Run, Source};
+use crate::backend::tile::Run;
 use crate::context::{Backend, Context};
 use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
 pub use crate::geometry::Conv;
 use crate::geometry::Geometry;
 use crate::layout::Layout;
-use crate::ops::matmul::{check_operand, kernel};
-use crate::plan::matmul::{Grain, ONE_DIE_MACS};
-use crate::plan::{Problem, TilePlan, matmul as planner};
+use crate::ops::operand::{check_accum, check_operand, check_zero, formats, grain, kernel, source};
+use crate::plan::matmul::ONE_DIE_MACS;
+use crate::plan::{Formats, Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
 use crate::workspace::{Scratch, Workspace};
 
@@ -100,7 +101,7 @@ impl Direction {
     }
 }
 
-/// A convolution of given direction, shapes, strides and format.
+/// A convolution of given direction, shapes, strides and formats. Which formats go together: as in [`Matmul::new`](crate::Matmul::new).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convolution {
     direction: Direction,
@@ -108,6 +109,8 @@ pub struct Convolution {
     first: Spec,
     second: Spec,
     out: Spec,
+    /// Those of the product: its rows come from the second operand.
+    formats: Formats,
     accum: Accum,
 }
 
@@ -167,7 +170,8 @@ impl Convolution {
             let (dims, strides) = (out.dims().to_vec(), out.layout.strides().to_vec());
             return Err(Error::AliasedOutput { dims, strides });
         }
-        Ok(Convolution { direction, geometry, first, second, out, accum: Accum::Replace })
+        let formats = formats(direction.op(), second.format, first.format, out.format)?;
+        Ok(Convolution { direction, geometry, first, second, out, formats, accum: Accum::Replace })
     }
 
     /// Whether the result replaces the output or is added to it.
@@ -178,9 +182,10 @@ impl Convolution {
     /// Plans the convolution for a context.
     ///
     /// # Errors
-    /// None today; a later version may refuse what a context cannot do.
+    /// As [`Matmul::plan`](crate::Matmul::plan).
     pub fn plan<'p>(self, context: &Context<'p>) -> Result<ConvPlan<'p>, Error> {
-        let kernel = kernel(self.out.format, context)?;
+        check_accum(self.direction.op(), self.formats, self.accum)?;
+        let kernel = kernel(context, self.first.format, self.second.format);
         let gemms = match self.direction {
             Direction::Forward => vec![self.forward_gemm()],
             Direction::BackwardData | Direction::Transposed => self.backward_data_gemms(),
@@ -191,7 +196,7 @@ impl Convolution {
             let transposed = gemm.prefers_transposed();
             let gemm = if transposed { gemm.transposed() } else { gemm };
             let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
-            let tile_plan = planner::plan(gemm.problem, Grain { rows: kernel.mr, cols: kernel.nr }, threads);
+            let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
             let schedule = Schedule::new(&tile_plan, kernel, threads);
             scratch.merge(schedule.scratch());
             Part { gemm, transposed, tile_plan, schedule }
@@ -201,7 +206,7 @@ impl Convolution {
     }
 
     fn problem(&self, batch: usize, m: usize, n: usize, k: usize) -> Problem {
-        Problem { format: self.out.format, batch, m, n, k }
+        Problem { formats: self.formats, batch, m, n, k }
     }
 
     fn forward_gemm(&self) -> Gemm {
@@ -424,17 +429,18 @@ impl ConvPlan<'_> {
         Workspace::new(self.scratch.clone())
     }
 
-    /// Runs the convolution on its two operands, in the order of the constructor. Allocates nothing.
+    /// Runs the convolution on its two operands, in the order of the constructor. Allocates nothing. A padded tap is a zero; of 8-bit integers it is the
+    /// zero point. Forward, the weights may have a zero point for each output channel.
     ///
     /// # Errors
     /// [`Error::NotPlanned`] if an operand has another shape, stride or format than planned; [`Error::Workspace`] for that of
-    /// another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue that does not fit. The output is then untouched.
-    pub fn run<'a, T: Element>(
+    /// another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit. The output is then untouched.
+    pub fn run<'a, A: Element, B: Element, C: Element>(
         &self,
-        first: View<'a, T>,
-        second: View<'a, T>,
-        mut out: ViewMut<'_, T>,
-        epilogue: Epilogue<'a, T>,
+        first: View<'a, A>,
+        second: View<'a, B>,
+        mut out: ViewMut<'_, C>,
+        epilogue: Epilogue<'a, C>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
         let op = self.op.direction.op();
@@ -446,16 +452,28 @@ impl ConvPlan<'_> {
         check_operand(op, names[0], &first.spec(), &self.op.first)?;
         check_operand(op, names[1], &second.spec(), &self.op.second)?;
         check_operand(op, names[2], &out.spec(), &self.op.out)?;
-        epilogue.check(op, &self.op.out, self.op.channels())?;
+        let forward = self.op.direction == Direction::Forward;
+        let per_channel = forward.then_some(("output channels", self.op.channels()));
+        check_zero(op, names[0], first.zero(), first.format(), None)?;
+        check_zero(op, names[1], second.zero(), second.format(), per_channel)?;
+        check_zero(op, names[2], Zero::Tensor(out.zero()), out.spec().format, None)?;
+        epilogue.check(op, &self.op.out, None, self.op.channels())?;
         workspace.check(op, &self.scratch)?;
         if self.context.backend == Backend::Reference {
-            self.run_reference(first, second, out, epilogue);
+            let out = Output::new(out, self.op.accum, &epilogue, layout5);
+            match self.op.formats.sums {
+                Format::F64 => self.reference::<f64, A, B, C>(&first, &second, out),
+                Format::I32 => self.reference::<i32, A, B, C>(&first, &second, out),
+                _ => self.reference::<f32, A, B, C>(&first, &second, out),
+            }
             return Ok(());
         }
+        workspace.progress.clear_report();
         let phases = self.op.phases();
         for (part, phase) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))) {
-            let (x, w) = (plain(&first), plain(&second));
+            let rows = if part.transposed { part.gemm.problem.n } else { part.gemm.problem.m };
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
+            let (x, w) = (source(&first, 0), source(&second, rows));
             let (lhs, rhs) = if part.transposed { (x, w) } else { (w, x) };
             let spec_of = |layout: &Layout| {
                 let mut spec = match self.op.direction {
@@ -468,62 +486,46 @@ impl ConvPlan<'_> {
                 }
                 spec
             };
-            let rows = if part.transposed { part.gemm.problem.n } else { part.gemm.problem.m };
-            let bias =
-                |values| if part.transposed { Bias::Col(values, rows) } else { Bias::Row(values, rows) };
+            let channel =
+                |values| if part.transposed { Along::Col(values, rows) } else { Along::Row(values, rows) };
             let run = Run {
                 gemm: &part.gemm,
                 lhs,
                 rhs,
                 accum: self.op.accum,
-                epilogue: epilogue.for_kernel(spec_of, bias),
+                epilogue: epilogue.for_kernel(&self.op.out, out.zero(), spec_of, channel, channel),
             };
             let mut dst = part.gemm.dst;
             dst.start += out.start() as isize;
-            let dst = MatMut::new(out.rb_mut().into_data(), dst).expect("the view and the plan were checked");
-            part.schedule.run(&run, dst, &self.context.threads, workspace);
+            let words = C::words_mut(out.rb_mut().into_data());
+            part.schedule.run(run, words, dst, &self.context.threads, workspace);
         }
         Ok(())
     }
 
-    fn run_reference<T: Element>(
+    fn reference<S: Arithmetic, A: Element, B: Element, C: Element>(
         &self,
-        first: View<'_, T>,
-        second: View<'_, T>,
-        out: ViewMut<'_, T>,
-        epilogue: Epilogue<'_, T>,
+        first: &View<'_, A>,
+        second: &View<'_, B>,
+        out: Output<'_, '_, C>,
     ) {
         let g = &self.op.geometry;
-        let five = |view: View<'_, T>| -> Layout { layout5(view.layout()) };
-        let (a, b) = (five(first), five(second));
-        let a = View::with_layout(first.data(), first.start(), a).expect("the same elements");
-        let b = View::with_layout(second.data(), second.start(), b).expect("the same elements");
-        let residual = epilogue.residual.map(|view| {
-            View::with_layout(view.data(), view.start(), layout5(view.layout())).expect("the same elements")
-        });
-        let epilogue = Epilogue { residual, ..epilogue };
-        let (start, layout) = (out.start(), layout5(out.layout()));
-        let out = ViewMut::with_layout(out.into_data(), start, layout).expect("the same elements");
+        let a = Values::<S>::new(first, layout5(first.layout()));
+        let b = Values::<S>::new(second, layout5(second.layout()));
         match self.op.direction {
-            Direction::Forward => reference::forward(g, a, b, out, self.op.accum, &epilogue),
-            Direction::BackwardWeights => reference::backward_weights(g, a, b, out, self.op.accum, &epilogue),
-            Direction::BackwardData | Direction::Transposed => {
-                reference::backward_data(g, a, b, out, self.op.accum, &epilogue);
-            }
+            Direction::Forward => reference::forward(g, &a, &b, out),
+            Direction::BackwardWeights => reference::backward_weights(g, &a, &b, out),
+            Direction::BackwardData | Direction::Transposed => reference::backward_data(g, &a, &b, out),
         }
     }
 }
 
-fn plain<'a, T: Element>(view: &View<'a, T>) -> Source<'a, T> {
-    Source::Plain { data: view.data(), start: view.start() }
-}
-
 /// Plans with the default context and runs once.
-fn once<T: Element>(
+fn once<A: Element, B: Element, C: Element>(
     op: Convolution,
-    a: View<'_, T>,
-    b: View<'_, T>,
-    out: ViewMut<'_, T>,
+    a: View<'_, A>,
+    b: View<'_, B>,
+    out: ViewMut<'_, C>,
 ) -> Result<(), Error> {
     let plan = op.plan(&Context::default())?;
     plan.run(a, b, out, Epilogue::default(), &mut plan.workspace())
@@ -533,10 +535,10 @@ fn once<T: Element>(
 ///
 /// # Errors
 /// As there; the output is then untouched.
-pub fn forward<T: Element, const D: usize>(
-    x: View<'_, T>,
-    w: View<'_, T>,
-    y: ViewMut<'_, T>,
+pub fn forward<A: Element, B: Element, C: Element, const D: usize>(
+    x: View<'_, A>,
+    w: View<'_, B>,
+    y: ViewMut<'_, C>,
     conv: &Conv<D>,
 ) -> Result<(), Error> {
     once(Convolution::forward(x.spec(), w.spec(), y.spec(), conv)?, x, w, y)
@@ -546,10 +548,10 @@ pub fn forward<T: Element, const D: usize>(
 ///
 /// # Errors
 /// As there; the output is then untouched.
-pub fn backward_data<T: Element, const D: usize>(
-    dy: View<'_, T>,
-    w: View<'_, T>,
-    dx: ViewMut<'_, T>,
+pub fn backward_data<A: Element, B: Element, C: Element, const D: usize>(
+    dy: View<'_, A>,
+    w: View<'_, B>,
+    dx: ViewMut<'_, C>,
     conv: &Conv<D>,
 ) -> Result<(), Error> {
     once(Convolution::backward_data(dy.spec(), w.spec(), dx.spec(), conv)?, dy, w, dx)
@@ -559,10 +561,10 @@ pub fn backward_data<T: Element, const D: usize>(
 ///
 /// # Errors
 /// As there; the output is then untouched.
-pub fn backward_weights<T: Element, const D: usize>(
-    x: View<'_, T>,
-    dy: View<'_, T>,
-    dw: ViewMut<'_, T>,
+pub fn backward_weights<A: Element, B: Element, C: Element, const D: usize>(
+    x: View<'_, A>,
+    dy: View<'_, B>,
+    dw: ViewMut<'_, C>,
     conv: &Conv<D>,
 ) -> Result<(), Error> {
     once(Convolution::backward_weights(x.spec(), dy.spec(), dw.spec(), conv)?, x, dy, dw)
@@ -572,10 +574,10 @@ pub fn backward_weights<T: Element, const D: usize>(
 ///
 /// # Errors
 /// As there; the output is then untouched.
-pub fn transposed<T: Element, const D: usize>(
-    x: View<'_, T>,
-    w: View<'_, T>,
-    y: ViewMut<'_, T>,
+pub fn transposed<A: Element, B: Element, C: Element, const D: usize>(
+    x: View<'_, A>,
+    w: View<'_, B>,
+    y: ViewMut<'_, C>,
     conv: &Conv<D>,
 ) -> Result<(), Error> {
     once(Convolution::transposed(x.spec(), w.spec(), y.spec(), conv)?, x, w, y)

@@ -2,21 +2,22 @@
 
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::Bias;
+use tile25_kernels::epilogue::Along;
 use tile25_kernels::format::{Element, Format};
-use tile25_kernels::mat::{MatMut, MatSpec};
-use tile25_kernels::pack::{pack, packed_len};
+use tile25_kernels::mat::MatSpec;
+use tile25_kernels::pack::{Form, Operand, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
 
-use crate::backend::reference;
+use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::schedule::{Gemm, Reader, Schedule};
 use crate::backend::tile::{Run, Source};
 use crate::context::{Backend, Context, Threads};
 use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
 use crate::layout::{Layout, MAX_RANK, broadcast};
-use crate::plan::matmul::{Grain, ONE_DIE_MACS};
-use crate::plan::{Problem, TilePlan, matmul as planner};
+use crate::ops::operand::{check_accum, check_operand, check_zero, formats, grain, kernel, source};
+use crate::plan::matmul::ONE_DIE_MACS;
+use crate::plan::{Formats, Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
 use crate::workspace::Workspace;
 
@@ -24,21 +25,27 @@ const OP: &str = "matmul";
 
 /// `out = lhs rhs`, planned and run once with the default [`Context`].
 ///
-/// Shapes: lhs `[..., m, k]`, rhs `[..., k, n]`, out `[..., m, n]`; leading dims broadcast by numpy's rules. Any strides.
+/// Shapes: lhs `[..., m, k]`, rhs `[..., k, n]`, out `[..., m, n]`; leading dims broadcast by numpy's rules. Any strides. Any two float formats, or
+/// two of i8 and u8: see [`Matmul::new`].
 ///
 /// # Errors
 /// [`Error::Shape`] and the other refusals of [`Matmul::new`]; the output is then untouched.
-pub fn matmul<T: Element>(lhs: View<'_, T>, rhs: View<'_, T>, out: ViewMut<'_, T>) -> Result<(), Error> {
+pub fn matmul<A: Element, B: Element, C: Element>(
+    lhs: View<'_, A>,
+    rhs: View<'_, B>,
+    out: ViewMut<'_, C>,
+) -> Result<(), Error> {
     let plan = Matmul::new(lhs.spec(), rhs.spec(), out.spec())?.plan(&Context::default())?;
     plan.run(lhs, rhs, out, Epilogue::default(), &mut plan.workspace())
 }
 
-/// A matrix product of given shapes, strides and format.
+/// A matrix product of given shapes, strides and formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Matmul {
     lhs: Spec,
     rhs: Spec,
     out: Spec,
+    formats: Formats,
     accum: Accum,
 }
 
@@ -46,9 +53,12 @@ impl Matmul {
     /// Shapes: lhs `[..., m, k]`, rhs `[..., k, n]`, out `[..., m, n]`; the leading dims of lhs and rhs broadcast by numpy's
     /// rules to those of out. k may be 0.
     ///
+    /// Formats: any two float formats give sums in f32 and a result in any format below f64, narrowed at the end; with f64 among them, sums and result are
+    /// f64. i8 and u8 in any pairing give sums in i32 and a result in i32, or scaled in f32 and narrowed.
+    ///
     /// # Errors
     /// [`Error::Rank`] below 2, [`Error::Shape`], [`Error::ZeroDim`] if out has no elements, [`Error::AliasedOutput`],
-    /// [`Error::Format`] unless all three have one format.
+    /// [`Error::Format`] for formats that do not go together.
     pub fn new(lhs: Spec, rhs: Spec, out: Spec) -> Result<Self, Error> {
         for spec in [&lhs, &rhs, &out] {
             let (rank, dims) = (spec.layout.rank(), spec.dims().to_vec());
@@ -56,9 +66,7 @@ impl Matmul {
                 return Err(Error::Rank { op: OP, rank, dims, low: 2, high: MAX_RANK });
             }
         }
-        if lhs.format != rhs.format || lhs.format != out.format {
-            return Err(Error::Format { op: OP, formats: vec![lhs.format, rhs.format, out.format] });
-        }
+        let formats = formats(OP, lhs.format, rhs.format, out.format)?;
         let (a, b, c) = (lhs.dims(), rhs.dims(), out.dims());
         let [m, k] = a[a.len() - 2..] else { unreachable!("rank checked") };
         let [k_rhs, n] = b[b.len() - 2..] else { unreachable!("rank checked") };
@@ -82,7 +90,7 @@ impl Matmul {
         if macs.is_none_or(|macs| macs > isize::MAX as usize) {
             return Err(Error::SizeOverflow { dims: expected, strides: Vec::new() });
         }
-        Ok(Matmul { lhs, rhs, out, accum: Accum::Replace })
+        Ok(Matmul { lhs, rhs, out, formats, accum: Accum::Replace })
     }
 
     /// Whether the product replaces the output or is added to it.
@@ -93,15 +101,15 @@ impl Matmul {
     /// Plans the product for a context.
     ///
     /// # Errors
-    /// None today; a later version may refuse what a context cannot do.
+    /// [`Error::Unsupported`] for [`Accum::Add`] to an output whose format cannot be added to: 8-bit integers, or other than i32 for integer operands.
     pub fn plan<'p>(self, context: &Context<'p>) -> Result<MatmulPlan<'p>, Error> {
+        check_accum(OP, self.formats, self.accum)?;
         let gemm = self.gemm()?;
         let transposed = gemm.prefers_transposed();
         let gemm = if transposed { gemm.transposed() } else { gemm };
-        let kernel = kernel(self.out.format, context)?;
+        let kernel = kernel(context, self.lhs.format, self.rhs.format);
         let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
-        let grain = Grain { rows: kernel.mr, cols: kernel.nr };
-        let tile_plan = planner::plan(gemm.problem, grain, threads);
+        let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
         let schedule = Schedule::new(&tile_plan, kernel, threads);
         Ok(MatmulPlan { op: self, context: *context, gemm, transposed, kernel, tile_plan, schedule })
     }
@@ -123,7 +131,7 @@ impl Matmul {
         let (rhs_k, rhs_cols) = matrix(&self.rhs.layout);
         Ok(Gemm {
             problem: Problem {
-                format: self.out.format,
+                formats: self.formats,
                 batch: out.dims()[..lead].iter().product(),
                 m: out.dims()[lead],
                 n: out.dims()[lead + 1],
@@ -157,15 +165,6 @@ fn out_spec(layout: &Layout) -> MatSpec {
     }
 }
 
-/// The kernel of a format on the context's instruction set.
-pub(crate) fn kernel(format: Format, context: &Context<'_>) -> Result<Kernel, Error> {
-    match format {
-        Format::F32 => Ok(f32::kernel(context.isa)),
-        Format::F64 => Ok(f64::kernel(context.isa)),
-        other => Err(Error::Format { op: OP, formats: vec![other] }),
-    }
-}
-
 /// The right-hand operand of a run: elements, or panels packed by [`MatmulPlan::pack_rhs`].
 #[derive(Clone, Copy, Debug)]
 pub enum Rhs<'a, T> {
@@ -192,7 +191,7 @@ impl<'a, T> From<&'a PackedRhs<T>> for Rhs<'a, T> {
 #[derive(Clone, Debug)]
 pub struct PackedRhs<T> {
     panels: Buf,
-    len: usize,
+    bytes: usize,
     form: PackedForm,
     element: std::marker::PhantomData<T>,
 }
@@ -200,13 +199,19 @@ pub struct PackedRhs<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PackedForm {
     dims: Vec<usize>,
-    width: usize,
     format: Format,
+    side: Side,
+    form: Form,
+    width: usize,
 }
 
 impl std::fmt::Display for PackedForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} in {} panels of {}", self.dims, self.format, self.width)
+        write!(
+            f,
+            "{:?} of {} in {:?} panels of {} {:?}",
+            self.dims, self.format, self.side, self.width, self.form
+        )
     }
 }
 
@@ -255,80 +260,102 @@ impl MatmulPlan<'_> {
     }
 
     fn packed_form(&self) -> PackedForm {
-        let width = if self.transposed { self.kernel.mr } else { self.kernel.nr };
-        PackedForm { dims: self.op.rhs.dims().to_vec(), width, format: self.op.rhs.format }
+        let (side, width) = self.rhs_side();
+        PackedForm {
+            dims: self.op.rhs.dims().to_vec(),
+            format: self.op.rhs.format,
+            side,
+            form: self.kernel.form,
+            width,
+        }
+    }
+
+    /// The kernel's operand that our rhs is, and its panels' width.
+    fn rhs_side(&self) -> (Side, usize) {
+        if self.transposed { (Side::Lhs, self.kernel.mr) } else { (Side::Rhs, self.kernel.nr) }
     }
 
     fn rhs_reader(&self) -> &Reader {
         if self.transposed { &self.gemm.lhs } else { &self.gemm.rhs }
     }
 
-    /// Packs the right-hand operand once, for any number of runs.
+    /// Packs the right-hand operand once, for any number of runs; its zero points with it.
     ///
     /// # Errors
-    /// [`Error::NotPlanned`] if `rhs` is not what the plan was made for.
+    /// [`Error::NotPlanned`] if `rhs` is not what the plan was made for; [`Error::Shape`] for zero points that are none.
     pub fn pack_rhs<T: Element>(&self, rhs: View<'_, T>) -> Result<PackedRhs<T>, Error> {
-        check_operand("pack_rhs", "rhs", &rhs.spec(), &self.op.rhs)?;
+        const OP: &str = "pack_rhs";
+        check_operand(OP, "rhs", &rhs.spec(), &self.op.rhs)?;
+        let (n, problem) = (self.rhs_reader().window.x.extent(), self.gemm.problem);
+        check_zero(OP, "rhs", rhs.zero(), rhs.format(), Some(("columns", n)))?;
         let form = self.packed_form();
-        let width = form.width;
-        let (n, k) = (self.rhs_reader().window.x.extent(), self.gemm.problem.k);
         let own = rhs.layout();
         let batch = plain_axis(own, 0..own.rank() - 2);
-        let product = packed_len(n, k, width);
-        let len = product * batch.extent();
-        let mut panels = Buf::zeroed(len * size_of::<T>());
-        let window = self.rhs_reader().window;
-        let isa = self.context.isa;
+        let segment_bytes = |segment: usize| {
+            form.form.packed_bytes(n, problem.k_range(&(segment..segment + 1)).len(), form.width)
+        };
+        let product: usize = (0..problem.segments()).map(segment_bytes).sum();
+        let bytes = product * batch.extent();
+        let mut panels = Buf::zeroed(bytes);
+        let operand = Operand { words: rhs.words(), format: rhs.format(), zero: rhs.zero() };
         if product > 0 {
-            let products = panels.as_mut_slice::<T>(len).chunks_exact_mut(product);
-            for (b, mut out) in products.enumerate() {
-                let mut window = window;
+            for (b, mut out) in panels.as_mut_slice::<u8>(bytes).chunks_exact_mut(product).enumerate() {
+                let mut window = self.rhs_reader().window;
                 window.start += rhs.start() as isize + batch.offset(b);
-                for segment in 0..self.gemm.problem.segments() {
-                    let k = self.gemm.problem.k_range(&(segment..segment + 1));
-                    let (now, rest) = out.split_at_mut(packed_len(n, k.len(), width));
-                    pack(isa, &window, rhs.data(), 0..n, k, width, now);
+                for segment in 0..problem.segments() {
+                    let k = problem.k_range(&(segment..segment + 1));
+                    let (now, rest) = out.split_at_mut(segment_bytes(segment));
+                    pack(self.context.isa, form.form, form.side, &window, operand, 0..n, k, form.width, now);
                     out = rest;
                 }
             }
         }
-        Ok(PackedRhs { panels, len, form, element: std::marker::PhantomData })
+        Ok(PackedRhs { panels, bytes, form, element: std::marker::PhantomData })
     }
 
-    /// `out = act(scale (lhs rhs) + bias + residual)`, or with `out` added into the sum (see [`Accum`]). Allocates nothing.
+    /// `out = act(scale (lhs rhs) + bias + residual)`, or with `out` added into the sum (see [`Accum`] and [`Epilogue`]). Allocates nothing.
     ///
     /// # Errors
     /// [`Error::NotPlanned`] if an operand has another shape, stride or format than planned; [`Error::Packed`],
-    /// [`Error::Workspace`] for those of another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue that does not fit.
+    /// [`Error::Workspace`] for those of another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit.
     /// The output is then untouched.
-    pub fn run<'a, T: Element>(
+    pub fn run<'a, A: Element, B: Element, C: Element>(
         &self,
-        lhs: View<'a, T>,
-        rhs: impl Into<Rhs<'a, T>>,
-        out: ViewMut<'_, T>,
-        epilogue: Epilogue<'a, T>,
+        lhs: View<'a, A>,
+        rhs: impl Into<Rhs<'a, B>>,
+        out: ViewMut<'_, C>,
+        epilogue: Epilogue<'a, C>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
         let rhs = rhs.into();
         check_operand(OP, "lhs", &lhs.spec(), &self.op.lhs)?;
         check_operand(OP, "out", &out.spec(), &self.op.out)?;
-        let n = self.op.out.dims()[self.op.out.layout.rank() - 1];
-        epilogue.check(OP, &self.op.out, n)?;
+        let [.., m, n] = *self.op.out.dims() else { unreachable!("rank checked") };
+        check_zero(OP, "lhs", lhs.zero(), lhs.format(), Some(("rows", m)))?;
+        check_zero(OP, "out", Zero::Tensor(out.zero()), out.spec().format, None)?;
+        epilogue.check(OP, &self.op.out, Some(m), n)?;
         workspace.check(OP, self.schedule.scratch())?;
         let right = match rhs {
             Rhs::View(view) => {
                 check_operand(OP, "rhs", &view.spec(), &self.op.rhs)?;
+                check_zero(OP, "rhs", view.zero(), view.format(), Some(("columns", n)))?;
                 if self.context.backend == Backend::Reference {
-                    reference::matmul(lhs, view, out, self.op.accum, &epilogue);
+                    let out = Output::new(out, self.op.accum, &epilogue, Layout::clone);
+                    match self.op.formats.sums {
+                        Format::F64 => reference_matmul::<f64, A, B, C>(&lhs, &view, out),
+                        Format::I32 => reference_matmul::<i32, A, B, C>(&lhs, &view, out),
+                        _ => reference_matmul::<f32, A, B, C>(&lhs, &view, out),
+                    }
                     return Ok(());
                 }
-                Source::Plain { data: view.data(), start: view.start() }
+                source(&view, 0)
             }
             Rhs::Packed(packed) => {
-                let needed_width = if self.transposed { self.kernel.mr } else { self.kernel.nr };
-                let fits = packed.form.width == needed_width
-                    && packed.form.format == T::FORMAT
-                    && packed.form.dims == self.op.rhs.dims()
+                let (side, width) = self.rhs_side();
+                let form = &packed.form;
+                let fits = (form.side, form.width, form.form) == (side, width, self.kernel.form)
+                    && form.format == self.op.rhs.format
+                    && form.dims == self.op.rhs.dims()
                     && self.schedule.starts_at_panels(self.transposed);
                 if !fits {
                     let (got, needed) = (packed.form.to_string(), self.packed_form().to_string());
@@ -338,12 +365,12 @@ impl MatmulPlan<'_> {
                     let what = "a packed operand on the reference backend".to_string();
                     return Err(Error::Unsupported { op: OP, what });
                 }
-                Source::Packed { panels: packed.panels.as_slice(packed.len), batch: self.packed_batch() }
+                Source::Packed { panels: packed.panels.as_slice(packed.bytes), batch: self.packed_batch() }
             }
         };
-        let left = Source::Plain { data: lhs.data(), start: lhs.start() };
-        let (first, second) = if self.transposed { (right, left) } else { (left, right) };
+        let left = source(&lhs, 0);
         let transposed = self.transposed;
+        let (first, second) = if transposed { (right, left) } else { (left, right) };
         let orient = |layout: &Layout| {
             let mut spec = out_spec(layout);
             if transposed {
@@ -351,18 +378,21 @@ impl MatmulPlan<'_> {
             }
             spec
         };
-        let bias = |values| if transposed { Bias::Row(values, 0) } else { Bias::Col(values, 0) };
+        let (row, channel) = (
+            |values| if transposed { Along::Col(values, 0) } else { Along::Row(values, 0) },
+            |values| if transposed { Along::Row(values, 0) } else { Along::Col(values, 0) },
+        );
         let run = Run {
             gemm: &self.gemm,
             lhs: first,
             rhs: second,
             accum: self.op.accum,
-            epilogue: epilogue.for_kernel(orient, bias),
+            epilogue: epilogue.for_kernel(&self.op.out, out.zero(), orient, row, channel),
         };
         let mut dst = self.gemm.dst;
         dst.start = out.start() as isize;
-        let dst = MatMut::new(out.into_data(), dst).expect("the view and the plan were checked");
-        self.schedule.run(&run, dst, &self.context.threads, workspace);
+        workspace.progress.clear_report();
+        self.schedule.run(run, C::words_mut(out.into_data()), dst, &self.context.threads, workspace);
         Ok(())
     }
 
@@ -387,16 +417,11 @@ impl MatmulPlan<'_> {
     }
 }
 
-/// Checks an operand against the plan.
-pub(crate) fn check_operand(
-    op: &'static str,
-    operand: &'static str,
-    got: &Spec,
-    planned: &Spec,
-) -> Result<(), Error> {
-    if got == planned {
-        return Ok(());
-    }
-    let text = |spec: &Spec| format!("{:?} of {}", spec.layout, spec.format);
-    Err(Error::NotPlanned { op, operand, got: text(got), planned: text(planned) })
+fn reference_matmul<S: Arithmetic, A: Element, B: Element, C: Element>(
+    lhs: &View<'_, A>,
+    rhs: &View<'_, B>,
+    out: Output<'_, '_, C>,
+) {
+    let (lhs, rhs) = (Values::<S>::new(lhs, *lhs.layout()), Values::<S>::new(rhs, *rhs.layout()));
+    reference::matmul(&lhs, &rhs, out);
 }

@@ -1,5 +1,8 @@
-//! What users call: matmul and convolution.
+//! What users call: matmul, convolution, casts between formats.
 
+pub mod bias;
+pub mod cast;
 pub mod conv;
 pub mod math;
 pub mod matmul;
+mod operand;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tile25_kernels::format::Format;
 
-use super::{DieId, Link, TilePlan};
+use super::{DieId, Formats, Link, TilePlan};
 use crate::machine::Machine;
 
 /// The price of a plan.
@@ -27,9 +27,12 @@ pub struct Cost {
 }
 
 impl TilePlan {
-    /// The cost on `machine`; `None` if the machine cannot compute in the plan's format.
+    /// The cost on `machine`; `None` if the machine cannot compute in the plan's formats. Operands that are bf16 or 8-bit floats go at the rate of
+    /// bf16, other floats up to f32 at that of f32.
     pub fn price(&self, machine: &Machine) -> Option<Cost> {
-        let rate = match self.problem.format {
+        let Formats { lhs, rhs, sums, .. } = self.problem.formats;
+        let rate = match sums {
+            Format::F32 if lhs.fits_bf16() && rhs.fits_bf16() => machine.macs_bf16,
             Format::F32 => machine.macs_f32,
             Format::F64 => machine.macs_f64?,
             _ => return None,

@@ -14,6 +14,8 @@ pub struct Grain {
     pub rows: usize,
     /// Columns of a microkernel tile.
     pub cols: usize,
+    /// Bytes of a packed element.
+    pub bytes: usize,
 }
 
 /// Most bytes of a task's packed A over one segment: it stays in a second-level cache of 1 MiB while panels of B pass by.
@@ -80,7 +82,7 @@ struct Grid {
 
 impl Grid {
     fn choose(problem: &Problem, grain: Grain, mesh: Mesh, threads: usize) -> Grid {
-        let line = problem.format.bytes() * problem.k.clamp(1, crate::numerics::KC);
+        let line = grain.bytes * problem.k.clamp(1, crate::numerics::KC);
         let most_rows = ((BLOCK_BYTES / line) / grain.rows).max(1) * grain.rows;
         // Blocks of two tiles at least, so that packing is worth its while.
         let useful = |extent: usize, grain: usize| extent.div_ceil(2 * grain);

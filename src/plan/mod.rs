@@ -18,11 +18,41 @@ use tile25_kernels::format::Format;
 
 use crate::numerics::KC;
 
+/// The formats of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Formats {
+    /// Of A.
+    pub lhs: Format,
+    /// Of B.
+    pub rhs: Format,
+    /// Of sums of products: f32, f64 or i32.
+    pub sums: Format,
+    /// Of C.
+    pub out: Format,
+}
+
+impl Formats {
+    /// All of one float format, f32 or f64.
+    pub const fn all(format: Format) -> Self {
+        Formats { lhs: format, rhs: format, sums: format, out: format }
+    }
+}
+
+impl std::fmt::Display for Formats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.lhs == self.rhs && self.lhs == self.out {
+            write!(f, "{}", self.out)
+        } else {
+            write!(f, "{} x {} -> {}", self.lhs, self.rhs, self.out)
+        }
+    }
+}
+
 /// A batch of matrix products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
-    /// Format of the operands.
-    pub format: Format,
+    /// Formats of operands, sums and result.
+    pub formats: Formats,
     /// Number of products.
     pub batch: usize,
     /// Rows of A and C.
@@ -294,15 +324,16 @@ impl TilePlan {
     }
 }
 
-/// The size of a payload. Partial sums have the width of the accumulator: f64 for f64, else f32.
+/// The size of a payload. Operands travel as they are stored, partial sums as they are added.
 pub fn payload_bytes(problem: &Problem, payload: &Payload) -> u64 {
-    let operand = problem.format.bytes();
-    let elements = |range: &(usize, usize), segments: &(usize, usize)| {
-        (range.1 - range.0) * problem.k_range(&(segments.0..segments.1)).len() * operand
+    let Formats { lhs, rhs, sums, .. } = problem.formats;
+    let elements = |range: &(usize, usize), segments: &(usize, usize), format: Format| {
+        (range.1 - range.0) * problem.k_range(&(segments.0..segments.1)).len() * format.bytes()
     };
     let bytes = match payload {
-        Payload::A { range, segments, .. } | Payload::B { range, segments, .. } => elements(range, segments),
-        Payload::PartialC { rows, cols, .. } => (rows.1 - rows.0) * (cols.1 - cols.0) * operand.max(4),
+        Payload::A { range, segments, .. } => elements(range, segments, lhs),
+        Payload::B { range, segments, .. } => elements(range, segments, rhs),
+        Payload::PartialC { rows, cols, .. } => (rows.1 - rows.0) * (cols.1 - cols.0) * sums.bytes(),
     };
     bytes as u64
 }

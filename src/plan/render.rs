@@ -22,7 +22,7 @@ impl TilePlan {
             problem.k,
             problem.k,
             problem.n,
-            problem.format,
+            problem.formats,
             problem.segments(),
             crate::numerics::KC,
         );

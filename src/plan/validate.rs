@@ -252,7 +252,7 @@ impl TilePlan {
                 *bytes.entry(transfer.link.to).or_default() += transfer.bytes;
             }
             for task in &work.tasks {
-                let c = (task.rows.len() * task.cols.len() * self.problem.format.bytes().max(4)) as u64;
+                let c = (task.rows.len() * task.cols.len() * self.problem.formats.sums.bytes()) as u64;
                 *bytes.entry(task.die).or_default() += c;
             }
             let available = d1::DIE_SRAM_BYTES;

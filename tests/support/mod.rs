@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tile25::{Backend, Context, Element, Isa, Layout, Threads, View, ViewMut};
+use tile25_kernels::pack::Form;
 
 /// A proptest configuration whose failing seeds go to `proptest-regressions/<name>.txt`.
 pub fn config(name: &'static str, cases: u32) -> ProptestConfig {
@@ -56,6 +57,17 @@ impl Rng {
     }
 }
 
+/// The formats whose codes are their values.
+pub trait Real: Element<Param = Self> + num_traits::Float {
+    const SUMS: Form;
+}
+impl Real for f32 {
+    const SUMS: Form = Form::F32;
+}
+impl Real for f64 {
+    const SUMS: Form = Form::F64;
+}
+
 /// Values of a test: how rough they are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -71,7 +83,7 @@ pub fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![4 => Just(Kind::Smooth), 1 => Just(Kind::Wild), 2 => Just(Kind::Wide)]
 }
 
-pub fn fill<T: Element>(rng: &mut Rng, len: usize, kind: Kind) -> Vec<T> {
+pub fn fill<T: Real>(rng: &mut Rng, len: usize, kind: Kind) -> Vec<T> {
     let special = [
         0.0,
         -0.0,
@@ -97,11 +109,11 @@ pub fn fill<T: Element>(rng: &mut Rng, len: usize, kind: Kind) -> Vec<T> {
 }
 
 /// Equal bits, NaN compared as a class (N9).
-pub fn same<T: Element>(a: T, b: T) -> bool {
+pub fn same<T: Real>(a: T, b: T) -> bool {
     (a.is_nan() && b.is_nan()) || bytemuck::bytes_of(&a) == bytemuck::bytes_of(&b)
 }
 
-pub fn assert_same<T: Element>(got: &[T], want: &[T], what: impl FnOnce() -> String) {
+pub fn assert_same<T: Real>(got: &[T], want: &[T], what: impl FnOnce() -> String) {
     if let Some(i) = (0..want.len()).find(|&i| !same(got[i], want[i])) {
         panic!("{}: element {i} is {:?}, the reference has {:?}", what(), got[i], want[i]);
     }
@@ -157,10 +169,19 @@ pub struct Laid<T> {
     pub layout: Layout,
 }
 
-impl<T: Element> Laid<T> {
+impl<T: Real> Laid<T> {
     pub fn new(dims: &[usize], seed: u64, input: bool, kind: Kind) -> Self {
         let (len, start, layout) = lay(dims, &Lie { seed, input });
         Laid { data: fill(&mut Rng::new(seed ^ 0xabcd), len, kind), start, layout }
+    }
+}
+
+impl<T: Element> Laid<T> {
+    /// Elements drawn by `draw`.
+    pub fn drawn(dims: &[usize], seed: u64, input: bool, mut draw: impl FnMut(&mut Rng) -> T) -> Self {
+        let (len, start, layout) = lay(dims, &Lie { seed, input });
+        let mut rng = Rng::new(seed ^ 0xabcd);
+        Laid { data: (0..len).map(|_| draw(&mut rng)).collect(), start, layout }
     }
 
     pub fn view(&self) -> View<'_, T> {

@@ -1,16 +1,52 @@
-//! The element types that operands and results may have.
+//! The formats by name, and the Rust types that hold their codes.
 
 use std::fmt;
 
-use crate::epilogue::{self, Act, Epilogue};
-use crate::gemm::{self, Block};
-use crate::isa::Isa;
-use crate::mat::TileMut;
-use crate::math;
-use crate::registry::Kernel;
-use crate::simd::{Lanes, Scalar, Simd, WithSimd, transpose_scalar};
+use bytemuck::{Pod, Zeroable};
+use half::{bf16, f16};
 
-/// A number format, named at run time.
+use super::{Word, Words, WordsMut};
+use crate::epilogue::Param;
+
+/// What exponent 0 of a configurable float means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Subnormals {
+    /// `(-1)^s 2^(-bias) 0.m`, by the letter of Tesla's paper: below the least normal value there is a hole.
+    #[default]
+    Dojo,
+    /// `(-1)^s 2^(1 - bias) 0.m`, as in IEEE 754, without a hole.
+    Ieee,
+}
+
+/// The run-time half of a configurable float: its exponent bias, and how it reads exponent 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CFloat {
+    bias: u8,
+    /// What exponent 0 means.
+    pub subnormals: Subnormals,
+}
+
+impl CFloat {
+    /// Largest bias: it has six bits.
+    pub const MAX_BIAS: u8 = 63;
+
+    /// A bias of `0..=63`, with subnormals by the letter of the paper; `None` for another bias.
+    pub const fn new(bias: u8) -> Option<Self> {
+        if bias <= Self::MAX_BIAS { Some(CFloat { bias, subnormals: Subnormals::Dojo }) } else { None }
+    }
+
+    /// The same with another reading of exponent 0.
+    pub const fn with_subnormals(self, subnormals: Subnormals) -> Self {
+        CFloat { subnormals, ..self }
+    }
+
+    /// The bias.
+    pub const fn bias(self) -> u8 {
+        self.bias
+    }
+}
+
+/// A number format, named at run time, with the parameters that are chosen per tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -18,108 +54,167 @@ pub enum Format {
     F32,
     /// IEEE binary64.
     F64,
+    /// bfloat16: 1, 8, 7 bits of sign, exponent, mantissa.
+    Bf16,
+    /// IEEE binary16: 1, 5, 10.
+    F16,
+    /// Dojo's CFloat8_1_4_3: every code a number, overflow clamps.
+    CFloat8E4M3(CFloat),
+    /// Dojo's CFloat8_1_5_2.
+    CFloat8E5M2(CFloat),
+    /// Dojo's CFloat16, signed half precision: 1, 5, 10, every code a number.
+    CFloat16Shp(CFloat),
+    /// Dojo's CFloat16, unsigned half precision: 0, 6, 10, bias 31, Inf and NaN, subnormals flushed.
+    CFloat16Uhp,
+    /// OCP E4M3 (FN): bias 7, NaN, no Inf.
+    Fp8E4M3,
+    /// OCP E5M2: bias 15, Inf and NaN.
+    Fp8E5M2,
+    /// Two's complement, 8 bits.
+    I8,
+    /// Unsigned, 8 bits.
+    U8,
+    /// Two's complement, 32 bits: sums of products of 8-bit integers.
+    I32,
 }
 
 impl Format {
     /// Bytes of one element.
-    pub fn bytes(self) -> usize {
+    pub const fn bytes(self) -> usize {
         match self {
-            Format::F32 => 4,
             Format::F64 => 8,
+            Format::F32 | Format::I32 => 4,
+            Format::Bf16 | Format::F16 | Format::CFloat16Shp(_) | Format::CFloat16Uhp => 2,
+            _ => 1,
         }
+    }
+
+    /// Whether its values are whole numbers, added without rounding.
+    pub const fn is_integer(self) -> bool {
+        matches!(self, Format::I8 | Format::U8 | Format::I32)
+    }
+
+    /// Whether every value is a bf16: those formats can use bf16 dot products.
+    pub const fn fits_bf16(self) -> bool {
+        self.bytes() == 1 && !self.is_integer() || matches!(self, Format::Bf16)
+    }
+
+    /// Whether it differs from `other` at most in parameters chosen per tensor.
+    pub fn same_kind(self, other: Format) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Format::F32 => "f32",
-            Format::F64 => "f64",
-        })
+        let (name, cfloat) = match *self {
+            Format::F32 => ("f32", None),
+            Format::F64 => ("f64", None),
+            Format::Bf16 => ("bf16", None),
+            Format::F16 => ("f16", None),
+            Format::CFloat8E4M3(c) => ("cfloat8_1_4_3", Some(c)),
+            Format::CFloat8E5M2(c) => ("cfloat8_1_5_2", Some(c)),
+            Format::CFloat16Shp(c) => ("cfloat16_shp", Some(c)),
+            Format::CFloat16Uhp => ("cfloat16_uhp", None),
+            Format::Fp8E4M3 => ("fp8_e4m3fn", None),
+            Format::Fp8E5M2 => ("fp8_e5m2", None),
+            Format::I8 => ("i8", None),
+            Format::U8 => ("u8", None),
+            Format::I32 => ("i32", None),
+        };
+        f.write_str(name)?;
+        match cfloat {
+            Some(CFloat { bias, subnormals: Subnormals::Dojo }) => write!(f, "(bias {bias})"),
+            Some(CFloat { bias, subnormals: Subnormals::Ieee }) => write!(f, "(bias {bias}, ieee)"),
+            None => Ok(()),
+        }
     }
 }
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
 }
 
 /// A Rust type that tensors may hold. Sealed: the formats are those of the contract.
-pub trait Element:
-    sealed::Sealed + num_traits::Float + bytemuck::Pod + Default + fmt::Debug + Send + Sync + 'static
-{
-    /// The format of this type.
+pub trait Element: sealed::Sealed + Pod + PartialEq + fmt::Debug + Send + Sync + 'static {
+    /// What scales and biases of a result of this type are: f64 for f64, f32 for all others.
+    type Param: Param;
+    /// The word that holds a code.
+    type Word: Word;
+    /// The format, with the bias that IEEE 754 would give where it is chosen per tensor.
     const FORMAT: Format;
-    /// The activation in one lane: the definition (N6). `None` where the format has no such function.
-    fn activate(self, act: Act) -> Option<Self>;
-    /// `result[i][j] = block[j][i]`.
-    fn transpose_8x8<S: Simd>(simd: S, block: [[Self; 8]; 8]) -> [[Self; 8]; 8];
-    /// The matmul kernel of an instruction set.
-    fn kernel(isa: Isa) -> Kernel;
-    /// Multiplies packed panels into a tile.
-    fn gemm_block(isa: Isa, block: Block<'_, Self>, tile: &mut TileMut<'_, Self>);
-    /// Applies an epilogue to a finished tile.
-    fn finish_tile(isa: Isa, epilogue: &Epilogue<'_, Self>, tile: &mut TileMut<'_, Self>);
+    /// The codes.
+    fn words(slice: &[Self]) -> Words<'_>;
+    /// The codes, to write.
+    fn words_mut(slice: &mut [Self]) -> WordsMut<'_>;
 }
 
-struct RunBlock<'a, 'b, 't, T>(Block<'a, T>, &'b mut TileMut<'t, T>);
-struct RunEpilogue<'a, 'b, 't, T>(&'a Epilogue<'a, T>, &'b mut TileMut<'t, T>);
-struct Describe<T>(Isa, std::marker::PhantomData<T>);
-
 macro_rules! element {
-    ($t:ty, $format:expr, $activate:path, $transpose:expr) => {
-        impl WithSimd for RunBlock<'_, '_, '_, $t> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                gemm::macro_kernel::<$t, S>(simd, self.0, self.1);
-            }
-        }
-        impl WithSimd for RunEpilogue<'_, '_, '_, $t> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                epilogue::apply::<$t, S>(simd, self.0, self.1, $activate);
-            }
-        }
-        impl WithSimd for Describe<$t> {
-            type Output = Kernel;
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) -> Kernel {
-                Kernel::of::<$t, S>(self.0)
-            }
-        }
+    ($t:ty, $param:ty, $word:ty, $variant:ident, $format:expr) => {
+        impl sealed::Sealed for $t {}
         impl Element for $t {
+            type Param = $param;
+            type Word = $word;
             const FORMAT: Format = $format;
-            fn activate(self, act: Act) -> Option<Self> {
-                $activate(Scalar, act, self)
+            fn words(slice: &[Self]) -> Words<'_> {
+                Words::$variant(bytemuck::cast_slice(slice))
             }
-            #[inline(always)]
-            fn transpose_8x8<S: Simd>(simd: S, block: [[Self; 8]; 8]) -> [[Self; 8]; 8] {
-                $transpose(simd, block)
-            }
-            fn kernel(isa: Isa) -> Kernel {
-                isa.dispatch(Describe::<$t>(isa, std::marker::PhantomData))
-            }
-            fn gemm_block(isa: Isa, block: Block<'_, Self>, tile: &mut TileMut<'_, Self>) {
-                isa.dispatch(RunBlock(block, tile));
-            }
-            fn finish_tile(isa: Isa, epilogue: &Epilogue<'_, Self>, tile: &mut TileMut<'_, Self>) {
-                isa.dispatch(RunEpilogue(epilogue, tile));
+            fn words_mut(slice: &mut [Self]) -> WordsMut<'_> {
+                WordsMut::$variant(bytemuck::cast_slice_mut(slice))
             }
         }
     };
 }
-element!(f32, Format::F32, math::activate_f32, S::transpose_8x8);
-element!(f64, Format::F64, activate_f64, |_, block| transpose_scalar(block));
 
-/// f64 has the activation that is no approximation.
-#[inline(always)]
-fn activate_f64<S: Lanes<f64>>(s: S, act: Act, v: S::V) -> Option<S::V> {
-    match act {
-        Act::None => Some(v),
-        Act::Relu => Some(s.max(s.splat(0.0), v)),
-        _ => None,
-    }
+macro_rules! code {
+    ($(#[$doc:meta])* $name:ident($word:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+        #[repr(transparent)]
+        pub struct $name(pub $word);
+    };
 }
+
+code! {
+    /// A code of [`Format::CFloat8E4M3`]. Its value depends on the bias, which belongs to the tensor.
+    CFloat8E4M3(u8)
+}
+code! {
+    /// A code of [`Format::CFloat8E5M2`]. Its value depends on the bias, which belongs to the tensor.
+    CFloat8E5M2(u8)
+}
+code! {
+    /// A code of [`Format::CFloat16Shp`]. Its value depends on the bias, which belongs to the tensor.
+    CFloat16Shp(u16)
+}
+code! {
+    /// A code of [`Format::CFloat16Uhp`].
+    CFloat16Uhp(u16)
+}
+code! {
+    /// A code of [`Format::Fp8E4M3`].
+    Fp8E4M3(u8)
+}
+code! {
+    /// A code of [`Format::Fp8E5M2`].
+    Fp8E5M2(u8)
+}
+
+/// The bias that IEEE 754 would give.
+const fn ieee_bias(bias: u8) -> CFloat {
+    CFloat { bias, subnormals: Subnormals::Dojo }
+}
+
+element!(f32, f32, f32, F32, Format::F32);
+element!(f64, f64, f64, F64, Format::F64);
+element!(bf16, f32, u16, U16, Format::Bf16);
+element!(f16, f32, u16, U16, Format::F16);
+element!(CFloat8E4M3, f32, u8, U8, Format::CFloat8E4M3(ieee_bias(7)));
+element!(CFloat8E5M2, f32, u8, U8, Format::CFloat8E5M2(ieee_bias(15)));
+element!(CFloat16Shp, f32, u16, U16, Format::CFloat16Shp(ieee_bias(15)));
+element!(CFloat16Uhp, f32, u16, U16, Format::CFloat16Uhp);
+element!(Fp8E4M3, f32, u8, U8, Format::Fp8E4M3);
+element!(Fp8E5M2, f32, u8, U8, Format::Fp8E5M2);
+element!(i8, f32, u8, U8, Format::I8);
+element!(u8, f32, u8, U8, Format::U8);
+element!(i32, f32, i32, I32, Format::I32);

@@ -1,7 +1,7 @@
 //! Matrix multiplication of packed panels.
 
 mod macro_kernel;
-mod ukernel_f;
+mod ukernel;
 
-pub use macro_kernel::{Block, add_segment, macro_kernel};
-pub use ukernel_f::{Place, Ukernel, Write};
+pub use macro_kernel::{Acc, Block, add_segment};
+pub use ukernel::{Place, Ukernel, Write};

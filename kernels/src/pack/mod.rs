@@ -1,278 +1,441 @@
 //! Packing: a window of an operand copied into panels, the order in which a microkernel reads it.
 //!
 //! ```text
-//! panel p holds x = p W .. p W + W; in memory: [panel][k][lane], lanes beyond the last x are zero
+//! panel p holds x = p W .. p W + W; in memory: [panel][unit of k][lane], then the tail; lanes beyond the last x hold padding
 //! ```
 //!
-//! Both operands have this form: `W` is MR for the lhs and NR for the rhs. Matrices, convolution inputs, output gradients and
-//! weights all come through here; they differ in their [`Window`] alone. Along k the packer walks runs of the innermost
-//! k dim. Within a run each lane is valid on one interval (coordinates are affine), and each lane is copied by the best of
-//! three ways:
-//!
-//! 1. lanes side by side in memory (a row-major rhs, channels-last activations): copy lanes together, k by k;
-//! 2. k side by side in memory (a row-major lhs, channels-last weights): transpose;
-//! 3. neither: gather, lane by lane.
+//! Both operands have this form: `W` is MR for the lhs and NR for the rhs. Matrices, convolution inputs, output gradients and weights all come
+//! through here; they differ in their [`Window`] and in what `convert` makes of their elements. `panel` walks one panel.
 
+mod convert;
+pub mod guard;
+mod panel;
+
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::axis::{COORDS, Window};
-use crate::format::Element;
+use crate::axis::Window;
+use crate::format::{Codec, Format, Words};
+use crate::gemm::Ukernel;
 use crate::isa::Isa;
-use crate::simd::{Simd, WithSimd};
+use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
+
+use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen, WidenBf16};
+use panel::pack_panel;
 
 /// Widest panel that can be packed.
 pub const PANEL_WIDTH: usize = 64;
 
-/// Elements that `x` values over `k` steps take in panels of `width`.
-pub fn packed_len(x: usize, k: usize, width: usize) -> usize {
-    x.div_ceil(width) * width * k
+/// What panels hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// f32 values.
+    F32,
+    /// f64 values.
+    F64,
+    /// Pairs of bf16 ([`Bf16x2`]).
+    Bf16x2,
+    /// Pairs of i16 ([`I16x2`]).
+    I16x2,
+    /// Four bytes ([`I8x4`]).
+    I8x4,
 }
 
-/// Packs `x` by `k` of `window` over `data` into panels of `width` lanes at the front of `out`.
+impl Form {
+    /// Bytes of a unit, places of k in it, tail units of a lane.
+    const fn unit(self) -> (usize, usize, usize) {
+        const fn of<U: Unit>() -> (usize, usize, usize) {
+            (size_of::<U>(), U::K, U::TAIL)
+        }
+        match self {
+            Form::F32 => of::<f32>(),
+            Form::F64 => of::<f64>(),
+            Form::Bf16x2 => of::<Bf16x2>(),
+            Form::I16x2 => of::<I16x2>(),
+            Form::I8x4 => of::<I8x4>(),
+        }
+    }
+
+    /// Bytes that `x` values over `k` steps, at most a segment, take in panels of `width`. 0 without k.
+    pub const fn packed_bytes(self, x: usize, k: usize, width: usize) -> usize {
+        let (bytes, places, tail) = self.unit();
+        if k == 0 { 0 } else { x.div_ceil(width) * width * (k.div_ceil(places) + tail) * bytes }
+    }
+
+    /// Bytes of one packed element.
+    pub const fn element_bytes(self) -> usize {
+        let (bytes, places, _) = self.unit();
+        bytes / places
+    }
+
+    /// The format of sums of products.
+    pub const fn sums(self) -> Format {
+        match self {
+            Form::F32 | Form::Bf16x2 => Format::F32,
+            Form::F64 => Format::F64,
+            Form::I16x2 | Form::I8x4 => Format::I32,
+        }
+    }
+}
+
+/// Which operand of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The left one: its x index is the row.
+    Lhs,
+    /// The right one: its x index is the column.
+    Rhs,
+}
+
+/// The code that stands for zero in an operand of 8-bit integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero<'a> {
+    /// The same everywhere.
+    Tensor(i32),
+    /// One for each x.
+    PerX(&'a [i32]),
+}
+
+/// An operand: its codes and what they mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a> {
+    /// The codes.
+    pub words: Words<'a>,
+    /// Their format.
+    pub format: Format,
+    /// The zero point of 8-bit integers, a value of their format; no other format has one.
+    pub zero: Zero<'a>,
+}
+
+/// Packs `x` by `k` of `window` over `operand` into panels of `width` lanes at the front of `out`. `k` lies within one segment.
 ///
 /// # Panics
-/// If `out` is shorter than [`packed_len`], or the window leaves `data` where its coordinates are valid.
-pub fn pack<T: Element>(
+/// If `out` is shorter than [`Form::packed_bytes`], the window leaves the operand where its coordinates are valid, or the form
+/// cannot hold the operand's format.
+#[expect(clippy::too_many_arguments, reason = "two ranges, two sides of a copy, and how")]
+pub fn pack(
     isa: Isa,
+    form: Form,
+    side: Side,
     window: &Window,
-    data: &[T],
+    operand: Operand<'_>,
     x: Range<usize>,
     k: Range<usize>,
     width: usize,
-    out: &mut [T],
+    out: &mut [u8],
 ) {
     assert!(width <= PANEL_WIDTH);
-    let out = &mut out[..packed_len(x.len(), k.len(), width)];
-    isa.dispatch(Pack { window, data, x, k, width, out });
+    let bytes = form.packed_bytes(x.len(), k.len(), width);
+    if bytes == 0 {
+        return;
+    }
+    let job = Job { window, x, k, width, out: &mut out[..bytes] };
+    let codec = Codec::of(operand.format);
+    match (form, operand.words, codec) {
+        (Form::F32, Words::F32(data), _) => job.run(isa, data, Plain(Same(0.0f32))),
+        (Form::F32, Words::U16(data), _) if operand.format == Format::Bf16 => {
+            job.run(isa, data, Plain(WidenBf16))
+        }
+        (Form::F32, Words::U16(data), Some(codec)) => {
+            job.run(isa, data, Plain(Widen(codec, PhantomData::<u16>)))
+        }
+        (Form::F32, Words::U8(data), Some(codec)) => {
+            job.run(isa, data, Plain(Widen(codec, PhantomData::<u8>)))
+        }
+        (Form::F64, Words::F64(data), _) => job.run(isa, data, Plain(Same(0.0f64))),
+        (Form::F64, Words::F32(data), _) => job.run(isa, data, Plain(Double(Same(0.0f32)))),
+        (Form::F64, Words::U16(data), Some(codec)) => {
+            job.run(isa, data, Plain(Double(Widen(codec, PhantomData::<u16>))));
+        }
+        (Form::F64, Words::U8(data), Some(codec)) => {
+            job.run(isa, data, Plain(Double(Widen(codec, PhantomData::<u8>))));
+        }
+        (Form::Bf16x2, Words::U16(data), _) if operand.format == Format::Bf16 => {
+            job.run(isa, data, Exponents(PairBf16));
+        }
+        (Form::Bf16x2, Words::U8(data), Some(codec)) => job.run(isa, data, Exponents(PairMini(codec))),
+        (Form::I16x2, Words::U8(data), None) => {
+            let signed = operand.format == Format::I8;
+            job.run(isa, data, ZeroPairs { signed, zero: operand.zero });
+        }
+        (Form::I8x4, Words::U8(data), None) => {
+            let signed = operand.format == Format::I8;
+            job.run(isa, data, ZeroQuads { signed, side, zero: operand.zero });
+        }
+        _ => panic!("panels of {form:?} cannot hold {}", operand.format),
+    }
 }
 
-struct Pack<'a, T> {
+/// A conversion, made ready panel by panel.
+trait PerPanel: Copy {
+    type Convert: Convert;
+    /// For the panel that begins at `x0`.
+    fn convert(&self, x0: usize, lanes: usize) -> Self::Convert;
+    /// Writes the tail of a panel of `W` lanes.
+    fn tail<const W: usize>(
+        &self,
+        convert: &Self::Convert,
+        kc: usize,
+        panel: &mut [<Self::Convert as Convert>::Out],
+    );
+}
+
+/// The same for every panel, without a tail.
+#[derive(Clone, Copy)]
+struct Plain<C>(C);
+
+impl<C: Convert> PerPanel for Plain<C> {
+    type Convert = C;
+    #[inline(always)]
+    fn convert(&self, _: usize, _: usize) -> C {
+        self.0
+    }
+    #[inline(always)]
+    fn tail<const W: usize>(&self, _: &C, _: usize, _: &mut [C::Out]) {}
+}
+
+/// Pairs of bf16; the tail is the least exponent.
+#[derive(Clone, Copy)]
+struct Exponents<C>(C);
+
+impl<C: Convert<Out = Bf16x2>> PerPanel for Exponents<C> {
+    type Convert = C;
+    #[inline(always)]
+    fn convert(&self, _: usize, _: usize) -> C {
+        self.0
+    }
+    #[inline(always)]
+    fn tail<const W: usize>(&self, _: &C, _: usize, panel: &mut [Bf16x2]) {
+        let (units, tail) = panel.split_at_mut(panel.len() - Bf16x2::TAIL * W);
+        tail.fill(Bf16x2(guard::least_exponent(bytemuck::cast_slice(units)) as u32));
+    }
+}
+
+/// Integers with zero points taken while packing.
+#[derive(Clone, Copy)]
+struct ZeroPairs<'a> {
+    signed: bool,
+    zero: Zero<'a>,
+}
+
+/// Integers whose zero points the tail takes.
+#[derive(Clone, Copy)]
+struct ZeroQuads<'a> {
+    signed: bool,
+    side: Side,
+    zero: Zero<'a>,
+}
+
+/// The codes of zero of a panel's lanes, two's complement cut to 8 bits.
+#[inline(always)]
+fn zero_codes(zero: Zero<'_>, x0: usize, lanes: usize) -> [u8; PANEL_WIDTH] {
+    let mut codes = [0; PANEL_WIDTH];
+    match zero {
+        Zero::Tensor(zero) => codes.fill(zero as u8),
+        Zero::PerX(zeros) => {
+            for (code, &zero) in codes.iter_mut().zip(&zeros[x0..x0 + lanes]) {
+                *code = zero as u8;
+            }
+        }
+    }
+    codes
+}
+
+impl PerPanel for ZeroPairs<'_> {
+    type Convert = PairI8;
+    #[inline(always)]
+    fn convert(&self, x0: usize, lanes: usize) -> PairI8 {
+        let flip = if self.signed { 0x80 } else { 0 };
+        PairI8 { flip, zero: zero_codes(self.zero, x0, lanes).map(|code| code ^ flip) }
+    }
+    #[inline(always)]
+    fn tail<const W: usize>(&self, _: &PairI8, _: usize, _: &mut [I16x2]) {}
+}
+
+impl PerPanel for ZeroQuads<'_> {
+    type Convert = QuadI8;
+    #[inline(always)]
+    fn convert(&self, x0: usize, lanes: usize) -> QuadI8 {
+        QuadI8::new(self.signed, self.side, zero_codes(self.zero, x0, lanes))
+    }
+    #[inline(always)]
+    fn tail<const W: usize>(&self, convert: &QuadI8, kc: usize, panel: &mut [I8x4]) {
+        convert.tail::<W>(self.side, kc, panel);
+    }
+}
+
+struct Job<'a> {
     window: &'a Window,
-    data: &'a [T],
     x: Range<usize>,
     k: Range<usize>,
     width: usize,
-    out: &'a mut [T],
+    out: &'a mut [u8],
 }
 
-impl<T: Element> WithSimd for Pack<'_, T> {
+impl Job<'_> {
+    fn run<P: PerPanel>(self, isa: Isa, data: &[<P::Convert as Convert>::Word], convert: P) {
+        isa.dispatch(Pack { job: self, data, convert });
+    }
+}
+
+struct Pack<'a, P: PerPanel> {
+    job: Job<'a>,
+    data: &'a [<P::Convert as Convert>::Word],
+    convert: P,
+}
+
+/// Whether a microkernel of this token reads panels of `width` lanes that hold `Out`. The dot products have the tile of f32.
+const fn reads<S: Simd, Out>(width: usize) -> bool {
+    if size_of::<Out>() == 8 {
+        width == <S as Ukernel<f64>>::MR || width == <S as Ukernel<f64>>::NR
+    } else {
+        width == <S as Ukernel<f32>>::MR || width == <S as Ukernel<f32>>::NR
+    }
+}
+
+impl<P: PerPanel> Pack<'_, P> {
+    #[inline(always)]
+    fn panels<S: Simd, const W: usize>(self, s: S) {
+        let Pack { job, data, convert } = self;
+        let out: &mut [<P::Convert as Convert>::Out] = bytemuck::cast_slice_mut(job.out);
+        let panel_len = out.len() / job.x.len().div_ceil(W);
+        let kc = job.k.len();
+        let body = kc.div_ceil(P::Convert::K) * W;
+        for (panel, x0) in out.chunks_exact_mut(panel_len).zip(job.x.clone().step_by(W)) {
+            let lanes = job.x.end.min(x0 + W) - x0;
+            let converted = convert.convert(x0, lanes);
+            pack_panel::<S, P::Convert, W>(
+                s,
+                &converted,
+                job.window,
+                data,
+                x0,
+                lanes,
+                job.k.clone(),
+                &mut panel[..body],
+            );
+            convert.tail::<W>(&converted, kc, panel);
+        }
+    }
+}
+
+impl<P: PerPanel> WithSimd for Pack<'_, P> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let kc = self.k.len();
-        if kc == 0 {
-            return;
-        }
-        let panels = self.out.chunks_exact_mut(kc * self.width);
-        let starts = self.x.clone().step_by(self.width);
-        for (panel, x0) in panels.zip(starts) {
-            let lanes = self.x.end.min(x0 + self.width) - x0;
-            // The widths that microkernels have, as constants: the lane loops unroll.
-            match self.width {
-                4 => pack_panel::<T, S, 4>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
-                6 => pack_panel::<T, S, 6>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
-                8 => pack_panel::<T, S, 8>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
-                12 => pack_panel::<T, S, 12>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
-                16 => pack_panel::<T, S, 16>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
-                24 => pack_panel::<T, S, 24>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
-                48 => pack_panel::<T, S, 48>(s, self.window, self.data, x0, lanes, self.k.clone(), panel),
-                width => unreachable!("no microkernel reads panels of {width} lanes"),
-            }
-        }
-    }
-}
-
-/// What the x index of one lane contributes.
-#[derive(Clone, Copy, Default)]
-struct Lane {
-    offset: isize,
-    coords: [isize; COORDS],
-}
-
-#[inline(always)]
-fn pack_panel<T: Element, S: Simd, const W: usize>(
-    s: S,
-    window: &Window,
-    data: &[T],
-    x0: usize,
-    lanes: usize,
-    k: Range<usize>,
-    panel: &mut [T],
-) {
-    let mut lane = [Lane::default(); W];
-    let mut cursor = window.x.cursor(x0);
-    for lane in &mut lane[..lanes] {
-        lane.offset = window.start + cursor.offset;
-        lane.coords = std::array::from_fn(|d| window.origin[d] + cursor.coords[d]);
-        window.x.advance(&mut cursor, 1);
-    }
-    let side_by_side = (1..lanes).all(|w| lane[w].offset == lane[0].offset + w as isize);
-    let inner = window.k.inner();
-    let mut at = window.k.cursor(k.start);
-    let mut done = 0;
-    while done < k.len() {
-        let len = window.k.run(&at).min(k.len() - done);
-        let out = &mut panel[done * W..(done + len) * W];
-        let mut valid = [(0usize, 0usize); W];
-        let mut all = lanes == W;
-        for (lane, valid) in lane[..lanes].iter().zip(&mut valid) {
-            *valid = valid_interval(window, lane, &at, len);
-            all &= *valid == (0, len);
-        }
-        // Each way reads `data` by checked slices; a run never leaves the operand where its interval is valid.
-        if all && side_by_side {
-            for (t, out) in out.chunks_exact_mut(W).enumerate() {
-                let first = (lane[0].offset + at.offset + t as isize * inner.stride) as usize;
-                out.copy_from_slice(&data[first..first + W]);
-            }
-        } else if all && inner.stride == 1 {
-            let rows: [&[T]; W] = std::array::from_fn(|w| {
-                let first = (lane[w].offset + at.offset) as usize;
-                &data[first..first + len]
-            });
-            transpose(s, &rows, out);
-        } else {
-            gather(data, &lane[..lanes], &valid[..lanes], at.offset, inner.stride, out, W);
-        }
-        window.k.advance(&mut at, len);
-        done += len;
-    }
-}
-
-/// The steps `t` of a run at which a lane is inside the operand.
-#[inline(always)]
-fn valid_interval(window: &Window, lane: &Lane, at: &crate::axis::Cursor, len: usize) -> (usize, usize) {
-    if window.is_plain() {
-        return (0, len);
-    }
-    let inner = window.k.inner();
-    let (mut low, mut high) = (0isize, len as isize);
-    for d in 0..COORDS {
-        let coord = lane.coords[d] + at.coords[d];
-        let bound = window.bounds[d];
-        if inner.along == d && inner.step != 0 {
-            // 0 <= coord + t step < bound
-            let (first, last) =
-                if inner.step > 0 { (-coord, bound - coord) } else { (coord - bound + 1, coord + 1) };
-            let step = inner.step.abs();
-            let ceil = |a: isize| a.div_euclid(step) + isize::from(a.rem_euclid(step) != 0);
-            low = low.max(ceil(first));
-            high = high.min(ceil(last));
-        } else if coord < 0 || coord >= bound {
-            return (0, 0);
-        }
-    }
-    if low < high { (low as usize, high as usize) } else { (0, 0) }
-}
-
-/// `out[t][w] = rows[w][t]`, in blocks of 8 by 8 that stay in registers.
-#[inline(always)]
-fn transpose<T: Element, S: Simd, const W: usize>(s: S, rows: &[&[T]; W], out: &mut [T]) {
-    let len = rows[0].len();
-    let whole = len - len % 8;
-    for t in (0..whole).step_by(8) {
-        for w in (0..W).step_by(8) {
-            let lanes = (W - w).min(8);
-            let mut block = [[T::default(); 8]; 8];
-            for (block, row) in block.iter_mut().zip(&rows[w..w + lanes]) {
-                block.copy_from_slice(&row[t..t + 8]);
-            }
-            let block = T::transpose_8x8(s, block);
-            let out = &mut out[t * W + w..];
-            if lanes == 8 || (W < 8 && out.len() >= 7 * W + 8) {
-                // Narrow panels: what a whole store writes past its row is overwritten by the next row.
-                for (step, block) in block.iter().enumerate() {
-                    out[step * W..step * W + 8].copy_from_slice(block);
+        // The widths that this token's microkernels have, as constants: the lane loops unroll, and no other width is compiled.
+        macro_rules! by_width {
+            ($($width:literal)*) => {$(
+                if const { reads::<S, <P::Convert as Convert>::Out>($width) } {
+                    if self.job.width == $width {
+                        return self.panels::<S, $width>(s);
+                    }
                 }
-            } else {
-                for (step, block) in block.iter().enumerate() {
-                    out[step * W..step * W + lanes].copy_from_slice(&block[..lanes]);
-                }
-            }
+            )*};
         }
-    }
-    for t in whole..len {
-        for w in 0..W {
-            out[t * W + w] = rows[w][t];
-        }
-    }
-}
-
-/// Any lanes: zeros first, then each group of lanes that lie side by side with one interval.
-#[inline(always)]
-fn gather<T: Copy + Default>(
-    data: &[T],
-    lane: &[Lane],
-    valid: &[(usize, usize)],
-    k_offset: isize,
-    k_stride: isize,
-    out: &mut [T],
-    width: usize,
-) {
-    out.fill(T::default());
-    let mut w = 0;
-    while w < lane.len() {
-        let mut end = w + 1;
-        while end < lane.len()
-            && lane[end].offset == lane[w].offset + (end - w) as isize
-            && valid[end] == valid[w]
-        {
-            end += 1;
-        }
-        let base = lane[w].offset + k_offset;
-        for t in valid[w].0..valid[w].1 {
-            let first = (base + t as isize * k_stride) as usize;
-            if end - w == 1 {
-                out[t * width + w] = data[first];
-            } else {
-                out[t * width + w..t * width + end].copy_from_slice(&data[first..first + (end - w)]);
-            }
-        }
-        w = end;
+        by_width!(4 6 8 12 16 24 48);
+        unreachable!("no microkernel reads panels of {} lanes", self.job.width);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::axis::{Axis, Dim, NO_BOUND};
+    use crate::axis::{Axis, COORDS, Dim, NO_BOUND};
 
-    /// Every element of every panel, looked up one by one.
-    fn check(window: &Window, data: &[f32], x: Range<usize>, k: Range<usize>, width: usize) {
-        let len = packed_len(x.len(), k.len(), width);
-        let mut out = vec![f32::NAN; len + 3];
-        for isa in Isa::available() {
-            pack(isa, window, data, x.clone(), k.clone(), width, &mut out);
-            for (i, &got) in out[..len].iter().enumerate() {
-                let lane = i % width;
-                let step = i / width % k.len();
-                let at = x.start + i / width / k.len() * width + lane;
-                let want = if at < x.end {
-                    let (xc, kc) = (window.x.cursor(at), window.k.cursor(k.start + step));
-                    let inside = (0..COORDS).all(|d| {
-                        let coord = window.origin[d] + xc.coords[d] + kc.coords[d];
-                        (0..window.bounds[d]).contains(&coord)
-                    });
-                    if inside { data[(window.start + xc.offset + kc.offset) as usize] } else { 0.0 }
-                } else {
-                    0.0
+    const ZERO: i32 = 7;
+
+    /// Where element (at, k) of the window lies, unless it is padding.
+    fn place(window: &Window, at: usize, k: usize) -> Option<usize> {
+        let (xc, kc) = (window.x.cursor(at), window.k.cursor(k));
+        let inside = (0..COORDS).all(|d| {
+            let coord = window.origin[d] + xc.coords[d] + kc.coords[d];
+            (0..window.bounds[d]).contains(&coord)
+        });
+        inside.then(|| (window.start + xc.offset + kc.offset) as usize)
+    }
+
+    /// Every element of every panel of every kernel, looked up one by one.
+    fn check(window: &Window, len: usize, x: Range<usize>, k: Range<usize>) {
+        let floats: Vec<f32> = (1..=len).map(|i| i as f32).collect();
+        let doubles: Vec<f64> = floats.iter().map(|&value| value.into()).collect();
+        let codes16: Vec<u16> = (0..len).map(|i| (i * 37 + 0x3f80) as u16).collect();
+        let codes8: Vec<u8> = (0..len).map(|i| (i * 37 + i / 256) as u8).collect();
+        for kernel in crate::registry::kernels() {
+            let (words, format) = match kernel.form {
+                Form::F32 => (Words::F32(&floats), Format::F32),
+                Form::F64 => (Words::F64(&doubles), Format::F64),
+                Form::Bf16x2 => (Words::U16(&codes16), Format::Bf16),
+                Form::I16x2 | Form::I8x4 => (Words::U8(&codes8), Format::I8),
+            };
+            let operand = Operand { words, format, zero: Zero::Tensor(ZERO) };
+            for (side, width) in [(Side::Lhs, kernel.mr), (Side::Rhs, kernel.nr)] {
+                let bytes = kernel.form.packed_bytes(x.len(), k.len(), width);
+                let mut out = crate::buf::Buf::zeroed(bytes + 8);
+                out.as_mut_slice::<u8>(bytes + 8).fill(0xa5);
+                let slice = out.as_mut_slice::<u8>(bytes + 8);
+                pack(kernel.isa, kernel.form, side, window, operand, x.clone(), k.clone(), width, slice);
+                let slice = out.as_slice::<u8>(bytes + 8);
+                assert!(slice[bytes..].iter().all(|&byte| byte == 0xa5), "wrote past the panels");
+                let lines = bytes / (x.len().div_ceil(width) * width) / kernel.form.unit().0;
+                let unit = |at: usize, step: usize| {
+                    let lane = at - x.start;
+                    ((lane / width) * lines + step / kernel.form.unit().1) * width + lane % width
                 };
-                assert_eq!(got, want, "panel element {i} of {window:?}");
+                for at in x.clone() {
+                    for step in 0..k.len() {
+                        let place = place(window, at, k.start + step);
+                        let u = unit(at, step);
+                        let code = |zero: u8| place.map_or(zero, |place| codes8[place]);
+                        let same = match kernel.form {
+                            Form::F32 => {
+                                out.as_slice::<f32>(u + 1)[u] == place.map_or(0.0, |place| floats[place])
+                            }
+                            Form::F64 => {
+                                out.as_slice::<f64>(u + 1)[u] == place.map_or(0.0, |place| doubles[place])
+                            }
+                            Form::Bf16x2 => {
+                                let pair = out.as_slice::<u32>(u + 1)[u];
+                                let got = if step % 2 == 0 { pair >> 16 } else { pair & 0xffff };
+                                got == place.map_or(0, |place| codes16[place].into())
+                            }
+                            Form::I16x2 => {
+                                let got = out.as_slice::<i16>(2 * u + 2)[2 * u + step % 2];
+                                i32::from(got) == i32::from(code(ZERO as u8) as i8) - ZERO
+                            }
+                            Form::I8x4 => {
+                                let got = out.as_slice::<u8>(4 * u + 4)[4 * u + step % 4];
+                                got == code(ZERO as u8) ^ if side == Side::Lhs { 0x80 } else { 0 }
+                            }
+                        };
+                        assert!(same, "{}: {side:?} element ({at}, {step}) of {window:?}", kernel.name);
+                    }
+                    // What fills the last unit counts as nothing.
+                    let (_, places, _) = kernel.form.unit();
+                    for step in k.len()..k.len().next_multiple_of(places) {
+                        let u = unit(at, step);
+                        let nothing = match kernel.form {
+                            Form::I8x4 => out.as_slice::<u8>(4 * u + 4)[4 * u + step % 4] == 0,
+                            Form::I16x2 => out.as_slice::<i16>(2 * u + 2)[2 * u + step % 2] == 0,
+                            _ => out.as_slice::<u32>(u + 1)[u] & 0xffff == 0,
+                        };
+                        assert!(nothing, "{}: {side:?} filler ({at}, {step})", kernel.name);
+                    }
+                }
             }
-            assert!(out[len..].iter().all(|v| v.is_nan()), "wrote past the panels");
         }
     }
 
     #[test]
     fn panels_hold_what_the_window_says() {
-        let data: Vec<f32> = (1..2000).map(|i| i as f32).collect();
-        for width in [4, 6, 8, 12, 16, 24, 48] {
+        let len = 2000;
+        {
             let rows = Window::plain(3, Axis::strided(30, 40), Axis::strided(37, 1));
             let cols = Window::plain(0, Axis::strided(50, 1), Axis::strided(33, 50));
             let backwards = Window::plain(1900, Axis::strided(30, -41), Axis::strided(37, -1));
             for window in [rows, cols, backwards] {
-                check(&window, &data, 0..30, 0..33, width);
-                check(&window, &data, 5..29, 7..8, width);
+                check(&window, len, 0..30, 0..33);
+                check(&window, len, 5..29, 7..8);
             }
             // A padded, strided, dilated 2-D window, and the same with the indices exchanged.
             for (stride, dilation, pad) in [(1, 1, 1), (2, 1, 3), (1, 3, 2), (3, 2, 7), (1, -1, -2)] {
@@ -292,11 +455,11 @@ mod tests {
                     origin: [-pad, -pad, 0],
                     bounds: [h, w, NO_BOUND],
                 };
-                check(&forward, &data, 0..24, 0..30, width);
-                check(&forward, &data, 3..20, 4..29, width);
+                check(&forward, len, 0..24, 0..30);
+                check(&forward, len, 3..20, 4..29);
                 let weights = Window { x: taps, k: positions, ..forward };
-                check(&weights, &data, 0..30, 0..24, width);
-                check(&weights, &data, 1..29, 5..23, width);
+                check(&weights, len, 0..30, 0..24);
+                check(&weights, len, 1..29, 5..23);
             }
         }
     }

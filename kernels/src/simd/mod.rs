@@ -10,11 +10,13 @@ pub mod fma;
 mod portable;
 mod scalar;
 mod token;
+mod unit;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
 pub use portable::Portable;
 pub use scalar::Scalar;
+pub use unit::{Bf16x2, I8x4, I16x2, Unit, WideBf16x2};
 
 use crate::gemm::Ukernel;
 
@@ -28,10 +30,28 @@ pub trait WithSimd {
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output;
 }
 
+/// A computation for the instruction sets that `S` stands for: all of them, through [`WithSimd`], or a single one.
+pub trait WithToken<S> {
+    /// What the computation returns.
+    type Output;
+    /// Runs with the instructions of `S`. Mark it `#[inline(always)]`.
+    fn with_token(self, simd: S) -> Self::Output;
+}
+
+impl<S: Simd, Op: WithSimd> WithToken<S> for Op {
+    type Output = Op::Output;
+    #[inline(always)]
+    fn with_token(self, simd: S) -> Op::Output {
+        self.with_simd(simd)
+    }
+}
+
 /// A token: proof that the processor has the features of one instruction set.
-pub trait Simd: MathLanes + Lanes<f64> + Ukernel<f32> + Ukernel<f64> + Send + Sync + 'static {
+pub trait Simd:
+    MathLanes + FloatLanes<f64> + Ukernel<f32> + Ukernel<f64> + Ukernel<I16x2> + Send + Sync + 'static
+{
     /// Runs `op` in a function compiled with this token's features.
-    fn vectorize<Op: WithSimd>(self, op: Op) -> Op::Output;
+    fn vectorize<Op: WithToken<Self>>(self, op: Op) -> Op::Output;
     /// `result[i][j] = block[j][i]`: how packing turns rows of k into panels.
     #[inline(always)]
     fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
@@ -55,8 +75,12 @@ pub trait Lanes<T>: Copy {
     fn store(self, dst: &mut [T], v: Self::V);
     /// Writes the first `n` lanes to the front of `dst`; element `n` and beyond are never touched.
     fn store_first_n(self, dst: &mut [T], n: usize, v: Self::V);
-    /// `a + b`, rounded once.
+    /// `a + b`; of floats rounded once, of integers in two's complement.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
+}
+
+/// Arithmetic of float lanes.
+pub trait FloatLanes<T>: Lanes<T> {
     /// `a * b`, rounded once.
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded ONCE.
@@ -65,8 +89,53 @@ pub trait Lanes<T>: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
 }
 
-/// What the functions of [`crate::math`] need of f32 lanes beyond [`Lanes`].
-pub trait MathLanes: Lanes<f32> {
+/// Products of units, added to sums: what a microkernel is made of.
+pub trait Dot<U: Unit>: Lanes<U::Acc> {
+    /// A vector of units, one for each lane of the sums.
+    type P: Copy;
+    /// All lanes equal to `unit`.
+    fn splat_unit(self, unit: U) -> Self::P;
+    /// The first units of `src`, one a lane.
+    fn load_units(self, src: &[U]) -> Self::P;
+    /// `sum` plus the products of each lane's values, k ascending; of floats each step rounded once.
+    fn dot(self, a: Self::P, b: Self::P, sum: Self::V) -> Self::V;
+    /// The value of a segment (N1: no -0 leaves it; N4: zero points taken), from its sum and the tails of its row and its columns.
+    fn segment(self, sum: Self::V, row: [U::Acc; 2], cols: [Self::V; 2]) -> Self::V;
+}
+
+macro_rules! dot_is_fma {
+    ($t:ty) => {
+        impl<S: FloatLanes<$t>> Dot<$t> for S {
+            type P = <S as Lanes<$t>>::V;
+            #[inline(always)]
+            fn splat_unit(self, unit: $t) -> Self::P {
+                self.splat(unit)
+            }
+            #[inline(always)]
+            fn load_units(self, src: &[$t]) -> Self::P {
+                self.load(src)
+            }
+            #[inline(always)]
+            fn dot(self, a: Self::P, b: Self::P, sum: <S as Lanes<$t>>::V) -> <S as Lanes<$t>>::V {
+                self.mul_add(a, b, sum)
+            }
+            #[inline(always)]
+            fn segment(
+                self,
+                sum: <S as Lanes<$t>>::V,
+                _row: [$t; 2],
+                _cols: [<S as Lanes<$t>>::V; 2],
+            ) -> <S as Lanes<$t>>::V {
+                self.add(sum, self.splat(0.0))
+            }
+        }
+    };
+}
+dot_is_fma!(f32);
+dot_is_fma!(f64);
+
+/// What the functions of [`crate::math`] need of f32 lanes beyond [`FloatLanes`].
+pub trait MathLanes: FloatLanes<f32> {
     /// One truth value a lane.
     type Mask: Copy;
     /// `a - b`, rounded once.

@@ -3,9 +3,9 @@
 //! `wide`'s own `mul_add` rounds once or twice depending on build flags. It is used only where it rounds once; elsewhere
 //! f32 takes [`super::fma`] and f64 the standard library's `mul_add`, which is specified to round once.
 
-use wide::{f32x8, f64x4, i32x8};
+use wide::{f32x8, f64x4, i16x16, i32x8};
 
-use super::{Lanes, MathLanes, Simd, WithSimd};
+use super::{Dot, FloatLanes, I16x2, Lanes, MathLanes, Simd, WithToken};
 
 /// The token that every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct Portable;
 
 impl Simd for Portable {
     #[inline(always)]
-    fn vectorize<Op: WithSimd>(self, op: Op) -> Op::Output {
-        op.with_simd(self)
+    fn vectorize<Op: WithToken<Self>>(self, op: Op) -> Op::Output {
+        op.with_token(self)
     }
 }
 
@@ -49,6 +49,9 @@ macro_rules! portable_lanes {
             fn add(self, a: $v, b: $v) -> $v {
                 a + b
             }
+        }
+
+        impl FloatLanes<$t> for Portable {
             #[inline(always)]
             fn mul(self, a: $v, b: $v) -> $v {
                 a * b
@@ -75,6 +78,57 @@ macro_rules! portable_lanes {
 }
 portable_lanes!(f32, f32x8, 8, super::fma::fma_f32);
 portable_lanes!(f64, f64x4, 4, f64::mul_add);
+
+impl Lanes<i32> for Portable {
+    type V = i32x8;
+    const LANES: usize = 8;
+    #[inline(always)]
+    fn splat(self, value: i32) -> i32x8 {
+        i32x8::splat(value)
+    }
+    #[inline(always)]
+    fn load(self, src: &[i32]) -> i32x8 {
+        i32x8::new(*src.first_chunk::<8>().expect("a whole vector to load"))
+    }
+    #[inline(always)]
+    fn load_first_n(self, src: &[i32], n: usize) -> i32x8 {
+        let mut lanes = [0; 8];
+        lanes[..n].copy_from_slice(&src[..n]);
+        i32x8::new(lanes)
+    }
+    #[inline(always)]
+    fn store(self, dst: &mut [i32], v: i32x8) {
+        *dst.first_chunk_mut::<8>().expect("room for a whole vector") = v.to_array();
+    }
+    #[inline(always)]
+    fn store_first_n(self, dst: &mut [i32], n: usize, v: i32x8) {
+        dst[..n].copy_from_slice(&v.to_array()[..n]);
+    }
+    #[inline(always)]
+    fn add(self, a: i32x8, b: i32x8) -> i32x8 {
+        a + b
+    }
+}
+
+impl Dot<I16x2> for Portable {
+    type P = i16x16;
+    #[inline(always)]
+    fn splat_unit(self, unit: I16x2) -> i16x16 {
+        bytemuck::cast([unit; 8])
+    }
+    #[inline(always)]
+    fn load_units(self, src: &[I16x2]) -> i16x16 {
+        bytemuck::cast(*src.first_chunk::<8>().expect("a whole vector to load"))
+    }
+    #[inline(always)]
+    fn dot(self, a: i16x16, b: i16x16, sum: i32x8) -> i32x8 {
+        sum + a.dot(b)
+    }
+    #[inline(always)]
+    fn segment(self, sum: i32x8, _row: [i32; 2], _cols: [i32x8; 2]) -> i32x8 {
+        sum
+    }
+}
 
 impl MathLanes for Portable {
     type Mask = f32x8;

@@ -1,6 +1,6 @@
 //! One lane, plain Rust: what the reference backend and the definition of [`crate::math`] run on.
 
-use super::{Lanes, MathLanes};
+use super::{FloatLanes, Lanes, MathLanes};
 
 /// The token of one lane. It needs no feature and is the meaning of every other token's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,9 @@ macro_rules! scalar_lanes {
             fn add(self, a: $t, b: $t) -> $t {
                 a + b
             }
+        }
+
+        impl FloatLanes<$t> for Scalar {
             #[inline(always)]
             fn mul(self, a: $t, b: $t) -> $t {
                 a * b

@@ -30,10 +30,10 @@ macro_rules! token {
 
         impl $crate::simd::Simd for $name {
             #[inline(always)]
-            fn vectorize<Op: $crate::simd::WithSimd>(self, op: Op) -> Op::Output {
+            fn vectorize<Op: $crate::simd::WithToken<Self>>(self, op: Op) -> Op::Output {
                 #[target_feature(enable = $features)]
-                fn with_features<Op: $crate::simd::WithSimd>(token: $name, op: Op) -> Op::Output {
-                    op.with_simd(token)
+                fn with_features<Op: $crate::simd::WithToken<$name>>(token: $name, op: Op) -> Op::Output {
+                    op.with_token(token)
                 }
                 // SAFETY: a token of this type is made only after its features were detected.
                 unsafe { with_features(self, op) }

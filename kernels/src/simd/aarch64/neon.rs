@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 
 use crate::simd::token::{feature_fns, token};
-use crate::simd::{Lanes, MathLanes};
+use crate::simd::{Dot, FloatLanes, I16x2, Lanes, MathLanes};
 
 token! {
     /// Advanced SIMD of armv8-a.
@@ -38,6 +38,11 @@ impl Lanes<f32> for Neon {
             dst[..n].copy_from_slice(&lanes[..n]);
         }
         fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }
+    }
+}
+
+impl FloatLanes<f32> for Neon {
+    feature_fns! { "neon";
         fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmulq_f32(a, b) }
         fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t { vfmaq_f32(c, a, b) }
         fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t { vbslq_f32(vcgtq_f32(a, b), a, b) }
@@ -72,9 +77,63 @@ impl Lanes<f64> for Neon {
             dst[..n].copy_from_slice(&lanes[..n]);
         }
         fn add(a: float64x2_t, b: float64x2_t) -> float64x2_t { vaddq_f64(a, b) }
+    }
+}
+
+impl FloatLanes<f64> for Neon {
+    feature_fns! { "neon";
         fn mul(a: float64x2_t, b: float64x2_t) -> float64x2_t { vmulq_f64(a, b) }
         fn mul_add(a: float64x2_t, b: float64x2_t, c: float64x2_t) -> float64x2_t { vfmaq_f64(c, a, b) }
         fn max(a: float64x2_t, b: float64x2_t) -> float64x2_t { vbslq_f64(vcgtq_f64(a, b), a, b) }
+    }
+}
+
+impl Lanes<i32> for Neon {
+    type V = int32x4_t;
+    const LANES: usize = 4;
+    feature_fns! { "neon";
+        fn splat(value: i32) -> int32x4_t { vdupq_n_s32(value) }
+        fn load(src: &[i32]) -> int32x4_t {
+            assert!(src.len() >= 4);
+            // SAFETY: four elements are there.
+            unsafe { vld1q_s32(src.as_ptr()) }
+        }
+        fn load_first_n(src: &[i32], n: usize) -> int32x4_t {
+            let mut lanes = [0; 4];
+            lanes[..n].copy_from_slice(&src[..n]);
+            // SAFETY: the array has four elements.
+            unsafe { vld1q_s32(lanes.as_ptr()) }
+        }
+        fn store(dst: &mut [i32], v: int32x4_t) {
+            assert!(dst.len() >= 4);
+            // SAFETY: four elements are there.
+            unsafe { vst1q_s32(dst.as_mut_ptr(), v) }
+        }
+        fn store_first_n(dst: &mut [i32], n: usize, v: int32x4_t) {
+            let mut lanes = [0; 4];
+            // SAFETY: the array has four elements.
+            unsafe { vst1q_s32(lanes.as_mut_ptr(), v) }
+            dst[..n].copy_from_slice(&lanes[..n]);
+        }
+        fn add(a: int32x4_t, b: int32x4_t) -> int32x4_t { vaddq_s32(a, b) }
+    }
+}
+
+impl Dot<I16x2> for Neon {
+    type P = int16x8_t;
+    feature_fns! { "neon";
+        fn splat_unit(unit: I16x2) -> int16x8_t { vreinterpretq_s16_u32(vdupq_n_u32(unit.0)) }
+        fn load_units(src: &[I16x2]) -> int16x8_t {
+            assert!(src.len() >= 4);
+            // SAFETY: four units are there.
+            unsafe { vld1q_s16(src.as_ptr().cast()) }
+        }
+        fn dot(a: int16x8_t, b: int16x8_t, sum: int32x4_t) -> int32x4_t {
+            let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+            let high = vmull_high_s16(a, b);
+            vaddq_s32(sum, vpaddq_s32(low, high))
+        }
+        fn segment(sum: int32x4_t, _row: [i32; 2], _cols: [int32x4_t; 2]) -> int32x4_t { sum }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::simd::token::{feature_fns, token};
-use crate::simd::{Lanes, MathLanes};
+use crate::simd::{Dot, FloatLanes, I16x2, Lanes, MathLanes};
 
 token! {
     /// x86-64-v3: AVX2, FMA, F16C, BMI.
@@ -89,6 +89,11 @@ impl Lanes<f32> for Avx2 {
             unsafe { _mm256_maskstore_ps(dst.as_mut_ptr(), first_n(n, 1), v) }
         }
         fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+    }
+}
+
+impl FloatLanes<f32> for Avx2 {
+    feature_fns! { "avx2,fma";
         fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
         fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
         fn max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
@@ -121,9 +126,59 @@ impl Lanes<f64> for Avx2 {
             unsafe { _mm256_maskstore_pd(dst.as_mut_ptr(), first_n(n, 2), v) }
         }
         fn add(a: __m256d, b: __m256d) -> __m256d { _mm256_add_pd(a, b) }
+    }
+}
+
+impl FloatLanes<f64> for Avx2 {
+    feature_fns! { "avx2,fma";
         fn mul(a: __m256d, b: __m256d) -> __m256d { _mm256_mul_pd(a, b) }
         fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d { _mm256_fmadd_pd(a, b, c) }
         fn max(a: __m256d, b: __m256d) -> __m256d { _mm256_max_pd(a, b) }
+    }
+}
+
+impl Lanes<i32> for Avx2 {
+    type V = __m256i;
+    const LANES: usize = 8;
+    feature_fns! { "avx2";
+        fn splat(value: i32) -> __m256i { _mm256_set1_epi32(value) }
+        fn load(src: &[i32]) -> __m256i {
+            assert!(src.len() >= 8);
+            // SAFETY: eight elements are there.
+            unsafe { _mm256_loadu_si256(src.as_ptr().cast()) }
+        }
+        fn load_first_n(src: &[i32], n: usize) -> __m256i {
+            assert!(src.len() >= n);
+            // SAFETY: only the first n lanes are read, and they are there.
+            unsafe { _mm256_maskload_epi32(src.as_ptr(), first_n(n, 1)) }
+        }
+        fn store(dst: &mut [i32], v: __m256i) {
+            assert!(dst.len() >= 8);
+            // SAFETY: eight elements are there.
+            unsafe { _mm256_storeu_si256(dst.as_mut_ptr().cast(), v) }
+        }
+        fn store_first_n(dst: &mut [i32], n: usize, v: __m256i) {
+            assert!(dst.len() >= n);
+            // SAFETY: only the first n lanes are written, and they are there.
+            unsafe { _mm256_maskstore_epi32(dst.as_mut_ptr(), first_n(n, 1), v) }
+        }
+        fn add(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
+    }
+}
+
+impl Dot<I16x2> for Avx2 {
+    type P = __m256i;
+    feature_fns! { "avx2";
+        fn splat_unit(unit: I16x2) -> __m256i { _mm256_set1_epi32(unit.0 as i32) }
+        fn load_units(src: &[I16x2]) -> __m256i {
+            assert!(src.len() >= 8);
+            // SAFETY: eight units are there.
+            unsafe { _mm256_loadu_si256(src.as_ptr().cast()) }
+        }
+        fn dot(a: __m256i, b: __m256i, sum: __m256i) -> __m256i {
+            _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+        }
+        fn segment(sum: __m256i, _row: [i32; 2], _cols: [__m256i; 2]) -> __m256i { sum }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::simd::token::{feature_fns, token};
-use crate::simd::{Lanes, MathLanes};
+use crate::simd::{Dot, FloatLanes, I16x2, Lanes, MathLanes};
 
 use super::Avx2;
 
@@ -48,6 +48,11 @@ macro_rules! avx512_lanes {
                     unsafe { _mm512_mask_storeu_ps(dst.as_mut_ptr(), ((1u32 << n) - 1) as __mmask16, v) }
                 }
                 fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
+            }
+        }
+
+        impl FloatLanes<f32> for $token {
+            feature_fns! { "avx512f,avx512dq";
                 fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
                 fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
                 fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
@@ -80,9 +85,59 @@ macro_rules! avx512_lanes {
                     unsafe { _mm512_mask_storeu_pd(dst.as_mut_ptr(), ((1u32 << n) - 1) as __mmask8, v) }
                 }
                 fn add(a: __m512d, b: __m512d) -> __m512d { _mm512_add_pd(a, b) }
+            }
+        }
+
+        impl FloatLanes<f64> for $token {
+            feature_fns! { "avx512f,avx512dq";
                 fn mul(a: __m512d, b: __m512d) -> __m512d { _mm512_mul_pd(a, b) }
                 fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d { _mm512_fmadd_pd(a, b, c) }
                 fn max(a: __m512d, b: __m512d) -> __m512d { _mm512_max_pd(a, b) }
+            }
+        }
+
+        impl Lanes<i32> for $token {
+            type V = __m512i;
+            const LANES: usize = 16;
+            feature_fns! { "avx512f,avx512bw";
+                fn splat(value: i32) -> __m512i { _mm512_set1_epi32(value) }
+                fn load(src: &[i32]) -> __m512i {
+                    assert!(src.len() >= 16);
+                    // SAFETY: sixteen elements are there.
+                    unsafe { _mm512_loadu_epi32(src.as_ptr()) }
+                }
+                fn load_first_n(src: &[i32], n: usize) -> __m512i {
+                    assert!(n <= 16 && src.len() >= n);
+                    // SAFETY: only the first n lanes are read, and they are there.
+                    unsafe { _mm512_maskz_loadu_epi32(((1u32 << n) - 1) as __mmask16, src.as_ptr()) }
+                }
+                fn store(dst: &mut [i32], v: __m512i) {
+                    assert!(dst.len() >= 16);
+                    // SAFETY: sixteen elements are there.
+                    unsafe { _mm512_storeu_epi32(dst.as_mut_ptr(), v) }
+                }
+                fn store_first_n(dst: &mut [i32], n: usize, v: __m512i) {
+                    assert!(n <= 16 && dst.len() >= n);
+                    // SAFETY: only the first n lanes are written, and they are there.
+                    unsafe { _mm512_mask_storeu_epi32(dst.as_mut_ptr(), ((1u32 << n) - 1) as __mmask16, v) }
+                }
+                fn add(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
+            }
+        }
+
+        impl Dot<I16x2> for $token {
+            type P = __m512i;
+            feature_fns! { "avx512f,avx512bw";
+                fn splat_unit(unit: I16x2) -> __m512i { _mm512_set1_epi32(unit.0 as i32) }
+                fn load_units(src: &[I16x2]) -> __m512i {
+                    assert!(src.len() >= 16);
+                    // SAFETY: sixteen units are there.
+                    unsafe { _mm512_loadu_epi32(src.as_ptr().cast()) }
+                }
+                fn dot(a: __m512i, b: __m512i, sum: __m512i) -> __m512i {
+                    _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
+                }
+                fn segment(sum: __m512i, _row: [i32; 2], _cols: [__m512i; 2]) -> __m512i { sum }
             }
         }
 

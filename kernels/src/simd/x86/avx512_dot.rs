@@ -1,10 +1,12 @@
-//! AVX-512 with the dot-product instructions. Its float lanes are those of [`super::Avx512`]; the dot products enter with
-//! the kernels that call them.
+//! AVX-512 with the dot-product instructions. Its float lanes are those of [`super::Avx512`].
+//!
+//! `vdpbf16ps` is two fused steps, the upper element of each pair first, each rounded once to nearest even, whatever the control word
+//! says; subnormal inputs count as zero and subnormal results become zero. `vpdpbusd` adds four products of u8 by i8 exactly, without saturation.
 
 use std::arch::x86_64::*;
 
 use crate::simd::token::{feature_fns, token};
-use crate::simd::{Lanes, MathLanes};
+use crate::simd::{Bf16x2, Dot, FloatLanes, I8x4, I16x2, Lanes, MathLanes, WideBf16x2};
 
 use super::Avx512;
 use super::avx512::avx512_lanes;
@@ -20,3 +22,62 @@ token! {
 }
 
 avx512_lanes!(Avx512Dot);
+
+/// Units are broadcast and loaded alike, whatever they hold.
+macro_rules! units {
+    ($unit:ty) => {
+        feature_fns! { "avx512f";
+            fn splat_unit(unit: $unit) -> __m512i { _mm512_set1_epi32(unit.0 as i32) }
+            fn load_units(src: &[$unit]) -> __m512i {
+                assert!(src.len() >= 16);
+                // SAFETY: sixteen units are there.
+                unsafe { _mm512_loadu_epi32(src.as_ptr().cast()) }
+            }
+        }
+    };
+}
+
+impl Dot<Bf16x2> for Avx512Dot {
+    type P = __m512i;
+    units!(Bf16x2);
+    feature_fns! { "avx512f,avx512bf16";
+        fn dot(a: __m512i, b: __m512i, sum: __m512) -> __m512 {
+            // SAFETY: 512 bits are 512 bits.
+            let pairs = |units: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(units) };
+            _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
+        }
+        fn segment(sum: __m512, _row: [f32; 2], _cols: [__m512; 2]) -> __m512 {
+            _mm512_add_ps(sum, _mm512_setzero_ps())
+        }
+    }
+}
+
+impl Dot<WideBf16x2> for Avx512Dot {
+    type P = __m512i;
+    units!(WideBf16x2);
+    feature_fns! { "avx512f";
+        fn dot(a: __m512i, b: __m512i, sum: __m512) -> __m512 {
+            let upper = |units| _mm512_castsi512_ps(_mm512_and_epi32(units, _mm512_set1_epi32(0xffff_0000u32 as i32)));
+            let lower = |units| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(units));
+            let sum = _mm512_fmadd_ps(upper(a), upper(b), sum);
+            _mm512_fmadd_ps(lower(a), lower(b), sum)
+        }
+        fn segment(sum: __m512, _row: [f32; 2], _cols: [__m512; 2]) -> __m512 {
+            _mm512_add_ps(sum, _mm512_setzero_ps())
+        }
+    }
+}
+
+impl Dot<I8x4> for Avx512Dot {
+    type P = __m512i;
+    units!(I8x4);
+    feature_fns! { "avx512f,avx512vnni";
+        fn dot(a: __m512i, b: __m512i, sum: __m512i) -> __m512i { _mm512_dpbusd_epi32(sum, a, b) }
+        fn segment(sum: __m512i, row: [i32; 2], cols: [__m512i; 2]) -> __m512i {
+            // (a - za)(b - zb) summed = ab - zb (sum of a) - za (sum of b - k zb)
+            let a_sum = _mm512_mullo_epi32(_mm512_set1_epi32(row[0]), cols[0]);
+            let b_sum = _mm512_mullo_epi32(_mm512_set1_epi32(row[1]), cols[1]);
+            _mm512_sub_epi32(sum, _mm512_add_epi32(a_sum, b_sum))
+        }
+    }
+}

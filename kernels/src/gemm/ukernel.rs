@@ -1,14 +1,15 @@
-//! The float microkernels, written once over lanes.
+//! The microkernels, written once over lanes and over what a lane of a panel holds.
 //!
 //! ```text
 //! acc[0..m][0..nv] = +0.0
-//! for each k:   b[0..nv] = load the row of NR rhs elements
-//!               for i in 0..m:  acc[i][..] = fma(splat(lhs[i]), b[..], acc[i][..])
-//! dst = acc + 0.0                (Replace)
-//! dst = dst + (acc + 0.0)        (Add)
+//! for each unit of k:   b[0..nv] = load the row of NR rhs units
+//!                       for i in 0..m:  acc[i][..] = dot(splat(lhs[i]), b[..], acc[i][..])
+//! dst = segment(acc)                (Replace)
+//! dst = dst + segment(acc)          (Add)
 //! ```
 //!
-//! That is N1 and N2 of the contract: one segment, k ascending, one rounding a step. Any `m <= MR` and `n <= NR` is accepted:
+//! For floats `dot` is one fma a place of k and `segment(acc)` is `acc + 0.0`: N1 and N2 of the contract. For integers both are exact, and `segment`
+//! takes the zero points that are still in the products (N4). Any `m <= MR` and `n <= NR` is accepted:
 //! rows are cut by choosing the kernel of that height, columns by whole vectors and one masked store.
 //!
 //! Register budgets:
@@ -19,14 +20,19 @@
 //! | AVX-512 | 32 | 8 x 48 | 24 + 3 + 1 = 28 |
 //! | NEON | 32 | 8 x 12 | 24 + 3 + 1 = 28 |
 //! | portable | - | 4 x 16 | the fma itself needs the registers |
+//!
+//! The dot products of AVX-512 have the f32 tile: the loop is the same with a pair of bf16 or four bytes where an f32 was.
+
+use bytemuck::Zeroable;
 
 use crate::mat::{PANEL_COLS, Panel};
-use crate::simd::Lanes;
-use crate::simd::Portable;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Bf16x2, I8x4, WideBf16x2};
+use crate::simd::{Dot, I16x2, Lanes, Portable, Unit};
 
 /// What happens to the result that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,42 +54,35 @@ pub struct Place {
     pub n: usize,
 }
 
-/// The microkernel of one element type on one instruction set.
-pub trait Ukernel<T>: Lanes<T> {
+/// The microkernel of one kind of panel on one instruction set.
+pub trait Ukernel<U: Unit>: Dot<U> {
     /// Rows of the tile: lanes of an lhs panel.
     const MR: usize;
     /// Columns of the tile: lanes of an rhs panel.
     const NR: usize;
-    /// `<format>_gemm_<MR>x<NR>__<isa>`.
+    /// `<format>_gemm_<MR>x<NR>c<K>__<isa>`, without `c1`.
     const NAME: &'static str;
     /// Multiplies one lhs panel by one rhs panel into a place of `dst`.
-    fn tile(self, lhs: &[T], rhs: &[T], dst: &mut Panel<'_, T>, at: Place, write: Write);
+    fn tile(self, lhs: &[U], rhs: &[U], dst: &mut Panel<'_, U::Acc>, at: Place, write: Write);
 }
 
-/// The accumulators of a tile of `M` rows and `NV` vectors, from panels of `MR` and `FULL` vectors.
+/// The accumulators of a tile of `M` rows and `NV` vectors, from panels of `MR` and `FULL` vectors without their tails.
 #[inline(always)]
-fn accumulate<
-    T: Copy + num_traits::Zero,
-    S: Lanes<T>,
-    const MR: usize,
-    const FULL: usize,
-    const M: usize,
-    const NV: usize,
->(
+fn accumulate<U: Unit, S: Dot<U>, const MR: usize, const FULL: usize, const M: usize, const NV: usize>(
     s: S,
-    lhs: &[T],
-    rhs: &[T],
+    lhs: &[U],
+    rhs: &[U],
 ) -> [[S::V; NV]; M] {
-    let mut acc = [[s.splat(T::zero()); NV]; M];
+    let mut acc = [[s.splat(U::Acc::zeroed()); NV]; M];
     for (a, b) in lhs.chunks_exact(MR).zip(rhs.chunks_exact(FULL * S::LANES)) {
-        let mut row = [s.splat(T::zero()); NV];
+        let mut row = [s.splat_unit(U::ZERO); NV];
         for (j, row) in row.iter_mut().enumerate() {
-            *row = s.load(&b[j * S::LANES..]);
+            *row = s.load_units(&b[j * S::LANES..]);
         }
         for (i, acc) in acc.iter_mut().enumerate() {
-            let a = s.splat(a[i]);
+            let a = s.splat_unit(a[i]);
             for (acc, &b) in acc.iter_mut().zip(&row) {
-                *acc = s.mul_add(a, b, *acc);
+                *acc = s.dot(a, b, *acc);
             }
         }
     }
@@ -91,33 +90,39 @@ fn accumulate<
 }
 
 #[inline(always)]
-fn tile<
-    T: Copy + num_traits::Zero,
-    S: Lanes<T>,
-    const MR: usize,
-    const FULL: usize,
-    const M: usize,
-    const NV: usize,
->(
+fn tile<U: Unit, S: Dot<U>, const MR: usize, const FULL: usize, const M: usize, const NV: usize>(
     s: S,
-    lhs: &[T],
-    rhs: &[T],
-    dst: &mut Panel<'_, T>,
+    lhs: &[U],
+    rhs: &[U],
+    dst: &mut Panel<'_, U::Acc>,
     at: Place,
     write: Write,
 ) {
     let Place { row, n, .. } = at;
     dst.prefetch(row, M);
-    let acc = accumulate::<T, S, MR, FULL, M, NV>(s, lhs, rhs);
+    let zero = U::Acc::zeroed();
+    let (lhs, row_tail) = lhs.split_at(lhs.len() - U::TAIL * MR);
+    let (rhs, col_tail) = rhs.split_at(rhs.len() - U::TAIL * FULL * S::LANES);
+    let mut cols = [[s.splat(zero); 2]; NV];
+    if U::TAIL == 2 {
+        let col_tail: &[U::Acc] = bytemuck::cast_slice(col_tail);
+        for (j, cols) in cols.iter_mut().enumerate() {
+            let at = j * S::LANES;
+            *cols = [s.load(&col_tail[at..]), s.load(&col_tail[FULL * S::LANES + at..])];
+        }
+    }
+    let row_tail: &[U::Acc] = bytemuck::cast_slice(row_tail);
+    let acc = accumulate::<U, S, MR, FULL, M, NV>(s, lhs, rhs);
     for (i, acc) in acc.iter().enumerate() {
+        let tail = if U::TAIL == 2 { [row_tail[i], row_tail[MR + i]] } else { [zero; 2] };
         if let Some(slice) = dst.row_slice(row + i) {
-            write_row::<T, S, NV>(s, acc, slice, write);
+            write_row::<U, S, NV>(s, acc, tail, &cols, slice, write);
         } else {
-            let mut values = [T::zero(); PANEL_COLS];
+            let mut values = [zero; PANEL_COLS];
             if write == Write::Add {
                 dst.read_row(row + i, &mut values);
             }
-            write_row::<T, S, NV>(s, acc, &mut values[..n], write);
+            write_row::<U, S, NV>(s, acc, tail, &cols, &mut values[..n], write);
             dst.write_row(row + i, &values);
         }
     }
@@ -125,15 +130,16 @@ fn tile<
 
 /// One row of accumulators into a row of the result. A function and not a closure: a closure is compiled without the features.
 #[inline(always)]
-fn write_row<T: num_traits::Zero, S: Lanes<T>, const NV: usize>(
+fn write_row<U: Unit, S: Dot<U>, const NV: usize>(
     s: S,
     acc: &[S::V; NV],
-    row: &mut [T],
+    tail: [U::Acc; 2],
+    cols: &[[S::V; 2]; NV],
+    row: &mut [U::Acc],
     write: Write,
 ) {
-    let zero = s.splat(T::zero());
     for (j, &acc) in acc.iter().enumerate() {
-        let segment = s.add(acc, zero); // N1: no -0 leaves a segment
+        let segment = s.segment(acc, tail, cols[j]);
         let at = &mut row[j * S::LANES..];
         let width = at.len();
         if width >= S::LANES {
@@ -151,11 +157,11 @@ macro_rules! ukernel {
     ($t:ty, $token:ty, $name:literal, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt) => {
         impl Ukernel<$t> for $token {
             const MR: usize = $mr;
-            const NR: usize = $nv * <$token as Lanes<$t>>::LANES;
+            const NR: usize = $nv * <$token as Lanes<<$t as Unit>::Acc>>::LANES;
             const NAME: &'static str = $name;
             #[inline(always)]
-            fn tile(self, lhs: &[$t], rhs: &[$t], dst: &mut Panel<'_, $t>, at: Place, write: Write) {
-                let vectors = at.n.div_ceil(<$token as Lanes<$t>>::LANES);
+            fn tile(self, lhs: &[$t], rhs: &[$t], dst: &mut Panel<'_, <$t as Unit>::Acc>, at: Place, write: Write) {
+                let vectors = at.n.div_ceil(<$token as Lanes<<$t as Unit>::Acc>>::LANES);
                 $(ukernel!(@row $t, $token, $mr, $nv, $m, $vectors, self, vectors, lhs, rhs, dst, at, write);)*
                 unreachable!("no tile for {at:?}");
             }
@@ -187,3 +193,18 @@ ukernel!(f64, Avx512, "f64_gemm_8x24__avx512", 8 x 3, rows: 8 7 6 5 4 3 2 1, vec
 ukernel!(f32, Avx512Dot, "f32_gemm_8x48__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
 #[cfg(target_arch = "x86_64")]
 ukernel!(f64, Avx512Dot, "f64_gemm_8x24__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+ukernel!(I16x2, Portable, "i8_gemm_4x16c2__portable", 4 x 2, rows: 4 3 2 1, vectors: [2 1]);
+#[cfg(target_arch = "aarch64")]
+ukernel!(I16x2, Neon, "i8_gemm_8x12c2__neon", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(I16x2, Avx2, "i8_gemm_6x16c2__avx2", 6 x 2, rows: 6 5 4 3 2 1, vectors: [2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(I16x2, Avx512, "i8_gemm_8x48c2__avx512", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(I16x2, Avx512Dot, "i8_gemm_8x48c2__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(I8x4, Avx512Dot, "i8_gemm_8x48c4__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(Bf16x2, Avx512Dot, "bf16_gemm_8x48c2__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);
+#[cfg(target_arch = "x86_64")]
+ukernel!(WideBf16x2, Avx512Dot, "bf16_gemm_8x48c2wide__avx512dot", 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [3 2 1]);

@@ -1,0 +1,43 @@
+//! The exponent guard: where the bf16 dot product is two f32 fmas, bit for bit.
+//!
+//! `vdpbf16ps` counts subnormal inputs as zero and makes subnormal results zero; otherwise it is two fmas. A product of two bf16 with exponents
+//! `ea` and `eb` is a multiple of `2^(ea + eb - 14)`, for each has 8 significant bits. If for the least exponents of two panels, no element being
+//! subnormal, `ea + eb - 14 >= -126`, then every product, every exact partial sum, and every rounded one is a multiple of 2^-126, the
+//! least normal f32: no result is subnormal, nothing is ever flushed.
+
+/// The least exponent of a panel of zeros.
+const ALL_ZERO: i32 = 1 << 20;
+/// The least exponent of a panel with a subnormal element.
+const HAS_SUBNORMAL: i32 = -(1 << 20);
+
+/// Whether two panels of these least exponents may be multiplied by the dot product.
+#[inline(always)]
+pub fn allows(lhs: i32, rhs: i32) -> bool {
+    lhs + rhs - 14 >= -126
+}
+
+/// The least exponent among the nonzero bf16 of a panel of pairs.
+#[inline(always)]
+pub(super) fn least_exponent(panel: &[u32]) -> i32 {
+    // Less one, so that zero wraps to the largest; two lanes a word.
+    let mut least = [u16::MAX; 32];
+    let mut chunks = panel.chunks_exact(16);
+    for chunk in &mut chunks {
+        for (i, pair) in chunk.iter().enumerate() {
+            let upper = ((pair >> 16) as u16 & 0x7fff).wrapping_sub(1);
+            let lower = (*pair as u16 & 0x7fff).wrapping_sub(1);
+            least[i] = least[i].min(upper);
+            least[i + 16] = least[i + 16].min(lower);
+        }
+    }
+    for pair in chunks.remainder() {
+        for half in [(pair >> 16) as u16, *pair as u16] {
+            least[0] = least[0].min((half & 0x7fff).wrapping_sub(1));
+        }
+    }
+    match least.iter().fold(u16::MAX, |a, &b| a.min(b)) {
+        u16::MAX => ALL_ZERO,
+        least if least + 1 < 0x80 => HAS_SUBNORMAL,
+        least => i32::from((least + 1) >> 7) - 127,
+    }
+}

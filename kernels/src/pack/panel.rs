@@ -1,0 +1,293 @@
+//! One panel. Along k the packer walks runs of the innermost k dim. Within a run each lane is valid on one interval (coordinates are affine), and
+//! each lane is copied by the best of three ways:
+//!
+//! 1. lanes side by side in memory (a row-major rhs, channels-last activations): copy lanes together, k by k;
+//! 2. k side by side in memory (a row-major lhs, channels-last weights): transpose;
+//! 3. neither: gather, lane by lane.
+//!
+//! Units of several places of k take the first two ways where one run is all there is. Elsewhere a unit may lie across runs: the words are brought
+//! to a stage first, a few steps of k at a time, and put together from there.
+
+use std::ops::Range;
+
+use crate::axis::{COORDS, Cursor, Window};
+use crate::simd::Simd;
+
+use super::convert::Convert;
+
+/// Steps of k that are staged at a time: a multiple of every unit's.
+const STAGE: usize = 32;
+
+/// What the x index of one lane contributes.
+#[derive(Clone, Copy, Default)]
+struct Lane {
+    offset: isize,
+    coords: [isize; COORDS],
+}
+
+/// The words of an operand as they are, padded as `C` pads.
+#[derive(Clone, Copy)]
+struct Stage<'a, C>(&'a C);
+
+impl<C: Convert> Convert for Stage<'_, C> {
+    type Word = C::Word;
+    type Out = C::Word;
+    const K: usize = 1;
+    #[inline(always)]
+    fn pad(&self, w: usize) -> C::Word {
+        self.0.pad(w)
+    }
+    #[inline(always)]
+    fn unit(&self, _: usize, words: [C::Word; 4], _: usize) -> C::Word {
+        words[0]
+    }
+    #[inline(always)]
+    fn transpose<S: Simd>(_: S, block: [[C::Word; 8]; 8]) -> [[C::Word; 8]; 8] {
+        crate::simd::transpose_scalar(block)
+    }
+}
+
+/// Packs lanes `x0..x0 + lanes` of `W` over `k` into `panel`, without its tail.
+#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
+#[inline(always)]
+pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
+    s: S,
+    convert: &C,
+    window: &Window,
+    data: &[C::Word],
+    x0: usize,
+    lanes: usize,
+    k: Range<usize>,
+    panel: &mut [C::Out],
+) {
+    let lane = lanes_of::<W>(window, x0, lanes);
+    let at = window.k.cursor(k.start);
+    let one_run = window.is_plain() && lanes == W && window.k.run(&at) >= k.len();
+    if C::K == 1 || (one_run && (window.k.inner().stride == 1 || side_by_side(&lane))) {
+        walk::<S, C, W>(s, convert, window, data, &lane[..lanes], k, panel);
+        return;
+    }
+    let mut words = [[convert.pad(0); W]; STAGE];
+    let words = words.as_flattened_mut();
+    for (first, panel) in k.clone().step_by(STAGE).zip(panel.chunks_mut(STAGE / C::K * W)) {
+        let now = first..k.end.min(first + STAGE);
+        let len = now.len();
+        walk::<S, Stage<'_, C>, W>(
+            s,
+            &Stage(convert),
+            window,
+            data,
+            &lane[..lanes],
+            now,
+            &mut words[..len * W],
+        );
+        for (u, out) in panel.chunks_exact_mut(W).enumerate() {
+            let here = C::K.min(len - u * C::K);
+            for (w, out) in out.iter_mut().enumerate() {
+                let mut unit = [convert.pad(w); 4];
+                for (j, word) in unit[..here].iter_mut().enumerate() {
+                    *word = words[(u * C::K + j) * W + w];
+                }
+                *out = convert.unit(w, unit, here);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn lanes_of<const W: usize>(window: &Window, x0: usize, lanes: usize) -> [Lane; W] {
+    let mut lane = [Lane::default(); W];
+    let mut cursor = window.x.cursor(x0);
+    for lane in &mut lane[..lanes] {
+        lane.offset = window.start + cursor.offset;
+        lane.coords = std::array::from_fn(|d| window.origin[d] + cursor.coords[d]);
+        window.x.advance(&mut cursor, 1);
+    }
+    lane
+}
+
+#[inline(always)]
+fn side_by_side(lane: &[Lane]) -> bool {
+    (1..lane.len()).all(|w| lane[w].offset == lane[0].offset + w as isize)
+}
+
+/// Run by run. Units of several places of k need `k` to be one run that is valid in every lane.
+#[inline(always)]
+fn walk<S: Simd, C: Convert, const W: usize>(
+    s: S,
+    convert: &C,
+    window: &Window,
+    data: &[C::Word],
+    lane: &[Lane],
+    k: Range<usize>,
+    panel: &mut [C::Out],
+) {
+    let lanes = lane.len();
+    let side_by_side = side_by_side(lane);
+    let inner = window.k.inner();
+    let mut at = window.k.cursor(k.start);
+    let mut done = 0;
+    while done < k.len() {
+        let len = window.k.run(&at).min(k.len() - done);
+        let out = &mut panel[done / C::K * W..(done + len).div_ceil(C::K) * W];
+        let mut valid = [(0usize, 0usize); W];
+        let mut all = lanes == W;
+        for (lane, valid) in lane.iter().zip(&mut valid) {
+            *valid = valid_interval(window, lane, &at, len);
+            all &= *valid == (0, len);
+        }
+        // Each way reads `data` by checked slices; a run never leaves the operand where its interval is valid.
+        if all && side_by_side {
+            copy_rows::<C, W>(convert, data, lane[0].offset + at.offset, inner.stride, len, out);
+        } else if all && inner.stride == 1 {
+            let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
+                let first = (lane[w].offset + at.offset) as usize;
+                &data[first..first + len]
+            });
+            transpose::<S, C, W>(s, convert, &rows, out);
+        } else {
+            gather::<C, W>(convert, data, lane, &valid[..lanes], at.offset, inner.stride, out);
+        }
+        window.k.advance(&mut at, len);
+        done += len;
+    }
+}
+
+/// Lanes side by side: `W` words a step of k, from `first` on.
+#[inline(always)]
+fn copy_rows<C: Convert, const W: usize>(
+    convert: &C,
+    data: &[C::Word],
+    first: isize,
+    stride: isize,
+    len: usize,
+    out: &mut [C::Out],
+) {
+    for (u, out) in out.chunks_exact_mut(W).enumerate() {
+        let step = u * C::K;
+        let here = C::K.min(len - step);
+        // Places of k beyond the last repeat it; `unit` takes the first `here`.
+        let rows: [&[C::Word]; 4] = std::array::from_fn(|j| {
+            let step = step + if j < C::K { j.min(here - 1) } else { 0 };
+            let first = (first + step as isize * stride) as usize;
+            &data[first..first + W]
+        });
+        if here == C::K {
+            for (w, out) in out.iter_mut().enumerate() {
+                *out = convert.unit(w, rows.map(|row| row[w]), C::K);
+            }
+        } else {
+            for (w, out) in out.iter_mut().enumerate() {
+                *out = convert.unit(w, rows.map(|row| row[w]), here);
+            }
+        }
+    }
+}
+
+/// The steps `t` of a run at which a lane is inside the operand.
+#[inline(always)]
+fn valid_interval(window: &Window, lane: &Lane, at: &Cursor, len: usize) -> (usize, usize) {
+    if window.is_plain() {
+        return (0, len);
+    }
+    let inner = window.k.inner();
+    let (mut low, mut high) = (0isize, len as isize);
+    for d in 0..COORDS {
+        let coord = lane.coords[d] + at.coords[d];
+        let bound = window.bounds[d];
+        if inner.along == d && inner.step != 0 {
+            // 0 <= coord + t step < bound
+            let (first, last) =
+                if inner.step > 0 { (-coord, bound - coord) } else { (coord - bound + 1, coord + 1) };
+            let step = inner.step.abs();
+            let ceil = |a: isize| a.div_euclid(step) + isize::from(a.rem_euclid(step) != 0);
+            low = low.max(ceil(first));
+            high = high.min(ceil(last));
+        } else if coord < 0 || coord >= bound {
+            return (0, 0);
+        }
+    }
+    if low < high { (low as usize, high as usize) } else { (0, 0) }
+}
+
+/// `out[u][w] = unit(rows[w][u K..])`, in blocks of 8 by 8 units that stay in registers.
+#[inline(always)]
+fn transpose<S: Simd, C: Convert, const W: usize>(
+    s: S,
+    convert: &C,
+    rows: &[&[C::Word]; W],
+    out: &mut [C::Out],
+) {
+    let len = rows[0].len();
+    let units = len / C::K;
+    let whole = units - units % 8;
+    let pad = convert.unit(0, [convert.pad(0); 4], 1);
+    for t in (0..whole).step_by(8) {
+        for w in (0..W).step_by(8) {
+            let lanes = (W - w).min(8);
+            let mut block = [[pad; 8]; 8];
+            for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
+                let row = &row[t * C::K..(t + 8) * C::K];
+                for (u, unit) in block.iter_mut().enumerate() {
+                    let words = std::array::from_fn(|k| row[u * C::K + if k < C::K { k } else { 0 }]);
+                    *unit = convert.unit(w + j, words, C::K);
+                }
+            }
+            let block = C::transpose(s, block);
+            let out = &mut out[t * W + w..];
+            if lanes == 8 || (W < 8 && out.len() >= 7 * W + 8) {
+                // Narrow panels: what a whole store writes past its row is overwritten by the next row.
+                for (step, block) in block.iter().enumerate() {
+                    out[step * W..step * W + 8].copy_from_slice(block);
+                }
+            } else {
+                for (step, block) in block.iter().enumerate() {
+                    out[step * W..step * W + lanes].copy_from_slice(&block[..lanes]);
+                }
+            }
+        }
+    }
+    for u in whole..len.div_ceil(C::K) {
+        let here = C::K.min(len - u * C::K);
+        for w in 0..W {
+            let words = std::array::from_fn(|k| rows[w][u * C::K + k.min(here - 1)]);
+            out[u * W + w] = convert.unit(w, words, here);
+        }
+    }
+}
+
+/// Any lanes, one place of k a unit: padding first, then each group of lanes that lie side by side with one interval.
+#[inline(always)]
+fn gather<C: Convert, const W: usize>(
+    convert: &C,
+    data: &[C::Word],
+    lane: &[Lane],
+    valid: &[(usize, usize)],
+    k_offset: isize,
+    k_stride: isize,
+    out: &mut [C::Out],
+) {
+    let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
+    for out in out.chunks_exact_mut(W) {
+        out.copy_from_slice(&pad);
+    }
+    let mut w = 0;
+    while w < lane.len() {
+        let mut end = w + 1;
+        while end < lane.len()
+            && lane[end].offset == lane[w].offset + (end - w) as isize
+            && valid[end] == valid[w]
+        {
+            end += 1;
+        }
+        let base = lane[w].offset + k_offset;
+        for t in valid[w].0..valid[w].1 {
+            let first = (base + t as isize * k_stride) as usize;
+            let out = &mut out[t * W + w..t * W + end];
+            for (j, (out, &word)) in out.iter_mut().zip(&data[first..first + (end - w)]).enumerate() {
+                *out = convert.unit(w + j, [word; 4], 1);
+            }
+        }
+        w = end;
+    }
+}

@@ -1,0 +1,103 @@
+//! What every operation asks of its operands: that their formats go together, that they are those of the plan, that zero points are values.
+
+use tile25_kernels::format::{Element, Format};
+use tile25_kernels::pack::{Operand, Zero};
+use tile25_kernels::registry::{self, Kernel};
+
+use crate::backend::tile::Source;
+use crate::context::Context;
+use crate::epilogue::Accum;
+use crate::error::Error;
+use crate::plan::Formats;
+use crate::plan::matmul::Grain;
+use crate::view::{Spec, View};
+
+/// The formats of an operation, if it has them: any two float formats with a float result (f64 with f64 only as result), i8 and u8 in any
+/// pairing with a result in i32, in f32 or in a narrower format.
+pub(crate) fn formats(op: &'static str, lhs: Format, rhs: Format, out: Format) -> Result<Formats, Error> {
+    let bytes = |format: Format| matches!(format, Format::I8 | Format::U8);
+    let float = |format: Format| !format.is_integer();
+    let sums = if lhs == Format::F64 || rhs == Format::F64 { Format::F64 } else { Format::F32 };
+    let sums = match (bytes(lhs) && bytes(rhs), float(lhs) && float(rhs)) {
+        (true, _) if out != Format::F64 => Format::I32,
+        (_, true) if sums == Format::F64 && out == Format::F64 => sums,
+        (_, true) if sums == Format::F32 && out != Format::F64 && out != Format::I32 => sums,
+        _ => return Err(Error::Format { op, formats: vec![lhs, rhs, out] }),
+    };
+    Ok(Formats { lhs, rhs, sums, out })
+}
+
+/// The old values of a result can be added to where they are sums, or floats that widen to sums.
+pub(crate) fn check_accum(op: &'static str, formats: Formats, accum: Accum) -> Result<(), Error> {
+    let adds = formats.out == formats.sums || formats.sums == Format::F32 && !formats.out.is_integer();
+    if accum == Accum::Add && !adds {
+        let what = format!("adding sums in {} to an output in {}", formats.sums, formats.out);
+        return Err(Error::Unsupported { op, what });
+    }
+    Ok(())
+}
+
+/// The kernel of a context for operands of two formats.
+pub(crate) fn kernel(context: &Context<'_>, lhs: Format, rhs: Format) -> Kernel {
+    registry::kernel(context.isa, lhs, rhs).expect("every token has kernels for formats that go together")
+}
+
+/// What the planner needs to know of a kernel.
+pub(crate) fn grain(kernel: Kernel) -> Grain {
+    Grain { rows: kernel.mr, cols: kernel.nr, bytes: kernel.form.element_bytes() }
+}
+
+/// Checks an operand against the plan.
+pub(crate) fn check_operand(
+    op: &'static str,
+    operand: &'static str,
+    got: &Spec,
+    planned: &Spec,
+) -> Result<(), Error> {
+    if got == planned {
+        return Ok(());
+    }
+    let text = |spec: &Spec| format!("{:?} of {}", spec.layout, spec.format);
+    Err(Error::NotPlanned { op, operand, got: text(got), planned: text(planned) })
+}
+
+/// Checks the zero points of an operand; `per` says what has one each, and how many, where that may be.
+pub(crate) fn check_zero(
+    op: &'static str,
+    operand: &'static str,
+    zero: Zero<'_>,
+    format: Format,
+    per: Option<(&'static str, usize)>,
+) -> Result<(), Error> {
+    let range = match format {
+        Format::I8 => i32::from(i8::MIN)..=i32::from(i8::MAX),
+        Format::U8 => 0..=i32::from(u8::MAX),
+        _ => 0..=0,
+    };
+    let zeros = match zero {
+        Zero::Tensor(ref zero) => std::slice::from_ref(zero),
+        Zero::PerX(zeros) => zeros,
+    };
+    match (zero, per) {
+        (Zero::PerX(_), None) => {
+            let what = format!("more than one zero point of {operand}");
+            return Err(Error::Unsupported { op, what });
+        }
+        (Zero::PerX(zeros), Some((what, extent))) if zeros.len() != extent => {
+            let problem = format!("{operand} has {} zero points and {extent} {what}", zeros.len());
+            return Err(Error::Shape { op, problem });
+        }
+        _ => {}
+    }
+    if let Some(zero) = zeros.iter().find(|zero| !range.contains(zero)) {
+        let problem = format!("{zero} is no zero point of {operand}, which is in {format}");
+        return Err(Error::Shape { op, problem });
+    }
+    Ok(())
+}
+
+/// An operand of a run.
+pub(crate) fn source<'a, T: Element>(view: &View<'a, T>, zero_step: usize) -> Source<'a> {
+    let operand = Operand { words: view.words(), format: view.format(), zero: view.zero() };
+    Source::Plain { operand, start: view.start(), zero_step }
+}
