@@ -1,6 +1,6 @@
 //! Slices from one format to another.
 
-use crate::format::{Codec, Format, Target, Words, WordsMut, random_bits, round_to_odd};
+use crate::format::{self, Code, Format, Target, Widener, Words, WordsMut, random_bits, round_to_odd};
 use crate::isa::Isa;
 use crate::simd::{Simd, WithSimd};
 
@@ -41,10 +41,12 @@ struct Run<'a> {
 impl WithSimd for Run<'_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, s: S) {
         let Run { cast, src, dst, first } = self;
+        let table = format::table(cast.from);
+        let widener = Widener::new(cast.from, &table);
         match dst {
-            WordsMut::F64(dst) => to_f64(cast, src, dst),
+            WordsMut::F64(dst) => to_f64(s, cast, widener, src, dst),
             WordsMut::F32(dst) => {
                 assert_eq!(src.len(), dst.len());
                 if let (Words::F64(src), Some(seed)) = (src, cast.target.seed()) {
@@ -56,12 +58,12 @@ impl WithSimd for Run<'_> {
                 let mut at = 0;
                 while at < dst.len() {
                     let end = dst.len().min(at + CHUNK);
-                    widen(cast, src, at, &mut dst[at..end], false);
+                    widen(s, cast, widener, src, at, &mut dst[at..end], false);
                     at = end;
                 }
             }
-            WordsMut::U16(dst) => narrow(cast, src, dst, first, |code| code as u16),
-            WordsMut::U8(dst) => narrow(cast, src, dst, first, |code| code as u8),
+            WordsMut::U16(dst) => narrow(s, cast, widener, src, dst, first),
+            WordsMut::U8(dst) => narrow(s, cast, widener, src, dst, first),
             WordsMut::I32(_) => unreachable!("nothing is cast to i32"),
         }
     }
@@ -81,9 +83,17 @@ fn stochastic_f32(x: f64, random: u32) -> f32 {
 
 /// Codes from `at` on as f32. `odd`: what does not fit is rounded to odd, for a second rounding.
 #[inline(always)]
-fn widen(cast: Cast, src: Words<'_>, at: usize, dst: &mut [f32], odd: bool) {
+fn widen<S: Simd>(
+    s: S,
+    cast: Cast,
+    widener: Option<Widener<'_>>,
+    src: Words<'_>,
+    at: usize,
+    dst: &mut [f32],
+    odd: bool,
+) {
     let range = at..at + dst.len();
-    match (src, Codec::of(cast.from)) {
+    match (src, widener) {
         (Words::F32(src), _) => dst.copy_from_slice(&src[range]),
         (Words::F64(src), _) if odd => {
             for (dst, &src) in dst.iter_mut().zip(&src[range]) {
@@ -95,21 +105,8 @@ fn widen(cast: Cast, src: Words<'_>, at: usize, dst: &mut [f32], odd: bool) {
                 *dst = src as f32;
             }
         }
-        (Words::U16(src), _) if cast.from == Format::Bf16 => {
-            for (dst, &src) in dst.iter_mut().zip(&src[range]) {
-                *dst = f32::from_bits(u32::from(src) << 16);
-            }
-        }
-        (Words::U16(src), Some(codec)) => {
-            for (dst, &src) in dst.iter_mut().zip(&src[range]) {
-                *dst = codec.widen(src.into());
-            }
-        }
-        (Words::U8(src), Some(codec)) => {
-            for (dst, &src) in dst.iter_mut().zip(&src[range]) {
-                *dst = codec.widen(src.into());
-            }
-        }
+        (Words::U16(src), Some(widener)) => widener.widen(s, &src[range], dst),
+        (Words::U8(src), Some(widener)) => widener.widen(s, &src[range], dst),
         (Words::U8(src), None) => {
             let (scale, zero) = cast.from_scale;
             let (flip, base) = if cast.from == Format::I8 { (0x80, zero + 128) } else { (0, zero) };
@@ -122,7 +119,7 @@ fn widen(cast: Cast, src: Words<'_>, at: usize, dst: &mut [f32], odd: bool) {
 }
 
 #[inline(always)]
-fn to_f64(cast: Cast, src: Words<'_>, dst: &mut [f64]) {
+fn to_f64<S: Simd>(s: S, cast: Cast, widener: Option<Widener<'_>>, src: Words<'_>, dst: &mut [f64]) {
     assert_eq!(src.len(), dst.len());
     if let Words::F64(src) = src {
         dst.copy_from_slice(src);
@@ -131,7 +128,7 @@ fn to_f64(cast: Cast, src: Words<'_>, dst: &mut [f64]) {
     let mut buffer = [0.0; CHUNK];
     for (chunk, dst) in dst.chunks_mut(CHUNK).enumerate() {
         let buffer = &mut buffer[..dst.len()];
-        widen(cast, src, chunk * CHUNK, buffer, false);
+        widen(s, cast, widener, src, chunk * CHUNK, buffer, false);
         for (dst, &value) in dst.iter_mut().zip(&*buffer) {
             *dst = value.into();
         }
@@ -139,37 +136,39 @@ fn to_f64(cast: Cast, src: Words<'_>, dst: &mut [f64]) {
 }
 
 #[inline(always)]
-fn narrow<W>(cast: Cast, src: Words<'_>, dst: &mut [W], first: u64, cut: impl Fn(u32) -> W + Copy) {
+fn narrow<S: Simd, W: Code>(
+    s: S,
+    cast: Cast,
+    widener: Option<Widener<'_>>,
+    src: Words<'_>,
+    dst: &mut [W],
+    first: u64,
+) {
     assert_eq!(src.len(), dst.len());
     let target = cast.target;
     let mut buffer = [0.0; CHUNK];
+    let mut indices = [0; CHUNK];
     for (chunk, dst) in dst.chunks_mut(CHUNK).enumerate() {
-        let at = chunk * CHUNK;
-        let values = if let Words::F32(src) = src {
-            &src[at..at + dst.len()]
-        } else {
-            let buffer = &mut buffer[..dst.len()];
-            widen(cast, src, at, buffer, true);
-            &*buffer
+        let (at, len) = (chunk * CHUNK, dst.len());
+        let scaled = target.format().is_integer() && cast.to_scale != 1.0;
+        let values = match src {
+            Words::F32(src) if !scaled => &src[at..at + len],
+            _ => {
+                let buffer = &mut buffer[..len];
+                widen(s, cast, widener, src, at, buffer, true);
+                if scaled {
+                    for value in &mut *buffer {
+                        *value /= cast.to_scale;
+                    }
+                }
+                buffer
+            }
         };
-        let first = first + at as u64;
-        match (target.codec(), target.seed()) {
-            (Some((codec, top)), None) => {
-                for (dst, &value) in dst.iter_mut().zip(values) {
-                    *dst = cut(codec.nearest(value, top));
-                }
-            }
-            (Some((codec, top)), Some(seed)) => {
-                for (i, (dst, &value)) in dst.iter_mut().zip(values).enumerate() {
-                    *dst = cut(codec.stochastic(value, top, random_bits(seed, first + i as u64)));
-                }
-            }
-            (None, seed) => {
-                for (i, (dst, &value)) in dst.iter_mut().zip(values).enumerate() {
-                    let random = seed.map(|seed| random_bits(seed, first + i as u64));
-                    *dst = cut(target.integer(value / cast.to_scale, random));
-                }
+        if target.seed().is_some() {
+            for (index, i) in indices[..len].iter_mut().zip(first + at as u64..) {
+                *index = i;
             }
         }
+        format::narrow(s, &target, values, &indices, dst);
     }
 }

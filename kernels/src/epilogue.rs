@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::format::{Codec, Format, Target, Word, Words, random_bits};
+use crate::format::{self, Codec, Format, Target, Word, Words};
 use crate::gemm::Acc;
 use crate::isa::Isa;
 use crate::mat::{MatSpec, PANEL_COLS, Panel, Rect, TileMut};
@@ -192,7 +192,8 @@ fn activate_f64<S: FloatLanes<f64>>(s: S, act: Act, v: S::V) -> Option<S::V> {
 /// Words that finished values of `P` become.
 pub trait Narrows<P>: Word {
     /// Narrows the first `n` values; `indices` are theirs where random bits are asked for.
-    fn narrow(
+    fn narrow<S: Simd>(
+        s: S,
         target: &Target,
         values: &[P; PANEL_COLS],
         indices: &[u64; PANEL_COLS],
@@ -202,13 +203,25 @@ pub trait Narrows<P>: Word {
 
 impl Narrows<f32> for f32 {
     #[inline(always)]
-    fn narrow(_: &Target, values: &[f32; PANEL_COLS], _: &[u64; PANEL_COLS], out: &mut [f32; PANEL_COLS]) {
+    fn narrow<S: Simd>(
+        _: S,
+        _: &Target,
+        values: &[f32; PANEL_COLS],
+        _: &[u64; PANEL_COLS],
+        out: &mut [f32; PANEL_COLS],
+    ) {
         *out = *values;
     }
 }
 impl Narrows<f64> for f64 {
     #[inline(always)]
-    fn narrow(_: &Target, values: &[f64; PANEL_COLS], _: &[u64; PANEL_COLS], out: &mut [f64; PANEL_COLS]) {
+    fn narrow<S: Simd>(
+        _: S,
+        _: &Target,
+        values: &[f64; PANEL_COLS],
+        _: &[u64; PANEL_COLS],
+        out: &mut [f64; PANEL_COLS],
+    ) {
         *out = *values;
     }
 }
@@ -217,46 +230,20 @@ macro_rules! narrows {
     ($t:ty) => {
         impl Narrows<f32> for $t {
             #[inline(always)]
-            fn narrow(
+            fn narrow<S: Simd>(
+                s: S,
                 target: &Target,
                 values: &[f32; PANEL_COLS],
                 indices: &[u64; PANEL_COLS],
                 out: &mut [$t; PANEL_COLS],
             ) {
-                narrow_slice(target, values, indices, out, |code| code as $t);
+                format::narrow(s, target, values, indices, out);
             }
         }
     };
 }
 narrows!(u8);
 narrows!(u16);
-
-/// The codes of `values`. The loops are apart, so that each becomes vector code.
-#[inline(always)]
-fn narrow_slice<W>(target: &Target, values: &[f32], indices: &[u64], out: &mut [W], cut: impl Fn(u32) -> W) {
-    match (target.codec(), target.seed()) {
-        (Some((codec, top)), None) => {
-            for (out, &value) in out.iter_mut().zip(values) {
-                *out = cut(codec.nearest(value, top));
-            }
-        }
-        (Some((codec, top)), Some(seed)) => {
-            for ((out, &value), &index) in out.iter_mut().zip(values).zip(indices) {
-                *out = cut(codec.stochastic(value, top, random_bits(seed, index)));
-            }
-        }
-        (None, None) => {
-            for (out, &value) in out.iter_mut().zip(values) {
-                *out = cut(target.integer(value, None));
-            }
-        }
-        (None, Some(seed)) => {
-            for ((out, &value), &index) in out.iter_mut().zip(values).zip(indices) {
-                *out = cut(target.integer(value, Some(random_bits(seed, index))));
-            }
-        }
-    }
-}
 
 /// Rows of a few columns: sums in, words out.
 trait Rows<A, W> {
@@ -387,7 +374,7 @@ fn columns<A: Sums, W: Narrows<A::Param>, S: Simd + FloatLanes<A::Param>>(
                 epilogue.index.cols.advance(&mut cursor, 1);
             }
         }
-        W::narrow(&epilogue.target, &values, &indices, &mut words);
+        W::narrow(s, &epilogue.target, &values, &indices, &mut words);
         rows.store(i, &words);
     }
 }

@@ -183,6 +183,17 @@ impl Codec {
         self.complete(x, magnitude, top)
     }
 
+    /// [`Codec::nearest`] of bf16, whose exponents are those of f32.
+    #[inline(always)]
+    pub(crate) fn nearest_bf16(&self, x: f32, top: u32) -> u32 {
+        let bits = x.to_bits();
+        let magnitude = bits & 0x7fff_ffff;
+        let rounded = ((magnitude + 0x7fff + ((magnitude >> 16) & 1)) >> 16).min(top);
+        let code = if magnitude > F32_INFINITY { self.nan } else { rounded };
+        let sign = if magnitude > F32_INFINITY { 0 } else { (bits >> 16) & 0x8000 };
+        code | sign
+    }
+
     /// One of the two neighbouring codes, the upper one where `random` lies below the value's place between them.
     #[inline(always)]
     pub fn stochastic(&self, x: f32, top: u32, random: u32) -> u32 {

@@ -6,6 +6,7 @@
 mod codec;
 mod element;
 mod round;
+mod slices;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -15,4 +16,5 @@ pub use element::{
     CFloat, CFloat8E4M3, CFloat8E5M2, CFloat16Shp, CFloat16Uhp, Element, Format, Fp8E4M3, Fp8E5M2, Subnormals,
 };
 pub use round::{Narrow, Overflow, Rounding, Target, random_bits, round_to_odd};
+pub(crate) use slices::{Code, LOOK_UP, Widener, narrow, table};
 pub use words::{Word, Words, WordsMut};

@@ -35,6 +35,11 @@ pub struct Narrow {
     pub overflow: Overflow,
 }
 
+/// Beyond this every 8-bit integer saturates, whatever its zero point; no sum with one overflows.
+const LIMIT: f32 = 65_536.0;
+/// Adding this to an f32 of at most 2^22 leaves the nearest whole number in the mantissa, in two's complement.
+const TO_WHOLE: f32 = 12_582_912.0;
+
 /// A format to write, and how values get there.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -84,17 +89,21 @@ impl Target {
     /// The 8-bit integer that is `x` rounded, plus the zero point, clamped; NaN becomes the zero point.
     #[inline(always)]
     pub(crate) fn integer(&self, x: f32, random: Option<u32>) -> u32 {
-        // Beyond this every integer saturates, and nothing below overflows.
-        let x = if x.is_nan() { 0.0 } else { x.clamp(-65536.0, 65536.0) };
+        // Comparisons and additions only: a loop over this becomes vector code.
+        let x = if x.is_nan() { 0.0 } else { x };
+        let x = if x < LIMIT { x } else { LIMIT };
+        let x = if x > -LIMIT { x } else { -LIMIT };
+        let nearest = (x + TO_WHOLE) - TO_WHOLE;
         let rounded = match random {
-            None => x.round_ties_even(),
+            None => nearest,
             Some(random) => {
-                let floor = x.floor();
+                let floor = if nearest > x { nearest - 1.0 } else { nearest };
                 let up = ((random >> 8) as i32 as f32) < (x - floor) * 16_777_216.0;
                 if up { floor + 1.0 } else { floor }
             }
         };
-        (rounded as i32 + self.zero).clamp(self.low, self.high) as u8 as u32
+        let whole = (rounded + TO_WHOLE).to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i32;
+        (whole + self.zero).clamp(self.low, self.high) as u8 as u32
     }
 
     /// The code of one value; of f32 and wider formats there is none.

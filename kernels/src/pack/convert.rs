@@ -1,6 +1,6 @@
 //! What a packer does to elements on their way into a panel: nothing, widen them, or put neighbours along k together.
 
-use crate::format::Codec;
+use crate::format::{Code, LOOK_UP, Widener};
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, transpose_scalar};
 
 use super::{PANEL_WIDTH, Side};
@@ -17,6 +17,20 @@ pub(super) trait Convert: Copy {
     fn pad(&self, w: usize) -> Self::Word;
     /// The unit of lane `w` from its first `n` words; those beyond count as nothing.
     fn unit(&self, w: usize, words: [Self::Word; 4], n: usize) -> Self::Out;
+    /// The units of lanes side by side: `rows[j][w]` is place `j` of lane `w`, `K` places.
+    #[inline(always)]
+    fn beside<S: Simd>(&self, _: S, rows: [&[Self::Word]; 4], out: &mut [Self::Out]) {
+        for (w, out) in out.iter_mut().enumerate() {
+            *out = self.unit(w, rows.map(|row| row[w]), Self::K);
+        }
+    }
+    /// Eight units of lane `w`, from `8 K` words.
+    #[inline(always)]
+    fn along<S: Simd>(&self, _: S, w: usize, words: &[Self::Word]) -> [Self::Out; 8] {
+        std::array::from_fn(|u| {
+            self.unit(w, std::array::from_fn(|j| words[u * Self::K + j.min(Self::K - 1)]), Self::K)
+        })
+    }
     /// `result[i][j] = block[j][i]`.
     fn transpose<S: Simd>(s: S, block: [[Self::Out; 8]; 8]) -> [[Self::Out; 8]; 8];
 }
@@ -57,6 +71,14 @@ macro_rules! same {
             fn unit(&self, _: usize, words: [$t; 4], _: usize) -> $t {
                 words[0]
             }
+            #[inline(always)]
+            fn beside<S: Simd>(&self, _: S, rows: [&[$t]; 4], out: &mut [$t]) {
+                out.copy_from_slice(rows[0]);
+            }
+            #[inline(always)]
+            fn along<S: Simd>(&self, _: S, _: usize, words: &[$t]) -> [$t; 8] {
+                words.try_into().expect("eight units of one word")
+            }
             $transpose!();
         }
     };
@@ -68,51 +90,36 @@ same!(u8, transpose_plainly);
 
 /// A narrow float, widened to f32.
 #[derive(Clone, Copy)]
-pub(super) struct Widen<W>(pub(super) Codec, pub(super) std::marker::PhantomData<W>);
+pub(super) struct Widen<'a, W>(pub(super) Widener<'a>, pub(super) std::marker::PhantomData<W>);
 
-/// A bf16, widened to f32.
-#[derive(Clone, Copy)]
-pub(super) struct WidenBf16;
+impl<W: Code> Convert for Widen<'_, W> {
+    type Word = W;
+    type Out = f32;
+    const K: usize = 1;
+    #[inline(always)]
+    fn pad(&self, _: usize) -> W {
+        W::zeroed()
+    }
+    #[inline(always)]
+    fn unit(&self, _: usize, words: [W; 4], _: usize) -> f32 {
+        self.0.one(words[0])
+    }
+    #[inline(always)]
+    fn beside<S: Simd>(&self, s: S, rows: [&[W]; 4], out: &mut [f32]) {
+        self.0.widen(s, rows[0], out);
+    }
+    #[inline(always)]
+    fn along<S: Simd>(&self, s: S, _: usize, words: &[W]) -> [f32; 8] {
+        let mut out = [0.0; 8];
+        self.0.widen(s, words, &mut out);
+        out
+    }
+    transpose_as_f32!();
+}
 
 /// Any word that is widened to f32, widened on to f64.
 #[derive(Clone, Copy)]
 pub(super) struct Double<C>(pub(super) C);
-
-macro_rules! widen {
-    ($t:ty) => {
-        impl Convert for Widen<$t> {
-            type Word = $t;
-            type Out = f32;
-            const K: usize = 1;
-            #[inline(always)]
-            fn pad(&self, _: usize) -> $t {
-                0
-            }
-            #[inline(always)]
-            fn unit(&self, _: usize, words: [$t; 4], _: usize) -> f32 {
-                self.0.widen(words[0].into())
-            }
-            transpose_as_f32!();
-        }
-    };
-}
-widen!(u8);
-widen!(u16);
-
-impl Convert for WidenBf16 {
-    type Word = u16;
-    type Out = f32;
-    const K: usize = 1;
-    #[inline(always)]
-    fn pad(&self, _: usize) -> u16 {
-        0
-    }
-    #[inline(always)]
-    fn unit(&self, _: usize, words: [u16; 4], _: usize) -> f32 {
-        f32::from_bits(u32::from(words[0]) << 16)
-    }
-    transpose_as_f32!();
-}
 
 impl<C: Convert<Out = f32>> Convert for Double<C> {
     type Word = C::Word;
@@ -127,6 +134,12 @@ impl<C: Convert<Out = f32>> Convert for Double<C> {
         self.0.unit(w, words, n).into()
     }
     transpose_plainly!();
+}
+
+/// Two 16-bit words of memory, the earlier one up.
+#[inline(always)]
+fn first_up(pair: u32) -> u32 {
+    if cfg!(target_endian = "little") { pair.rotate_left(16) } else { pair }
 }
 
 /// Two bf16 side by side.
@@ -146,14 +159,32 @@ impl Convert for PairBf16 {
         let second = if n > 1 { words[1] } else { 0 };
         Bf16x2(u32::from(words[0]) << 16 | u32::from(second))
     }
+    #[inline(always)]
+    fn along<S: Simd>(&self, _: S, _: usize, words: &[u16]) -> [Bf16x2; 8] {
+        let words: [u16; 16] = words.try_into().expect("eight pairs");
+        // The earlier word of a pair goes to the upper half, wherever the machine has its lower one.
+        bytemuck::must_cast::<_, [u32; 8]>(words).map(|pair| Bf16x2(first_up(pair)))
+    }
     transpose_as_f32!();
 }
 
 /// Two 8-bit floats side by side as bf16, which hold them exactly.
 #[derive(Clone, Copy)]
-pub(super) struct PairMini(pub(super) Codec);
+pub(super) struct PairMini<'a>(pub(super) Widener<'a>);
 
-impl Convert for PairMini {
+impl PairMini<'_> {
+    /// The units of the first `2 n` codes, the second one of each pair first.
+    #[inline(always)]
+    fn pairs<S: Simd>(self, s: S, codes: &[u8; LOOK_UP]) -> [Bf16x2; LOOK_UP / 2] {
+        let words = self.0.look_up(s, codes);
+        if cfg!(target_endian = "little") {
+            return bytemuck::must_cast(words);
+        }
+        std::array::from_fn(|u| Bf16x2(u32::from(words[2 * u + 1]) << 16 | u32::from(words[2 * u])))
+    }
+}
+
+impl Convert for PairMini<'_> {
     type Word = u8;
     type Out = Bf16x2;
     const K: usize = 2;
@@ -163,9 +194,27 @@ impl Convert for PairMini {
     }
     #[inline(always)]
     fn unit(&self, _: usize, words: [u8; 4], n: usize) -> Bf16x2 {
-        let first = self.0.widen(words[0].into()).to_bits();
-        let second = if n > 1 { self.0.widen(words[1].into()).to_bits() >> 16 } else { 0 };
+        let first = self.0.one(words[0]).to_bits();
+        let second = if n > 1 { self.0.one(words[1]).to_bits() >> 16 } else { 0 };
         Bf16x2(first | second)
+    }
+    #[inline(always)]
+    fn beside<S: Simd>(&self, s: S, [first, second, ..]: [&[u8]; 4], out: &mut [Bf16x2]) {
+        let firsts = first.chunks(LOOK_UP / 2).zip(second.chunks(LOOK_UP / 2));
+        for ((first, second), out) in firsts.zip(out.chunks_mut(LOOK_UP / 2)) {
+            let (mut upper, mut lower) = ([0u8; LOOK_UP / 2], [0u8; LOOK_UP / 2]);
+            upper[..first.len()].copy_from_slice(first);
+            lower[..second.len()].copy_from_slice(second);
+            let pairs = self.pairs(s, &s.interleave(&lower, &upper));
+            out.copy_from_slice(&pairs[..out.len()]);
+        }
+    }
+    #[inline(always)]
+    fn along<S: Simd>(&self, s: S, _: usize, words: &[u8]) -> [Bf16x2; 8] {
+        let words: [u8; 16] = words.try_into().expect("eight pairs");
+        let codes = std::array::from_fn(|i| if i < 16 { words[i ^ 1] } else { 0 });
+        let pairs = self.pairs(s, &codes);
+        std::array::from_fn(|u| pairs[u])
     }
     transpose_as_f32!();
 }
@@ -205,6 +254,9 @@ pub(super) struct QuadI8 {
     pub(super) zero: [u8; PANEL_WIDTH],
 }
 
+/// Units whose bytes can be added in pairs in 16 bits.
+const UNITS_IN_16_BITS: usize = 0xffff / (2 * 0xff);
+
 impl QuadI8 {
     /// For an operand of signed or unsigned integers on a side.
     pub(super) fn new(signed: bool, side: Side, zero: [u8; PANEL_WIDTH]) -> Self {
@@ -217,15 +269,19 @@ impl QuadI8 {
     pub(super) fn tail<const W: usize>(&self, side: Side, kc: usize, panel: &mut [I8x4]) {
         let (units, tail) = panel.split_at_mut(panel.len() - I8x4::TAIL * W);
         let mut sums = [0i32; W];
-        for row in units.chunks_exact(W) {
-            for (sum, unit) in sums.iter_mut().zip(row) {
-                let [a, b, c, d] = unit.0.to_le_bytes();
-                *sum += match side {
-                    Side::Lhs => i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d),
-                    Side::Rhs => {
-                        i32::from(a as i8) + i32::from(b as i8) + i32::from(c as i8) + i32::from(d as i8)
-                    }
-                };
+        // As u8, an i8 128 too large; sums of two bytes of 16 bits a unit, for as many units as cannot overflow.
+        let flip = if side == Side::Rhs { 0x8080_8080 } else { 0 };
+        for units in units.chunks(UNITS_IN_16_BITS * W) {
+            let mut halves = [0u32; W];
+            for row in units.chunks_exact(W) {
+                for (half, unit) in halves.iter_mut().zip(row) {
+                    let bytes = unit.0 ^ flip;
+                    *half += (bytes & 0x00ff_00ff) + (bytes >> 8 & 0x00ff_00ff);
+                }
+            }
+            let excess = if side == Side::Rhs { 4 * 128 * (units.len() / W) as i32 } else { 0 };
+            for (sum, half) in sums.iter_mut().zip(halves) {
+                *sum += (half & 0xffff) as i32 + (half >> 16) as i32 - excess;
             }
         }
         for (w, sum) in sums.into_iter().enumerate() {
@@ -252,6 +308,12 @@ impl Convert for QuadI8 {
         let flip = u32::from(self.flip) * 0x0101_0101;
         let here = if n < 4 { (1u32 << (8 * n)) - 1 } else { u32::MAX };
         I8x4((u32::from_le_bytes(words) ^ flip) & here)
+    }
+    #[inline(always)]
+    fn along<S: Simd>(&self, _: S, _: usize, words: &[u8]) -> [I8x4; 8] {
+        let words: [u8; 32] = words.try_into().expect("eight units of four bytes");
+        let flip = u32::from(self.flip) * 0x0101_0101;
+        bytemuck::must_cast::<_, [u32; 8]>(words).map(|unit| I8x4(u32::from_le(unit) ^ flip))
     }
     transpose_as_f32!();
 }

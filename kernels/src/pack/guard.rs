@@ -19,23 +19,9 @@ pub fn allows(lhs: i32, rhs: i32) -> bool {
 /// The least exponent among the nonzero bf16 of a panel of pairs.
 #[inline(always)]
 pub(super) fn least_exponent(panel: &[u32]) -> i32 {
-    // Less one, so that zero wraps to the largest; two lanes a word.
-    let mut least = [u16::MAX; 32];
-    let mut chunks = panel.chunks_exact(16);
-    for chunk in &mut chunks {
-        for (i, pair) in chunk.iter().enumerate() {
-            let upper = ((pair >> 16) as u16 & 0x7fff).wrapping_sub(1);
-            let lower = (*pair as u16 & 0x7fff).wrapping_sub(1);
-            least[i] = least[i].min(upper);
-            least[i + 16] = least[i + 16].min(lower);
-        }
-    }
-    for pair in chunks.remainder() {
-        for half in [(pair >> 16) as u16, *pair as u16] {
-            least[0] = least[0].min((half & 0x7fff).wrapping_sub(1));
-        }
-    }
-    match least.iter().fold(u16::MAX, |a, &b| a.min(b)) {
+    // Less one, so that zero wraps to the largest.
+    let halves = bytemuck::cast_slice::<u32, u16>(panel).iter();
+    match halves.fold(u16::MAX, |least, half| least.min((half & 0x7fff).wrapping_sub(1))) {
         u16::MAX => ALL_ZERO,
         least if least + 1 < 0x80 => HAS_SUBNORMAL,
         least => i32::from((least + 1) >> 7) - 127,

@@ -15,12 +15,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::axis::Window;
-use crate::format::{Codec, Format, Words};
+use crate::format::{Format, Widener, Words, table};
 use crate::gemm::Ukernel;
 use crate::isa::Isa;
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 
-use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen, WidenBf16};
+use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 
 /// Widest panel that can be packed.
@@ -130,30 +130,25 @@ pub fn pack(
         return;
     }
     let job = Job { window, x, k, width, out: &mut out[..bytes] };
-    let codec = Codec::of(operand.format);
-    match (form, operand.words, codec) {
+    let table = table(operand.format);
+    match (form, operand.words, Widener::new(operand.format, &table)) {
         (Form::F32, Words::F32(data), _) => job.run(isa, data, Plain(Same(0.0f32))),
-        (Form::F32, Words::U16(data), _) if operand.format == Format::Bf16 => {
-            job.run(isa, data, Plain(WidenBf16))
+        (Form::F32, Words::U16(data), Some(widener)) => {
+            job.run(isa, data, Plain(Widen(widener, PhantomData)))
         }
-        (Form::F32, Words::U16(data), Some(codec)) => {
-            job.run(isa, data, Plain(Widen(codec, PhantomData::<u16>)))
-        }
-        (Form::F32, Words::U8(data), Some(codec)) => {
-            job.run(isa, data, Plain(Widen(codec, PhantomData::<u8>)))
-        }
+        (Form::F32, Words::U8(data), Some(widener)) => job.run(isa, data, Plain(Widen(widener, PhantomData))),
         (Form::F64, Words::F64(data), _) => job.run(isa, data, Plain(Same(0.0f64))),
         (Form::F64, Words::F32(data), _) => job.run(isa, data, Plain(Double(Same(0.0f32)))),
-        (Form::F64, Words::U16(data), Some(codec)) => {
-            job.run(isa, data, Plain(Double(Widen(codec, PhantomData::<u16>))));
+        (Form::F64, Words::U16(data), Some(widener)) => {
+            job.run(isa, data, Plain(Double(Widen(widener, PhantomData))));
         }
-        (Form::F64, Words::U8(data), Some(codec)) => {
-            job.run(isa, data, Plain(Double(Widen(codec, PhantomData::<u8>))));
+        (Form::F64, Words::U8(data), Some(widener)) => {
+            job.run(isa, data, Plain(Double(Widen(widener, PhantomData))));
         }
         (Form::Bf16x2, Words::U16(data), _) if operand.format == Format::Bf16 => {
             job.run(isa, data, Exponents(PairBf16));
         }
-        (Form::Bf16x2, Words::U8(data), Some(codec)) => job.run(isa, data, Exponents(PairMini(codec))),
+        (Form::Bf16x2, Words::U8(data), Some(widener)) => job.run(isa, data, Exponents(PairMini(widener))),
         (Form::I16x2, Words::U8(data), None) => {
             let signed = operand.format == Format::I8;
             job.run(isa, data, ZeroPairs { signed, zero: operand.zero });

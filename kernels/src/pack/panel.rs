@@ -138,7 +138,7 @@ fn walk<S: Simd, C: Convert, const W: usize>(
         }
         // Each way reads `data` by checked slices; a run never leaves the operand where its interval is valid.
         if all && side_by_side {
-            copy_rows::<C, W>(convert, data, lane[0].offset + at.offset, inner.stride, len, out);
+            copy_rows::<S, C, W>(s, convert, data, lane[0].offset + at.offset, inner.stride, len, out);
         } else if all && inner.stride == 1 {
             let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
                 let first = (lane[w].offset + at.offset) as usize;
@@ -155,7 +155,8 @@ fn walk<S: Simd, C: Convert, const W: usize>(
 
 /// Lanes side by side: `W` words a step of k, from `first` on.
 #[inline(always)]
-fn copy_rows<C: Convert, const W: usize>(
+fn copy_rows<S: Simd, C: Convert, const W: usize>(
+    s: S,
     convert: &C,
     data: &[C::Word],
     first: isize,
@@ -173,9 +174,7 @@ fn copy_rows<C: Convert, const W: usize>(
             &data[first..first + W]
         });
         if here == C::K {
-            for (w, out) in out.iter_mut().enumerate() {
-                *out = convert.unit(w, rows.map(|row| row[w]), C::K);
-            }
+            convert.beside(s, rows, out);
         } else {
             for (w, out) in out.iter_mut().enumerate() {
                 *out = convert.unit(w, rows.map(|row| row[w]), here);
@@ -227,11 +226,7 @@ fn transpose<S: Simd, C: Convert, const W: usize>(
             let lanes = (W - w).min(8);
             let mut block = [[pad; 8]; 8];
             for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
-                let row = &row[t * C::K..(t + 8) * C::K];
-                for (u, unit) in block.iter_mut().enumerate() {
-                    let words = std::array::from_fn(|k| row[u * C::K + if k < C::K { k } else { 0 }]);
-                    *unit = convert.unit(w + j, words, C::K);
-                }
+                *block = convert.along(s, w + j, &row[t * C::K..(t + 8) * C::K]);
             }
             let block = C::transpose(s, block);
             let out = &mut out[t * W + w..];

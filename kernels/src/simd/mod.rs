@@ -57,6 +57,30 @@ pub trait Simd:
     fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
         transpose_scalar(block)
     }
+
+    /// Whether there are instructions between binary16 and binary32: [`Simd::widen_f16`] and [`Simd::narrow_f16`] may then be called.
+    const F16: bool = false;
+    /// The values of binary16 codes; a NaN becomes 0x7fc00000 with its sign. The slices have one length.
+    fn widen_f16(self, _codes: &[u16], _out: &mut [f32]) {
+        unreachable!("no instructions for binary16");
+    }
+    /// The codes of the nearest binary16, ties to even; a NaN becomes 0x7e00. The slices have one length.
+    fn narrow_f16(self, _values: &[f32], _out: &mut [u16]) {
+        unreachable!("no instructions for binary16");
+    }
+
+    /// Whether a table of 128 words fits the registers: [`Simd::look_up`] is then faster than arithmetic.
+    const LOOKS_UP: bool = false;
+    /// For each code the word of its lower seven bits, its eighth bit put in as the sign.
+    #[inline(always)]
+    fn look_up(self, table: &[u16; 128], codes: &[u8; 32]) -> [u16; 32] {
+        codes.map(|code| table[usize::from(code & 0x7f)] | u16::from(code & 0x80) << 8)
+    }
+    /// `even` and `odd` in turns.
+    #[inline(always)]
+    fn interleave(self, even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
+        std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] })
+    }
 }
 
 /// Vectors of `T` and the arithmetic that kernels ask of them. Slices shorter than the lanes named panic.

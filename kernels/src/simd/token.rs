@@ -16,7 +16,8 @@ macro_rules! feature_fns {
 
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
-    ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr $(, transpose_8x8: $transpose:path)?) => {
+    ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr
+     $(, transpose_8x8: $transpose:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, look_up: $look_up:path, $interleave:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -43,6 +44,32 @@ macro_rules! token {
                 fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
                     // SAFETY: as above; the function needs no more than this token's features.
                     unsafe { $transpose(block) }
+                }
+            )?
+            $(
+                const F16: bool = true;
+                #[inline(always)]
+                fn widen_f16(self, codes: &[u16], out: &mut [f32]) {
+                    // SAFETY: as above.
+                    unsafe { $widen_f16(codes, out) }
+                }
+                #[inline(always)]
+                fn narrow_f16(self, values: &[f32], out: &mut [u16]) {
+                    // SAFETY: as above.
+                    unsafe { $narrow_f16(values, out) }
+                }
+            )?
+            $(
+                const LOOKS_UP: bool = true;
+                #[inline(always)]
+                fn look_up(self, table: &[u16; 128], codes: &[u8; 32]) -> [u16; 32] {
+                    // SAFETY: as above.
+                    unsafe { $look_up(table, codes) }
+                }
+                #[inline(always)]
+                fn interleave(self, even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
+                    // SAFETY: as above.
+                    unsafe { $interleave(even, odd) }
                 }
             )?
         }

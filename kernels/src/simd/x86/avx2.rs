@@ -16,7 +16,8 @@ token! {
         && is_x86_feature_detected!("lzcnt")
         && is_x86_feature_detected!("movbe")
         && is_x86_feature_detected!("popcnt"),
-    transpose_8x8: transpose_8x8
+    transpose_8x8: transpose_8x8,
+    f16: widen_f16, narrow_f16
 }
 
 /// Three rounds of exchanges: neighbours, pairs, halves.
@@ -49,6 +50,61 @@ pub(super) fn transpose_8x8(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
         unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), row) };
         lanes
     })
+}
+
+/// [`crate::simd::Simd::widen_f16`], eight at a time.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn widen_f16(codes: &[u16], out: &mut [f32]) {
+    let eight = |codes: &[u16; 8], out: &mut [f32; 8]| {
+        // SAFETY: both arrays have eight elements.
+        unsafe {
+            let values = _mm256_cvtph_ps(_mm_loadu_si128(codes.as_ptr().cast()));
+            // The payload of a NaN goes: only its sign is kept.
+            let nans = _mm256_cmp_ps::<_CMP_UNORD_Q>(values, values);
+            let sign = _mm256_and_ps(values, _mm256_set1_ps(-0.0));
+            let nan = _mm256_or_ps(sign, _mm256_set1_ps(f32::NAN));
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_blendv_ps(values, nan, nans));
+        }
+    };
+    in_eights(codes, out, eight);
+}
+
+/// [`crate::simd::Simd::narrow_f16`], eight at a time.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn narrow_f16(values: &[f32], out: &mut [u16]) {
+    let eight = |values: &[f32; 8], out: &mut [u16; 8]| {
+        // SAFETY: both arrays have eight elements.
+        unsafe {
+            let values = _mm256_loadu_ps(values.as_ptr());
+            let nans = _mm256_cmp_ps::<_CMP_UNORD_Q>(values, values);
+            let values = _mm256_blendv_ps(values, _mm256_set1_ps(f32::NAN), nans);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
+        }
+    };
+    in_eights(values, out, eight);
+}
+
+/// `eight` for whole eights, and once more for what is left.
+#[inline(always)]
+fn in_eights<A: Copy + Default, B: Copy + Default>(
+    src: &[A],
+    dst: &mut [B],
+    eight: impl Fn(&[A; 8], &mut [B; 8]),
+) {
+    assert_eq!(src.len(), dst.len());
+    let (src, src_rest) = src.as_chunks::<8>();
+    let (dst, dst_rest) = dst.as_chunks_mut::<8>();
+    for (src, dst) in src.iter().zip(dst) {
+        eight(src, dst);
+    }
+    if !src_rest.is_empty() {
+        let (mut a, mut b) = ([A::default(); 8], [B::default(); 8]);
+        a[..src_rest.len()].copy_from_slice(src_rest);
+        eight(&a, &mut b);
+        dst_rest.copy_from_slice(&b[..dst_rest.len()]);
+    }
 }
 
 /// Slides over to give a mask of the first `n` lanes: start at `8 - n` (f32) or, in pairs, at `8 - 2 n` (f64).

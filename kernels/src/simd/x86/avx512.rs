@@ -16,7 +16,45 @@ token! {
         && is_x86_feature_detected!("avx512cd")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl"),
-    transpose_8x8: super::avx2::transpose_8x8
+    transpose_8x8: super::avx2::transpose_8x8,
+    f16: super::avx2::widen_f16, super::avx2::narrow_f16,
+    look_up: look_up, interleave
+}
+
+/// [`crate::simd::Simd::look_up`]: the table in four registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn look_up(table: &[u16; 128], codes: &[u8; 32]) -> [u16; 32] {
+    // SAFETY: a quarter of the table is 32 words, and there are 32 codes.
+    let (quarters, codes) = unsafe {
+        let quarter = |i: usize| _mm512_loadu_epi16(table.as_ptr().add(32 * i).cast());
+        ([quarter(0), quarter(1), quarter(2), quarter(3)], _mm256_loadu_si256(codes.as_ptr().cast()))
+    };
+    let codes = _mm512_cvtepu8_epi16(codes);
+    // The permutation reads the lower six bits.
+    let low = _mm512_permutex2var_epi16(quarters[0], codes, quarters[1]);
+    let high = _mm512_permutex2var_epi16(quarters[2], codes, quarters[3]);
+    let upper_half = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(0x40));
+    let magnitude = _mm512_mask_blend_epi16(upper_half, low, high);
+    let sign = _mm512_and_si512(_mm512_slli_epi16::<8>(codes), _mm512_set1_epi16(i16::MIN));
+    let mut words = [0; 32];
+    // SAFETY: there are 32 words.
+    unsafe { _mm512_storeu_epi16(words.as_mut_ptr().cast(), _mm512_or_si512(magnitude, sign)) };
+    words
+}
+
+/// [`crate::simd::Simd::interleave`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn interleave(even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    // SAFETY: both halves have sixteen bytes, the result twice as many.
+    unsafe {
+        let (even, odd) = (_mm_loadu_si128(even.as_ptr().cast()), _mm_loadu_si128(odd.as_ptr().cast()));
+        let both = _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd));
+        _mm256_storeu_si256(bytes.as_mut_ptr().cast(), both);
+    }
+    bytes
 }
 
 /// The lanes of a token that has at least the features of [`Avx512`].

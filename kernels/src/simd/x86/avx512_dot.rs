@@ -18,7 +18,9 @@ token! {
     detect: Avx512::new().is_some()
         && is_x86_feature_detected!("avx512bf16")
         && is_x86_feature_detected!("avx512vnni"),
-    transpose_8x8: super::avx2::transpose_8x8
+    transpose_8x8: super::avx2::transpose_8x8,
+    f16: super::avx2::widen_f16, super::avx2::narrow_f16,
+    look_up: super::avx512::look_up, super::avx512::interleave
 }
 
 avx512_lanes!(Avx512Dot);
