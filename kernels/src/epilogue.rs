@@ -245,8 +245,13 @@ macro_rules! narrows {
 narrows!(u8);
 narrows!(u16);
 
+/// Rows that are asked for before they are needed: the parts of rows that a panel holds lie too far apart for the processor to foresee.
+const ROWS_AHEAD: usize = 6;
+
 /// Rows of a few columns: sums in, words out.
 trait Rows<A, W> {
+    /// Asks for a row to be in the cache soon.
+    fn prefetch(&self, row: usize);
     fn load(&mut self, row: usize, out: &mut [A; PANEL_COLS]);
     fn store(&mut self, row: usize, words: &[W; PANEL_COLS]);
 }
@@ -255,6 +260,10 @@ trait Rows<A, W> {
 struct InPlace<'a, T>(Panel<'a, T>);
 
 impl<T: Copy> Rows<T, T> for InPlace<'_, T> {
+    #[inline(always)]
+    fn prefetch(&self, row: usize) {
+        self.0.prefetch(row, 1);
+    }
     #[inline(always)]
     fn load(&mut self, row: usize, out: &mut [T; PANEL_COLS]) {
         load_row(&mut self.0, row, out);
@@ -270,6 +279,11 @@ struct Apart<'a, 'b, A, W>(Panel<'a, A>, Panel<'b, W>);
 
 impl<A: Copy, W: Copy> Rows<A, W> for Apart<'_, '_, A, W> {
     #[inline(always)]
+    fn prefetch(&self, row: usize) {
+        self.0.prefetch(row, 1);
+        self.1.prefetch(row, 1);
+    }
+    #[inline(always)]
     fn load(&mut self, row: usize, out: &mut [A; PANEL_COLS]) {
         load_row(&mut self.0, row, out);
     }
@@ -282,7 +296,10 @@ impl<A: Copy, W: Copy> Rows<A, W> for Apart<'_, '_, A, W> {
 #[inline(always)]
 fn load_row<T: Copy>(panel: &mut Panel<'_, T>, row: usize, out: &mut [T; PANEL_COLS]) {
     match panel.row_slice(row) {
-        Some(slice) => out[..slice.len()].copy_from_slice(slice),
+        Some(slice) => match <&[T; PANEL_COLS]>::try_from(&*slice) {
+            Ok(slice) => *out = *slice,
+            Err(_) => out[..slice.len()].copy_from_slice(slice),
+        },
         None => panel.read_row(row, out),
     }
 }
@@ -290,10 +307,13 @@ fn load_row<T: Copy>(panel: &mut Panel<'_, T>, row: usize, out: &mut [T; PANEL_C
 #[inline(always)]
 fn store_row<T: Copy>(panel: &mut Panel<'_, T>, row: usize, words: &[T; PANEL_COLS]) {
     match panel.row_slice(row) {
-        Some(slice) => {
-            let n = slice.len();
-            slice.copy_from_slice(&words[..n]);
-        }
+        Some(slice) => match <&mut [T; PANEL_COLS]>::try_from(&mut *slice) {
+            Ok(slice) => *slice = *words,
+            Err(_) => {
+                let n = slice.len();
+                slice.copy_from_slice(&words[..n]);
+            }
+        },
         None => panel.write_row(row, words),
     }
 }
@@ -330,23 +350,28 @@ fn columns<A: Sums, W: Narrows<A::Param>, S: Simd + FloatLanes<A::Param>>(
 ) {
     let zero = <A::Param as num_traits::Zero>::zero();
     let col = rect.cols.start + j;
+    let identity = epilogue.is_identity();
     let mut residual = [zero; PANEL_COLS];
     let mut indices = [0u64; PANEL_COLS];
     let mut words = [W::zeroed(); PANEL_COLS];
+    let mut sums = [A::zero(); PANEL_COLS];
+    let mut values = [zero; PANEL_COLS];
     for i in 0..rect.rows.len() {
+        if i + ROWS_AHEAD < rect.rows.len() {
+            rows.prefetch(i + ROWS_AHEAD);
+        }
         let row = rect.rows.start + i;
         if let Some(tensor) = &epilogue.residual {
             let first = tensor.spec.row_offset(rect.batch, row);
             A::Param::widen_row(tensor, first, rect, j, &mut residual[..width]);
         }
-        let mut sums = [A::zero(); PANEL_COLS];
         rows.load(i, &mut sums);
-        let mut values = [zero; PANEL_COLS];
         for (value, sum) in values.iter_mut().zip(sums) {
             *value = sum.param();
         }
         // The buffers are whole vectors long: lanes beyond `width` are computed and dropped.
-        for at in (0..width).step_by(<S as Lanes<A::Param>>::LANES) {
+        let vectors = if identity { 0..0 } else { 0..width };
+        for at in vectors.step_by(<S as Lanes<A::Param>>::LANES) {
             let mut v = Lanes::<A::Param>::load(s, &values[at..]);
             if let Some(scale) = epilogue.scale {
                 v = FloatLanes::<A::Param>::mul(s, v, Lanes::<A::Param>::splat(s, scale));

@@ -82,7 +82,7 @@ struct Grid {
 
 impl Grid {
     fn choose(problem: &Problem, grain: Grain, mesh: Mesh, threads: usize) -> Grid {
-        let line = grain.bytes * problem.k.clamp(1, crate::numerics::KC);
+        let line = grain.bytes * problem.k.clamp(1, problem.segment());
         let most_rows = ((BLOCK_BYTES / line) / grain.rows).max(1) * grain.rows;
         // Blocks of two tiles at least, so that packing is worth its while.
         let useful = |extent: usize, grain: usize| extent.div_ceil(2 * grain);

@@ -64,14 +64,21 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Segments of KC that k is cut into (N1).
+    /// Steps of k in a segment: KC for floats (N1). Sums of integers are exact wherever they are cut (N4): their segments are four times as long, which is
+    /// as many bytes as those of f32.
+    pub fn segment(&self) -> usize {
+        if self.formats.sums.is_integer() { 4 * KC } else { KC }
+    }
+
+    /// Segments that k is cut into.
     pub fn segments(&self) -> usize {
-        self.k.div_ceil(KC)
+        self.k.div_ceil(self.segment())
     }
 
     /// Steps of k in a range of segments.
     pub fn k_range(&self, segments: &Range<usize>) -> Range<usize> {
-        (segments.start * KC).min(self.k)..(segments.end * KC).min(self.k)
+        let at = |segment: usize| (segment * self.segment()).min(self.k);
+        at(segments.start)..at(segments.end)
     }
 
     /// Multiply-adds.

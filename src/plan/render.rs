@@ -24,7 +24,7 @@ impl TilePlan {
             problem.n,
             problem.formats,
             problem.segments(),
-            crate::numerics::KC,
+            problem.segment(),
         );
         let _ = writeln!(
             text,
