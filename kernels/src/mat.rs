@@ -13,7 +13,7 @@ use crate::axis::{Axis, Dim};
 use crate::simd::prefetch;
 
 /// Bytes that a cache moves at a time.
-const CACHE_LINE: usize = 64;
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// Most columns of a [`Panel`]: at least the widest microkernel.
 pub const PANEL_COLS: usize = 64;

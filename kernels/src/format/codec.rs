@@ -13,8 +13,6 @@ use super::{CFloat, Format, Overflow, Subnormals};
 
 /// Bits of an f32 beyond which it is a NaN.
 const F32_INFINITY: u32 = 0x7f80_0000;
-/// Adding this to an f32 below 2^23 leaves its nearest whole number in the mantissa.
-const TO_WHOLE: f32 = 8_388_608.0;
 
 /// The numbers that describe a narrow float format.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +39,17 @@ pub struct Codec {
     nan: u32,
     largest: u32,
     overflow: u32,
+}
+
+/// How the values of a format lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ladder {
+    /// As those of f32.
+    F32,
+    /// In even steps below the least normal value and above.
+    Even,
+    /// With a hole below the least normal value.
+    Hole,
 }
 
 /// No code.
@@ -155,43 +164,70 @@ impl Codec {
         self.widen(self.largest)
     }
 
-    /// Clamps at the top, puts NaN and the sign in.
+    /// Puts NaN and the sign in.
     #[inline(always)]
-    fn complete(&self, x: u32, magnitude: u32, top: u32) -> u32 {
-        let code = magnitude.min(top);
-        let is_nan = (x & 0x7fff_ffff) > F32_INFINITY;
-        let negative = x >> 31 == 1;
-        let signed = if negative { code | self.sign } else { code };
+    fn complete(&self, x: u32, code: u32) -> u32 {
         // Without a sign, what is below zero becomes zero.
-        let code = if negative && self.sign == 0 { 0 } else { signed };
-        if is_nan { self.nan } else { code }
+        let unsigned = if self.sign == 0 { ((x as i32) >> 31) as u32 } else { 0 };
+        let code = (code & !unsigned) | ((x >> self.sign_shift) & self.sign);
+        if (x & 0x7fff_ffff) > F32_INFINITY { self.nan } else { code }
     }
 
     /// The code of the nearest value, ties to even; `top` from [`Codec::top`].
     #[inline(always)]
     pub fn nearest(&self, x: f32, top: u32) -> u32 {
+        match self.ladder() {
+            Ladder::F32 => self.nearest_bf16(x, top),
+            Ladder::Even => self.nearest_on::<false>(x, top),
+            Ladder::Hole => self.nearest_on::<true>(x, top),
+        }
+    }
+
+    /// How the values lie: which form of rounding to nearest serves.
+    #[inline(always)]
+    pub(super) fn ladder(&self) -> Ladder {
+        match (self.first_normal, self.gap == self.unit) {
+            (0, _) => Ladder::F32,
+            (_, true) => Ladder::Even,
+            (_, false) => Ladder::Hole,
+        }
+    }
+
+    /// [`Codec::nearest`] by one addition. For a value of exponent `e`, one ulp of `2^(e + shift)` is one step of the format, so adding that rounds to
+    /// nearest even and leaves the number of steps in the lower bits.
+    #[inline(always)]
+    pub(super) fn nearest_on<const HOLE: bool>(&self, x: f32, top: u32) -> u32 {
         let x = x.to_bits();
-        let bits = x & 0x7fff_ffff;
-        let value = f32::from_bits(bits);
-        let half = (1u32 << (self.shift - 1)) - 1;
-        let rounded = (bits + half + ((bits >> self.shift) & 1)) >> self.shift;
-        let normal = rounded.wrapping_sub(self.rebias >> self.shift);
-        let whole = (value * self.inverse_unit + TO_WHOLE).to_bits() & 0x7f_ffff;
-        let edge = if value >= self.middle { self.first_normal } else { self.below_code };
-        let subnormal = if value >= self.below { edge } else { whole };
-        let magnitude = if value < self.least_normal { subnormal } else { normal };
-        self.complete(x, magnitude, top)
+        // Beyond the top: the top, as if it were one more finite value.
+        let size = (x & 0x7fff_ffff).min((top << self.shift) + self.rebias);
+        let least = self.least_normal.to_bits();
+        let (size, step_of) = if HOLE {
+            let at_least = if f32::from_bits(size) >= self.middle { size.max(least) } else { size };
+            (
+                at_least,
+                (at_least & F32_INFINITY).max((self.unit.to_bits() & F32_INFINITY) + (23 - self.shift << 23)),
+            )
+        } else {
+            (size, (size & F32_INFINITY).max(least))
+        };
+        let magic = step_of + (self.shift << 23);
+        let steps = (f32::from_bits(size) + f32::from_bits(magic)).to_bits() - magic;
+        let code = if HOLE {
+            let below = if f32::from_bits(size) < self.middle { self.below_code } else { u32::MAX };
+            (steps + ((step_of.max(least) - least) >> self.shift)).min(below)
+        } else {
+            steps + ((step_of - least) >> self.shift)
+        };
+        self.complete(x, code)
     }
 
     /// [`Codec::nearest`] of bf16, whose exponents are those of f32.
     #[inline(always)]
-    pub(crate) fn nearest_bf16(&self, x: f32, top: u32) -> u32 {
+    pub(super) fn nearest_bf16(&self, x: f32, top: u32) -> u32 {
         let bits = x.to_bits();
-        let magnitude = bits & 0x7fff_ffff;
-        let rounded = ((magnitude + 0x7fff + ((magnitude >> 16) & 1)) >> 16).min(top);
-        let code = if magnitude > F32_INFINITY { self.nan } else { rounded };
-        let sign = if magnitude > F32_INFINITY { 0 } else { (bits >> 16) & 0x8000 };
-        code | sign
+        let size = bits & 0x7fff_ffff;
+        let rounded = ((size + 0x7fff + ((size >> 16) & 1)) >> 16).min(top);
+        self.complete(bits, rounded)
     }
 
     /// One of the two neighbouring codes, the upper one where `random` lies below the value's place between them.
@@ -214,6 +250,6 @@ impl Codec {
         let high = if at_edge { self.first_normal } else { whole as u32 + 1 };
         let subnormal = if up { high } else { low };
         let magnitude = if value < self.least_normal { subnormal } else { normal };
-        self.complete(x, magnitude, top)
+        self.complete(x, magnitude.min(top))
     }
 }

@@ -3,8 +3,9 @@
 
 use crate::simd::Simd;
 
+use super::codec::Ladder;
 use super::round::{Target, random_bits};
-use super::{Codec, Format};
+use super::{Codec, Format, Overflow};
 
 /// A word that holds the codes of narrow floats.
 pub(crate) trait Code: bytemuck::Pod {
@@ -114,7 +115,7 @@ impl<'a> Widener<'a> {
     #[inline(always)]
     pub(crate) fn widen<S: Simd, W: Code>(&self, s: S, codes: &[W], out: &mut [f32]) {
         match (W::bytes(codes), W::halves(codes)) {
-            (Some(codes), _) if S::LOOKS_UP => self.widen_bytes(s, codes, out),
+            (Some(codes), _) if S::LOOKS_UP => s.look_up_f32(self.table, codes, out),
             (_, Some(codes)) if self.format == Format::Bf16 => {
                 for (out, &code) in out.iter_mut().zip(codes) {
                     *out = f32::from_bits(u32::from(code) << 16);
@@ -125,23 +126,6 @@ impl<'a> Widener<'a> {
                 for (out, &code) in out.iter_mut().zip(codes) {
                     *out = self.codec.widen(code.get());
                 }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn widen_bytes<S: Simd>(&self, s: S, codes: &[u8], out: &mut [f32]) {
-        for (codes, out) in codes.chunks(LOOK_UP).zip(out.chunks_mut(LOOK_UP)) {
-            if let (Ok(codes), Ok(out)) = (codes.try_into(), <&mut [f32; LOOK_UP]>::try_from(&mut *out)) {
-                let upper = self.look_up(s, codes);
-                *out = upper.map(|upper| f32::from_bits(u32::from(upper) << 16));
-                continue;
-            }
-            let mut all = [0; LOOK_UP];
-            all[..codes.len()].copy_from_slice(codes);
-            let upper = self.look_up(s, &all);
-            for (out, upper) in out.iter_mut().zip(upper) {
-                *out = f32::from_bits(u32::from(upper) << 16);
             }
         }
     }
@@ -157,18 +141,28 @@ pub(crate) fn narrow<S: Simd, W: Code>(
     out: &mut [W],
 ) {
     match (target.codec(), target.seed()) {
-        (Some((codec, top)), None) => match W::halves_mut(out) {
-            Some(out) if target.format() == Format::Bf16 => {
+        (Some((codec, top)), None) => match (codec.ladder(), W::halves_mut(out)) {
+            (Ladder::F32, Some(out)) if S::BF16 && top == codec.top(Overflow::Ieee) => {
+                s.narrow_bf16(values, out);
+            }
+            (Ladder::F32, _) => {
                 for (out, &value) in out.iter_mut().zip(values) {
-                    *out = codec.nearest_bf16(value, top) as u16;
+                    *out = W::cut(codec.nearest_bf16(value, top));
                 }
             }
-            Some(out) if S::F16 && target.format() == Format::F16 && top == codec.top(Default::default()) => {
+            (_, Some(out))
+                if S::F16 && target.format() == Format::F16 && top == codec.top(Overflow::Ieee) =>
+            {
                 s.narrow_f16(values, out);
             }
-            _ => {
+            (Ladder::Even, _) => {
                 for (out, &value) in out.iter_mut().zip(values) {
-                    *out = W::cut(codec.nearest(value, top));
+                    *out = W::cut(codec.nearest_on::<false>(value, top));
+                }
+            }
+            (Ladder::Hole, _) => {
+                for (out, &value) in out.iter_mut().zip(values) {
+                    *out = W::cut(codec.nearest_on::<true>(value, top));
                 }
             }
         },

@@ -11,7 +11,8 @@
 use std::ops::Range;
 
 use crate::axis::{COORDS, Cursor, Window};
-use crate::simd::Simd;
+use crate::mat::CACHE_LINE;
+use crate::simd::{Simd, prefetch};
 
 use super::convert::Convert;
 
@@ -153,6 +154,9 @@ fn walk<S: Simd, C: Convert, const W: usize>(
     }
 }
 
+/// Steps of k that are asked for before they are copied: the processor does not foresee rows that lie far apart.
+const AHEAD: isize = 24;
+
 /// Lanes side by side: `W` words a step of k, from `first` on.
 #[inline(always)]
 fn copy_rows<S: Simd, C: Convert, const W: usize>(
@@ -173,6 +177,13 @@ fn copy_rows<S: Simd, C: Convert, const W: usize>(
             let first = (first + step as isize * stride) as usize;
             &data[first..first + W]
         });
+        for row in &rows[..C::K] {
+            let ahead = row.as_ptr().wrapping_offset(AHEAD * stride);
+            for line in (0..W * size_of::<C::Word>()).step_by(CACHE_LINE) {
+                prefetch(ahead.cast::<u8>().wrapping_add(line));
+            }
+            prefetch(ahead.wrapping_add(W - 1));
+        }
         if here == C::K {
             convert.beside(s, rows, out);
         } else {

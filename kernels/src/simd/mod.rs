@@ -69,12 +69,27 @@ pub trait Simd:
         unreachable!("no instructions for binary16");
     }
 
-    /// Whether a table of 128 words fits the registers: [`Simd::look_up`] is then faster than arithmetic.
+    /// Whether [`Simd::narrow_bf16`] has instructions of its own and may be called.
+    const BF16: bool = false;
+    /// The codes of the nearest bf16, ties to even; a NaN becomes 0x7fc0. The slices have one length.
+    fn narrow_bf16(self, _values: &[f32], _out: &mut [u16]) {
+        unreachable!("no instructions for bf16");
+    }
+
+    /// Whether a table of 128 words fits the registers: [`Simd::look_up`] and [`Simd::look_up_f32`] are then faster than arithmetic.
     const LOOKS_UP: bool = false;
     /// For each code the word of its lower seven bits, its eighth bit put in as the sign.
     #[inline(always)]
     fn look_up(self, table: &[u16; 128], codes: &[u8; 32]) -> [u16; 32] {
         codes.map(|code| table[usize::from(code & 0x7f)] | u16::from(code & 0x80) << 8)
+    }
+    /// The same words as the upper halves of f32. The slices have one length.
+    #[inline(always)]
+    fn look_up_f32(self, table: &[u16; 128], codes: &[u8], out: &mut [f32]) {
+        for (out, &code) in out.iter_mut().zip(codes) {
+            let upper = table[usize::from(code & 0x7f)] | u16::from(code & 0x80) << 8;
+            *out = f32::from_bits(u32::from(upper) << 16);
+        }
     }
     /// `even` and `odd` in turns.
     #[inline(always)]

@@ -17,7 +17,7 @@ macro_rules! feature_fns {
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr
-     $(, transpose_8x8: $transpose:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, look_up: $look_up:path, $interleave:path)?) => {
+     $(, transpose_8x8: $transpose:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -60,11 +60,24 @@ macro_rules! token {
                 }
             )?
             $(
+                const BF16: bool = true;
+                #[inline(always)]
+                fn narrow_bf16(self, values: &[f32], out: &mut [u16]) {
+                    // SAFETY: as above.
+                    unsafe { $narrow_bf16(values, out) }
+                }
+            )?
+            $(
                 const LOOKS_UP: bool = true;
                 #[inline(always)]
                 fn look_up(self, table: &[u16; 128], codes: &[u8; 32]) -> [u16; 32] {
                     // SAFETY: as above.
                     unsafe { $look_up(table, codes) }
+                }
+                #[inline(always)]
+                fn look_up_f32(self, table: &[u16; 128], codes: &[u8], out: &mut [f32]) {
+                    // SAFETY: as above.
+                    unsafe { $look_up_f32(table, codes, out) }
                 }
                 #[inline(always)]
                 fn interleave(self, even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {

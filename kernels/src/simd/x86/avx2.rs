@@ -67,7 +67,7 @@ pub(super) fn widen_f16(codes: &[u16], out: &mut [f32]) {
             _mm256_storeu_ps(out.as_mut_ptr(), _mm256_blendv_ps(values, nan, nans));
         }
     };
-    in_eights(codes, out, eight);
+    in_blocks(codes, out, eight);
 }
 
 /// [`crate::simd::Simd::narrow_f16`], eight at a time.
@@ -83,26 +83,26 @@ pub(super) fn narrow_f16(values: &[f32], out: &mut [u16]) {
             _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
         }
     };
-    in_eights(values, out, eight);
+    in_blocks(values, out, eight);
 }
 
-/// `eight` for whole eights, and once more for what is left.
+/// `block` for every whole block of `N`, and once more for what is left.
 #[inline(always)]
-fn in_eights<A: Copy + Default, B: Copy + Default>(
+pub(super) fn in_blocks<A: Copy + Default, B: Copy + Default, const N: usize>(
     src: &[A],
     dst: &mut [B],
-    eight: impl Fn(&[A; 8], &mut [B; 8]),
+    block: impl Fn(&[A; N], &mut [B; N]),
 ) {
     assert_eq!(src.len(), dst.len());
-    let (src, src_rest) = src.as_chunks::<8>();
-    let (dst, dst_rest) = dst.as_chunks_mut::<8>();
+    let (src, src_rest) = src.as_chunks::<N>();
+    let (dst, dst_rest) = dst.as_chunks_mut::<N>();
     for (src, dst) in src.iter().zip(dst) {
-        eight(src, dst);
+        block(src, dst);
     }
     if !src_rest.is_empty() {
-        let (mut a, mut b) = ([A::default(); 8], [B::default(); 8]);
+        let (mut a, mut b) = ([A::default(); N], [B::default(); N]);
         a[..src_rest.len()].copy_from_slice(src_rest);
-        eight(&a, &mut b);
+        block(&a, &mut b);
         dst_rest.copy_from_slice(&b[..dst_rest.len()]);
     }
 }

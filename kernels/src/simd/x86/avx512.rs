@@ -6,6 +6,7 @@ use crate::simd::token::{feature_fns, token};
 use crate::simd::{Dot, FloatLanes, I16x2, Lanes, MathLanes};
 
 use super::Avx2;
+use super::avx2::in_blocks;
 
 token! {
     /// x86-64-v4: AVX-512 F, BW, CD, DQ, VL.
@@ -18,29 +19,89 @@ token! {
         && is_x86_feature_detected!("avx512vl"),
     transpose_8x8: super::avx2::transpose_8x8,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
-    look_up: look_up, interleave
+    bf16: narrow_bf16,
+    look_up: look_up, look_up_f32, interleave
 }
 
-/// [`crate::simd::Simd::look_up`]: the table in four registers.
+/// [`crate::simd::Simd::narrow_bf16`], 32 at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn look_up(table: &[u16; 128], codes: &[u8; 32]) -> [u16; 32] {
-    // SAFETY: a quarter of the table is 32 words, and there are 32 codes.
-    let (quarters, codes) = unsafe {
-        let quarter = |i: usize| _mm512_loadu_epi16(table.as_ptr().add(32 * i).cast());
-        ([quarter(0), quarter(1), quarter(2), quarter(3)], _mm256_loadu_si256(codes.as_ptr().cast()))
+pub(super) fn narrow_bf16(values: &[f32], out: &mut [u16]) {
+    // The upper words of two vectors.
+    let upper = _mm512_add_epi16(
+        _mm512_set1_epi16(1),
+        _mm512_slli_epi16::<1>(_mm512_cvtepu8_epi16(_mm256_setr_epi8(
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+            27, 28, 29, 30, 31,
+        ))),
+    );
+    let round = |values: __m512| {
+        let bits = _mm512_castps_si512(values);
+        let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), last);
+        let nans = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
+        _mm512_mask_mov_epi32(rounded, nans, _mm512_set1_epi32(0x7fc0_0000))
     };
-    let codes = _mm512_cvtepu8_epi16(codes);
+    in_blocks(values, out, |values: &[f32; 32], out: &mut [u16; 32]| {
+        // SAFETY: both arrays have 32 elements.
+        unsafe {
+            let low = round(_mm512_loadu_ps(values.as_ptr()));
+            let high = round(_mm512_loadu_ps(values.as_ptr().add(16)));
+            let words = _mm512_permutex2var_epi16(low, upper, high);
+            _mm512_storeu_epi16(out.as_mut_ptr().cast(), words);
+        }
+    });
+}
+
+/// A table in four registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quarters(table: &[u16; 128]) -> [__m512i; 4] {
+    std::array::from_fn(|i| {
+        // SAFETY: a quarter of the table is 32 words.
+        unsafe { _mm512_loadu_epi16(table.as_ptr().add(32 * i).cast()) }
+    })
+}
+
+/// The words of 32 codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn words(quarters: &[__m512i; 4], codes: &[u8; 32]) -> __m512i {
+    // SAFETY: there are 32 codes.
+    let codes = _mm512_cvtepu8_epi16(unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) });
     // The permutation reads the lower six bits.
     let low = _mm512_permutex2var_epi16(quarters[0], codes, quarters[1]);
     let high = _mm512_permutex2var_epi16(quarters[2], codes, quarters[3]);
     let upper_half = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(0x40));
     let magnitude = _mm512_mask_blend_epi16(upper_half, low, high);
     let sign = _mm512_and_si512(_mm512_slli_epi16::<8>(codes), _mm512_set1_epi16(i16::MIN));
-    let mut words = [0; 32];
+    _mm512_or_si512(magnitude, sign)
+}
+
+/// [`crate::simd::Simd::look_up`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn look_up(table: &[u16; 128], codes: &[u8; 32]) -> [u16; 32] {
+    let mut out = [0; 32];
     // SAFETY: there are 32 words.
-    unsafe { _mm512_storeu_epi16(words.as_mut_ptr().cast(), _mm512_or_si512(magnitude, sign)) };
-    words
+    unsafe { _mm512_storeu_epi16(out.as_mut_ptr().cast(), words(&quarters(table), codes)) };
+    out
+}
+
+/// [`crate::simd::Simd::look_up_f32`], 32 at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn look_up_f32(table: &[u16; 128], codes: &[u8], out: &mut [f32]) {
+    let quarters = quarters(table);
+    let wide = |words| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(words)));
+    in_blocks(codes, out, |codes: &[u8; 32], out: &mut [f32; 32]| {
+        let words = words(&quarters, codes);
+        // SAFETY: there are 32 values.
+        unsafe {
+            _mm512_storeu_ps(out.as_mut_ptr(), wide(_mm512_castsi512_si256(words)));
+            _mm512_storeu_ps(out.as_mut_ptr().add(16), wide(_mm512_extracti64x4_epi64::<1>(words)));
+        }
+    });
 }
 
 /// [`crate::simd::Simd::interleave`].

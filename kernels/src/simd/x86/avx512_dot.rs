@@ -20,7 +20,8 @@ token! {
         && is_x86_feature_detected!("avx512vnni"),
     transpose_8x8: super::avx2::transpose_8x8,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
-    look_up: super::avx512::look_up, super::avx512::interleave
+    bf16: super::avx512::narrow_bf16,
+    look_up: super::avx512::look_up, super::avx512::look_up_f32, super::avx512::interleave
 }
 
 avx512_lanes!(Avx512Dot);
