@@ -104,12 +104,12 @@ pub enum Error {
         needed: String,
     },
     /// A format that the operation does not have, or a mix of formats.
-    #[error("{op}: formats {formats:?} are not supported together")]
+    #[error("{op}: {} by {} to {} is not supported", formats[0], formats[1], formats[2])]
     Format {
         /// The operation.
         op: &'static str,
         /// The formats of lhs, rhs and output.
-        formats: Vec<Format>,
+        formats: [Format; 3],
     },
     /// Something that this version does not do.
     #[error("{op}: {what} is not supported")]

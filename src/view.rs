@@ -234,6 +234,20 @@ impl<'a, T: Element> ViewMut<'a, T> {
         Ok(ViewMut { layout, ..self })
     }
 
+    /// As [`View::with_format`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_format(self, format: Format) -> Result<Self, Error> {
+        check_format::<T>(format)?;
+        Ok(ViewMut { format, ..self })
+    }
+
+    /// As [`View::zero_point`].
+    pub fn zero_point(self, zero: i32) -> Self {
+        ViewMut { zero, ..self }
+    }
+
     /// Format and layout.
     pub fn spec(&self) -> Spec {
         Spec { format: self.format, layout: self.layout }

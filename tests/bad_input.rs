@@ -220,3 +220,56 @@ fn no_zero_is_skipped() {
     tile25::conv::forward(x, w, ViewMut::new(&mut y, [1, 1, 3]).unwrap(), &conv).unwrap();
     assert!(y[0].is_nan() && y[1].is_infinite());
 }
+
+/// Formats that do not go together, and zero points that are none.
+#[test]
+fn formats_and_zero_points_that_do_not_fit() {
+    let spec = |format: Format, dims: &[usize]| Spec::contiguous(format, dims).unwrap();
+    let new =
+        |a: Format, b: Format, c: Format| Matmul::new(spec(a, &[2, 3]), spec(b, &[3, 4]), spec(c, &[2, 4]));
+    for (a, b, c) in [
+        (Format::I8, Format::F32, Format::F32),
+        (Format::Bf16, Format::U8, Format::Bf16),
+        (Format::I32, Format::I32, Format::I32),
+        (Format::Bf16, Format::Bf16, Format::I32),
+        (Format::Bf16, Format::Bf16, Format::F64),
+        (Format::F64, Format::Bf16, Format::F32),
+        (Format::I8, Format::I8, Format::F64),
+    ] {
+        let error = new(a, b, c).expect_err("formats that do not go together");
+        assert!(matches!(error, Error::Format { op: "matmul", .. }), "{error}");
+        assert!(error.to_string().contains(&a.to_string()), "{error}");
+    }
+    let add = new(Format::I8, Format::I8, Format::I8).unwrap().accum(Accum::Add).plan(&Context::default());
+    assert!(matches!(add, Err(Error::Unsupported { op: "matmul", .. })));
+
+    let (a, b) = ([1u8; 6], [1i8; 12]);
+    let run = |za: i32, zb: &[i32], zc: i32, scales: usize| {
+        let mut out = [99i8; 8];
+        let (a, b) = (View::new(&a, [2, 3]).unwrap().zero_point(za), View::new(&b, [3, 4]).unwrap());
+        let b = b.zero_points(zb);
+        let c = ViewMut::new(&mut out, [2, 4]).unwrap().zero_point(zc);
+        let plan = Matmul::new(a.spec(), b.spec(), c.spec()).unwrap().plan(&Context::default()).unwrap();
+        let scales = vec![1.0f32; scales];
+        let epilogue = Epilogue { row_scales: Some(&scales), ..Epilogue::default() };
+        let result = plan.run(a, b, c, epilogue, &mut plan.workspace());
+        assert!(result.is_ok() || out == [99; 8], "the output was touched");
+        result.map_err(|error| error.to_string())
+    };
+    assert_eq!(run(0, &[0; 4], 0, 2), Ok(()));
+    for (result, words) in [
+        (run(-1, &[0; 4], 0, 2), "-1 is no zero point of lhs, which is in u8"),
+        (run(0, &[0, 0, 128, 0], 0, 2), "128 is no zero point of rhs, which is in i8"),
+        (run(0, &[0; 3], 0, 2), "rhs has 3 zero points and 4 columns"),
+        (run(0, &[0; 4], -129, 2), "-129 is no zero point of out"),
+        (run(0, &[0; 4], 0, 3), "row_scales has 3 values"),
+    ] {
+        let error = result.expect_err(words);
+        assert!(error.contains(words) && error.starts_with("matmul"), "{error}");
+    }
+    let values = [0.5f32; 6];
+    assert!(matches!(
+        View::new(&values, [6]).unwrap().with_format(Format::Bf16),
+        Err(Error::Unsupported { .. })
+    ));
+}

@@ -4,7 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tile25::conv::{Conv, Convolution};
-use tile25::{Accum, Act, Context, Epilogue, Matmul, Tensor};
+use tile25::format::{Narrow, Rounding, bf16};
+use tile25::{Accum, Act, Context, Epilogue, Format, Matmul, Spec, Tensor, View, ViewMut};
 
 struct Counting;
 
@@ -55,6 +56,36 @@ fn a_planned_run_allocates_nothing() {
                 plan.run(a.view(), &packed, out.view_mut(), epilogue, &mut ws).unwrap();
                 assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "matmul {m} x {n} x {k}");
             }
+        }
+        // Sums apart from the result, the exponent guard, zero points, random bits.
+        let (m, n, k) = (130, 200, 1100);
+        let (a, b) = (tensor(&[m, k]), tensor(&[k, n]));
+        let cast = |t: &Tensor<f32>| {
+            let mut narrow = Tensor::<bf16>::zeros(t.dims()).unwrap();
+            tile25::cast::cast(t.view(), narrow.view_mut()).unwrap();
+            narrow
+        };
+        let (a16, b16, mut c16) = (cast(&a), cast(&b), Tensor::<bf16>::zeros([m, n]).unwrap());
+        let plan = Matmul::new(a16.view().spec(), b16.view().spec(), c16.view().spec()).unwrap();
+        let plan = plan.plan(&Context::default()).unwrap();
+        let mut ws = plan.workspace();
+        let narrow = Narrow { rounding: Rounding::Stochastic { seed: 1 }, ..Narrow::default() };
+        let bytes = |len: usize| (0..len).map(|i| (i * 29) as u8).collect::<Vec<u8>>();
+        let (a8, b8, mut c8) = (bytes(m * k), bytes(k * n), vec![0i8; m * n]);
+        let zeros: Vec<i32> = (0..n as i32).collect();
+        let a8 = View::new(&a8, [m, k]).unwrap().zero_point(7);
+        let b8 = View::new(&b8, [k, n]).unwrap().zero_points(&zeros);
+        let c8_spec = Spec::contiguous(Format::I8, &[m, n]).unwrap();
+        let plan8 = Matmul::new(a8.spec(), b8.spec(), c8_spec).unwrap().plan(&Context::default()).unwrap();
+        let mut ws8 = plan8.workspace();
+        for _ in 0..3 {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let epilogue = Epilogue { narrow, act: Act::Silu, ..Epilogue::default() };
+            plan.run(a16.view(), b16.view(), c16.view_mut(), epilogue, &mut ws).unwrap();
+            let epilogue = Epilogue { scale: Some(1e-4), narrow, ..Epilogue::default() };
+            let c8 = ViewMut::new(&mut c8, [m, n]).unwrap();
+            plan8.run(a8, b8, c8, epilogue, &mut ws8).unwrap();
+            assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "bf16 and u8");
         }
         let conv = Conv::<2> { stride: [2, 2], padding: [(1, 1); 2], ..Conv::default() };
         let (x, w, y) = (tensor(&[4, 16, 28, 28]), tensor(&[32, 16, 3, 3]), tensor(&[4, 32, 14, 14]));

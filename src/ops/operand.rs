@@ -22,7 +22,7 @@ pub(crate) fn formats(op: &'static str, lhs: Format, rhs: Format, out: Format) -
         (true, _) if out != Format::F64 => Format::I32,
         (_, true) if sums == Format::F64 && out == Format::F64 => sums,
         (_, true) if sums == Format::F32 && out != Format::F64 && out != Format::I32 => sums,
-        _ => return Err(Error::Format { op, formats: vec![lhs, rhs, out] }),
+        _ => return Err(Error::Format { op, formats: [lhs, rhs, out] }),
     };
     Ok(Formats { lhs, rhs, sums, out })
 }

@@ -3,7 +3,9 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tile25::{Backend, Context, Element, Isa, Layout, Threads, View, ViewMut};
+use tile25::format::Narrow;
+use tile25::{Backend, Context, Element, Format, Isa, Layout, Threads, View, ViewMut};
+use tile25_kernels::format::Target;
 use tile25_kernels::pack::Form;
 
 /// A proptest configuration whose failing seeds go to `proptest-regressions/<name>.txt`.
@@ -11,6 +13,7 @@ pub fn config(name: &'static str, cases: u32) -> ProptestConfig {
     let path: &'static str = match name {
         "matmul" => "proptest-regressions/matmul.txt",
         "conv" => "proptest-regressions/conv.txt",
+        "formats" => "proptest-regressions/formats.txt",
         "plan_laws" => "proptest-regressions/plan_laws.txt",
         other => panic!("name a regression file for {other}"),
     };
@@ -106,6 +109,32 @@ pub fn fill<T: Real>(rng: &mut Rng, len: usize, kind: Kind) -> Vec<T> {
         }
     };
     (0..len).map(|_| T::from(value()).unwrap()).collect()
+}
+
+/// What the codes of a test in any format are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Draw {
+    /// Values about -1..1, integers of every size.
+    Smooth,
+    /// Values of every exponent that the format has.
+    Wide,
+    /// Any codes: NaN, Inf, subnormals; of integers the extremes.
+    Codes,
+}
+
+/// A code of `format`.
+pub fn draw<T: Element>(rng: &mut Rng, format: Format, how: Draw) -> T {
+    let unit = (rng.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+    let x = if how == Draw::Wide { unit * 2f32.powi(rng.below(160) as i32 - 80) } else { unit };
+    let x = if format.is_integer() { 300.0 * unit } else { x };
+    let code = match (format, Target::new(format, Narrow::default(), 0).code(x, 0)) {
+        (Format::I8 | Format::U8, _) if how == Draw::Codes => [0, 0x7f, 0x80, 0xff][rng.below(4)],
+        (_, Some(code)) if how != Draw::Codes => code.into(),
+        (Format::F32, _) if how != Draw::Codes => x.to_bits().into(),
+        (Format::F64, _) if how != Draw::Codes => <f64 as From<f32>>::from(x).to_bits(),
+        _ => rng.next() >> 8,
+    };
+    bytemuck::pod_read_unaligned(&code.to_le_bytes()[..size_of::<T>()])
 }
 
 /// Equal bits, NaN compared as a class (N9).
