@@ -5,6 +5,7 @@
 
 mod adam;
 mod data;
+mod kept;
 mod meter;
 mod net;
 
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use tile25::{Backend, Context, Isa, Threads};
+use tile25::format::{CFloat8E4M3, CFloat8E5M2, bf16, f16};
+use tile25::{Backend, Context, Element, Isa, Threads};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use adam::Adam;
@@ -37,6 +39,9 @@ struct Args {
     /// Who computes
     #[arg(long, value_enum, default_value_t = BackendArg::Tile)]
     backend: BackendArg,
+    /// What activations, weights and gradients are stored in; the optimiser keeps f32 weights
+    #[arg(long, value_enum, default_value_t = FormatArg::F32)]
+    format: FormatArg,
     /// Passes over the training images
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
@@ -48,6 +53,18 @@ enum BackendArg {
     Reference,
     /// The tile
     Tile,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum FormatArg {
+    /// Single precision
+    F32,
+    /// bfloat16
+    Bf16,
+    /// IEEE half precision
+    F16,
+    /// Dojo's CFloat8: 1_4_3 for activations and weights, 1_5_2 for gradients, a bias for each tensor
+    Cfloat8,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -62,9 +79,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
     };
     // From inside the pool: a run then starts on the thread that asks for it.
-    let trained = pool.install(|| train(&context, args.epochs).map_err(|e| e.to_string()))?;
+    let trained = pool.install(|| {
+        let result = match args.format {
+            FormatArg::F32 => train::<f32, f32>(&context, args.epochs),
+            FormatArg::Bf16 => train::<bf16, bf16>(&context, args.epochs),
+            FormatArg::F16 => train::<f16, f16>(&context, args.epochs),
+            FormatArg::Cfloat8 => train::<CFloat8E4M3, CFloat8E5M2>(&context, args.epochs),
+        };
+        result.map_err(|e| e.to_string())
+    })?;
     report(&context, &trained);
     Ok(())
+}
+
+/// The format without the bias, which belongs to each tensor.
+fn name<T: Element>() -> String {
+    let name = T::FORMAT.to_string();
+    name.split('(').next().unwrap_or_default().to_string()
 }
 
 struct Trained {
@@ -74,20 +105,23 @@ struct Trained {
     taken: Duration,
 }
 
-fn train(context: &Context<'_>, epochs: u64) -> Result<Trained, Box<dyn Error>> {
+/// Activations and weights in `T`, gradients in `G`.
+fn train<T: Element, G: Element>(context: &Context<'_>, epochs: u64) -> Result<Trained, Box<dyn Error>> {
     let start = Instant::now();
     let (train, test) = Digits::load()?.split();
-    let mut net = Net::new(BATCH, context)?;
-    let mut judge = Net::new(test.len(), context)?;
+    let mut net = Net::<T, G>::new(BATCH, context)?;
+    let mut judge = Net::<T, G>::new(test.len(), context)?;
     let mut params = Params::init(SEED)?;
     let mut gradient = Params::zeros()?;
     let mut adam = Adam::new()?;
     let mut meter = Meter::default();
     let mut last = Score::default();
     println!(
-        "{} images to learn from, {} held out; {} on {} threads",
+        "{} images to learn from, {} held out; activations in {}, gradients in {}; {} on {} threads",
         train.len(),
         test.len(),
+        name::<T>(),
+        name::<G>(),
         context.isa,
         context.threads.count()
     );
@@ -102,7 +136,7 @@ fn train(context: &Context<'_>, epochs: u64) -> Result<Trained, Box<dyn Error>> 
         for indices in train.shuffled(epoch).chunks_exact(net.batch()) {
             let batch = train.gather(indices);
             learnt.add(net.forward(&params, &batch, &mut meter)?);
-            net.backward(&params, &mut gradient, &mut meter)?;
+            net.backward(&mut gradient, &mut meter)?;
             adam.step(&mut params, &gradient);
             bar.inc(1);
         }

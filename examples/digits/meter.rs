@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tile25::conv::ConvPlan;
-use tile25::{Epilogue, Error, MatmulPlan, TilePlan, View, ViewMut, Workspace};
+use tile25::{Element, Epilogue, Error, MatmulPlan, TilePlan, View, ViewMut, Workspace};
 
 /// Multiply-adds of each die, and the time of all runs.
 #[derive(Default)]
@@ -27,10 +27,10 @@ impl Meter {
 pub(crate) trait Planned {
     fn tile_plans(&self) -> Vec<&TilePlan>;
     fn workspace(&self) -> Workspace;
-    fn run(
+    fn run<A: Element, B: Element>(
         &self,
-        a: View<'_, f32>,
-        b: View<'_, f32>,
+        a: View<'_, A>,
+        b: View<'_, B>,
         out: ViewMut<'_, f32>,
         epilogue: Epilogue<'_, f32>,
         workspace: &mut Workspace,
@@ -47,10 +47,10 @@ macro_rules! planned {
             fn workspace(&self) -> Workspace {
                 $plan::workspace(self)
             }
-            fn run(
+            fn run<A: Element, B: Element>(
                 &self,
-                a: View<'_, f32>,
-                b: View<'_, f32>,
+                a: View<'_, A>,
+                b: View<'_, B>,
                 out: ViewMut<'_, f32>,
                 epilogue: Epilogue<'_, f32>,
                 workspace: &mut Workspace,
@@ -82,11 +82,11 @@ impl<P: Planned> Stage<P> {
         Stage { workspace: plan.workspace(), plan, die_macs }
     }
 
-    pub(crate) fn run(
+    pub(crate) fn run<A: Element, B: Element>(
         &mut self,
         meter: &mut Meter,
-        a: View<'_, f32>,
-        b: View<'_, f32>,
+        a: View<'_, A>,
+        b: View<'_, B>,
         out: ViewMut<'_, f32>,
         epilogue: Epilogue<'_, f32>,
     ) -> Result<(), Error> {

@@ -287,7 +287,7 @@ impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
                 let mut sums = sums.take(0).expect("the slot is this thread's");
                 if first && self.run.accum == Accum::Add {
                     let mut tile = tiles.take(tile).expect(ONE);
-                    W::widen_into(self.schedule.problem.formats.out, &mut tile, &mut sums);
+                    W::widen_into(self.run.epilogue.target.format(), &mut tile, &mut sums);
                 }
                 work(&mut sums);
                 if last {

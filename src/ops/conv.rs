@@ -433,7 +433,7 @@ impl ConvPlan<'_> {
     /// zero point. Forward, the weights may have a zero point for each output channel.
     ///
     /// # Errors
-    /// [`Error::NotPlanned`] if an operand has another shape, stride or format than planned; [`Error::Workspace`] for that of
+    /// [`Error::NotPlanned`] if an operand has another shape, stride or kind of format than planned; [`Error::Workspace`] for that of
     /// another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit. The output is then untouched.
     pub fn run<'a, A: Element, B: Element, C: Element>(
         &self,
@@ -493,7 +493,7 @@ impl ConvPlan<'_> {
                 lhs,
                 rhs,
                 accum: self.op.accum,
-                epilogue: epilogue.for_kernel(&self.op.out, out.zero(), spec_of, channel, channel),
+                epilogue: epilogue.for_kernel(&out.spec(), out.zero(), spec_of, channel, channel),
             };
             let mut dst = part.gemm.dst;
             dst.start += out.start() as isize;

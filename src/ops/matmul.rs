@@ -316,7 +316,8 @@ impl MatmulPlan<'_> {
     /// `out = act(scale (lhs rhs) + bias + residual)`, or with `out` added into the sum (see [`Accum`] and [`Epilogue`]). Allocates nothing.
     ///
     /// # Errors
-    /// [`Error::NotPlanned`] if an operand has another shape, stride or format than planned; [`Error::Packed`],
+    /// [`Error::NotPlanned`] if an operand has another shape, stride or kind of format than planned (the bias of a configurable float may be another in
+    /// each run); [`Error::Packed`],
     /// [`Error::Workspace`] for those of another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit.
     /// The output is then untouched.
     pub fn run<'a, A: Element, B: Element, C: Element>(
@@ -354,7 +355,7 @@ impl MatmulPlan<'_> {
                 let (side, width) = self.rhs_side();
                 let form = &packed.form;
                 let fits = (form.side, form.width, form.form) == (side, width, self.kernel.form)
-                    && form.format == self.op.rhs.format
+                    && form.format.same_kind(self.op.rhs.format)
                     && form.dims == self.op.rhs.dims()
                     && self.schedule.starts_at_panels(self.transposed);
                 if !fits {
@@ -387,7 +388,7 @@ impl MatmulPlan<'_> {
             lhs: first,
             rhs: second,
             accum: self.op.accum,
-            epilogue: epilogue.for_kernel(&self.op.out, out.zero(), orient, row, channel),
+            epilogue: epilogue.for_kernel(&out.spec(), out.zero(), orient, row, channel),
         };
         let mut dst = self.gemm.dst;
         dst.start = out.start() as isize;
