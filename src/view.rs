@@ -40,6 +40,15 @@ pub struct View<'a, T> {
     layout: Layout,
     format: Format,
     zero: Zero<'a>,
+    blocks: Option<BlockScales<'a>>,
+}
+
+/// Scales of the blocks of a matrix; see [`View::block_scales`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockScales<'a> {
+    pub(crate) scales: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
 }
 
 /// Checks that codes of type `T` may be read as `format`.
@@ -95,7 +104,7 @@ impl<'a, T: Element> View<'a, T> {
     /// [`Error::OutOfBounds`].
     pub fn with_layout(data: &'a [T], start: usize, layout: Layout) -> Result<Self, Error> {
         check_bounds(&layout, start, data.len())?;
-        Ok(View { data, start, layout, format: T::FORMAT, zero: Zero::Tensor(0) })
+        Ok(View { data, start, layout, format: T::FORMAT, zero: Zero::Tensor(0), blocks: None })
     }
 
     /// The dims in another order; see [`Layout::permute`].
@@ -141,6 +150,13 @@ impl<'a, T: Element> View<'a, T> {
         View { zero: Zero::PerX(zeros), ..self }
     }
 
+    /// Scales of blocks of `rows` by `cols` elements of a matmul's operand, row-major, `ceil(R / rows)` by `ceil(C / cols)` of them for a matrix of R by C, the
+    /// same for every matrix of a batch: an element means its value times its block's scale, rounded once to f32. For narrow floats, in plans of
+    /// [`Matmul::block_scaled`](crate::Matmul::block_scaled). A scale of the whole tensor, of rows or of columns belongs to the epilogue: it is faster there.
+    pub fn block_scales(self, scales: &'a [f32], rows: usize, cols: usize) -> Self {
+        View { blocks: Some(BlockScales { scales, rows, cols }), ..self }
+    }
+
     /// Format and layout.
     pub fn spec(&self) -> Spec {
         Spec { format: self.format, layout: self.layout }
@@ -175,6 +191,10 @@ impl<'a, T: Element> View<'a, T> {
 
     pub(crate) fn zero(&self) -> Zero<'a> {
         self.zero
+    }
+
+    pub(crate) fn blocks(&self) -> Option<BlockScales<'a>> {
+        self.blocks
     }
 }
 
@@ -282,6 +302,7 @@ impl<'a, T: Element> ViewMut<'a, T> {
             layout: self.layout,
             format: self.format,
             zero: Zero::Tensor(self.zero),
+            blocks: None,
         }
     }
 
@@ -374,6 +395,7 @@ impl<T: Element> Tensor<T> {
             layout: self.layout,
             format: self.format,
             zero: Zero::Tensor(0),
+            blocks: None,
         }
     }
 

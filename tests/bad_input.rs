@@ -273,3 +273,32 @@ fn formats_and_zero_points_that_do_not_fit() {
         Err(Error::Unsupported { .. })
     ));
 }
+
+#[test]
+fn block_scales_that_do_not_fit() {
+    let (a, b) = ([tile25::format::Fp8E4M3(0); 6], [1.0f32; 12]);
+    let run = |scaled: bool, scales: &[f32], rows: usize, cols: usize| {
+        let mut out = [MARK; 8];
+        let a = View::new(&a, [2, 3]).unwrap().block_scales(scales, rows, cols);
+        let b = View::new(&b, [3, 4]).unwrap();
+        let c = ViewMut::new(&mut out, [2, 4]).unwrap();
+        let op = Matmul::new(a.spec(), b.spec(), c.spec()).unwrap();
+        let plan = if scaled { op.block_scaled() } else { op }.plan(&Context::default()).unwrap();
+        let result = plan.run(a, b, c, Epilogue::default(), &mut plan.workspace());
+        assert!(result.is_ok() || out == [MARK; 8], "the output was touched");
+        result.map_err(|error| error.to_string())
+    };
+    assert_eq!(run(true, &[1.0; 4], 1, 2), Ok(()));
+    for (result, words) in [
+        (run(false, &[1.0; 4], 1, 2), "block scales of lhs in this plan"),
+        (run(true, &[1.0; 3], 1, 2), "lhs of 2 x 3 in blocks of 1 x 2 has 4 scales, not 3"),
+        (run(true, &[], 0, 2), "blocks of 0 x 2"),
+    ] {
+        let error = result.expect_err(words);
+        assert!(error.contains(words) && error.starts_with("matmul"), "{error}");
+    }
+    let i8s = Spec::contiguous(Format::I8, &[2, 2]).unwrap();
+    let sums = Spec::contiguous(Format::I32, &[2, 2]).unwrap();
+    let plan = Matmul::new(i8s, i8s, sums).unwrap().block_scaled().plan(&Context::default());
+    assert!(matches!(plan, Err(Error::Unsupported { op: "matmul", .. })));
+}

@@ -248,6 +248,55 @@ matmuls! {
     cfloat8_by_f64_to_f64: CFloat8E4M3, f64 => f64;
 }
 
+fn block_scaled_is_the_same<A: Element, B: Element, C: Element>(case: &Case, blocks: [usize; 4]) {
+    let rng = &mut Rng::new(case.seed);
+    let Case { batch, m, n, k, .. } = *case;
+    let a = Laid::<A>::drawn(&[batch, m, k], case.seed, true, |rng| draw(rng, A::FORMAT, case.draw));
+    let b = Laid::<B>::drawn(&[batch, k, n], case.seed ^ 1, true, |rng| draw(rng, B::FORMAT, case.draw));
+    let out = Laid::<C>::drawn(&[batch, m, n], case.seed ^ 2, false, |rng| draw(rng, C::FORMAT, case.draw));
+    let mut scales = |rows: usize, cols: usize, [r, c]: [usize; 2]| -> Vec<f32> {
+        (0..rows.div_ceil(r) * cols.div_ceil(c)).map(|_| draw(rng, Format::F32, Draw::Wide)).collect()
+    };
+    let [ar, ac, br, bc] = blocks;
+    let (sa, sb) = (scales(m, k, [ar, ac]), scales(k, n, [br, bc]));
+    compare(&out, |context, out| {
+        let lhs = a.view().block_scales(&sa, ar, ac);
+        // One scaled operand by a plain one, or both.
+        let rhs = if B::FORMAT == Format::F32 { b.view() } else { b.view().block_scales(&sb, br, bc) };
+        let op = Matmul::new(lhs.spec(), rhs.spec(), out.view().spec())?.block_scaled();
+        let plan = op.accum(case.accum(A::FORMAT, C::FORMAT)).plan(context)?;
+        let mut ws = plan.workspace();
+        let mut again = out.clone();
+        let epilogue = Epilogue { narrow: case.narrow, ..Epilogue::default() };
+        plan.run(lhs, rhs, out.view_mut(), epilogue, &mut ws)?;
+        if context.backend == tile25::Backend::Tile {
+            let packed = plan.pack_rhs(rhs)?;
+            plan.run(lhs, &packed, again.view_mut(), epilogue, &mut ws)?;
+            assert_same(&again.data, &out.data, || "packed rhs".into());
+        }
+        Ok(())
+    });
+}
+
+/// Extents of the blocks of both operands.
+fn blocks() -> impl Strategy<Value = [usize; 4]> {
+    let extent = || prop_oneof![Just(1usize), Just(32usize), Just(128usize), 1usize..300];
+    [extent(), extent(), extent(), extent()]
+}
+
+proptest! {
+    #![proptest_config(config("formats", 40))]
+    #[test]
+    fn block_scaled_fp8(case in case(), blocks in blocks()) {
+        block_scaled_is_the_same::<Fp8E4M3, Fp8E5M2, bf16>(&case, blocks);
+    }
+
+    #[test]
+    fn block_scaled_cfloat8_by_f32(case in case(), blocks in blocks()) {
+        block_scaled_is_the_same::<CFloat8E4M3, f32, f32>(&case, blocks);
+    }
+}
+
 fn conv_is_the_same<A: Element, B: Element, C: Element>(case: &Case) {
     let rng = &mut Rng::new(case.seed ^ 77);
     let (fa, fb, fc) = (tuned::<A>(rng), tuned::<B>(rng), tuned::<C>(rng));

@@ -10,7 +10,7 @@ use crate::epilogue::{Accum, Epilogue, Here};
 use crate::geometry::Geometry;
 use crate::layout::Layout;
 use crate::numerics::KC;
-use crate::view::{View, ViewMut};
+use crate::view::{BlockScales, View, ViewMut};
 
 /// What sums of products are: f32 or f64, one rounding a step; i32 in two's complement (N1, N3, N4).
 pub(crate) trait Arithmetic: Sums {
@@ -62,6 +62,7 @@ pub(crate) struct Values<'a, A> {
     start: usize,
     layout: Layout,
     zero: Zero<'a>,
+    blocks: Option<BlockScales<'a>>,
 }
 
 impl<'a, A: Arithmetic> Values<'a, A> {
@@ -69,7 +70,14 @@ impl<'a, A: Arithmetic> Values<'a, A> {
     pub(crate) fn new<T: Element>(view: &View<'a, T>, layout: Layout) -> Self {
         let words = view.words();
         let values = (0..words.len()).map(|i| A::from_f64(words.value(view.format(), i))).collect();
-        Values { values, start: view.start(), layout, zero: view.zero() }
+        Values { values, start: view.start(), layout, zero: view.zero(), blocks: view.blocks() }
+    }
+
+    /// A value of a matrix, times the scale of its block, rounded once to f32.
+    fn scaled(&self, value: A, row: usize, col: usize) -> A {
+        let Some(BlockScales { scales, rows, cols }) = self.blocks else { return value };
+        let across = self.dims()[self.dims().len() - 1].div_ceil(cols);
+        A::from_f64((value.to_f64() as f32 * scales[row / rows * across + col / cols]).into())
     }
 
     fn dims(&self) -> &[usize] {
@@ -210,7 +218,10 @@ pub(crate) fn matmul<A: Arithmetic, T: Element>(
         let (i, j) = (index[rank - 2], index[rank - 1]);
         let a = batch_offset(lhs, &index) + i as isize * a_row;
         let b = batch_offset(rhs, &index) + j as isize * b_col;
-        let terms = (0..k as isize).map(|k| (lhs.at(a + k * a_col, i), rhs.at(b + k * b_row, j)));
+        let terms = (0..k).map(|k| {
+            let (from_a, from_b) = (a + k as isize * a_col, b + k as isize * b_row);
+            (lhs.scaled(lhs.at(from_a, i), i, k), rhs.scaled(rhs.at(from_b, j), k, j))
+        });
         out.write(&index[..rank], element, i, j, terms);
     }
 }

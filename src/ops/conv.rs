@@ -16,7 +16,7 @@ use tile25_kernels::axis::{Axis, Dim, NO_BOUND, NO_COORD, Window};
 use tile25_kernels::epilogue::Along;
 use tile25_kernels::format::{Element, Format};
 use tile25_kernels::mat::MatSpec;
-use tile25_kernels::pack::Zero;
+use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 
 use crate::backend::reference::{self, Arithmetic, Output, Values};
@@ -28,7 +28,9 @@ use crate::error::Error;
 pub use crate::geometry::Conv;
 use crate::geometry::Geometry;
 use crate::layout::Layout;
-use crate::ops::operand::{check_accum, check_operand, check_zero, formats, grain, kernel, source};
+use crate::ops::operand::{
+    check_accum, check_blocks, check_operand, check_zero, formats, grain, kernel, source,
+};
 use crate::plan::matmul::ONE_DIE_MACS;
 use crate::plan::{Formats, Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
@@ -457,6 +459,8 @@ impl ConvPlan<'_> {
         check_zero(op, names[0], first.zero(), first.format(), None)?;
         check_zero(op, names[1], second.zero(), second.format(), per_channel)?;
         check_zero(op, names[2], Zero::Tensor(out.zero()), out.spec().format, None)?;
+        check_blocks(op, names[0], &first, false)?;
+        check_blocks(op, names[1], &second, false)?;
         epilogue.check(op, &self.op.out, None, self.op.channels())?;
         workspace.check(op, &self.scratch)?;
         if self.context.backend == Backend::Reference {
@@ -473,7 +477,7 @@ impl ConvPlan<'_> {
         for (part, phase) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))) {
             let rows = if part.transposed { part.gemm.problem.n } else { part.gemm.problem.m };
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
-            let (x, w) = (source(&first, 0), source(&second, rows));
+            let (x, w) = (source(&first, Side::Rhs, 0), source(&second, Side::Lhs, rows));
             let (lhs, rhs) = if part.transposed { (x, w) } else { (w, x) };
             let spec_of = |layout: &Layout| {
                 let mut spec = match self.op.direction {

@@ -5,7 +5,7 @@ use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::Along;
 use tile25_kernels::format::{Element, Format};
 use tile25_kernels::mat::MatSpec;
-use tile25_kernels::pack::{Form, Operand, Side, Zero, pack};
+use tile25_kernels::pack::{Form, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
 
 use crate::backend::reference::{self, Arithmetic, Output, Values};
@@ -15,7 +15,9 @@ use crate::context::{Backend, Context, Threads};
 use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
 use crate::layout::{Layout, MAX_RANK, broadcast};
-use crate::ops::operand::{check_accum, check_operand, check_zero, formats, grain, kernel, source};
+use crate::ops::operand::{
+    check_accum, check_blocks, check_operand, check_zero, formats, grain, kernel, operand, source,
+};
 use crate::plan::matmul::ONE_DIE_MACS;
 use crate::plan::{Formats, Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
@@ -47,6 +49,7 @@ pub struct Matmul {
     out: Spec,
     formats: Formats,
     accum: Accum,
+    block_scaled: bool,
 }
 
 impl Matmul {
@@ -90,7 +93,7 @@ impl Matmul {
         if macs.is_none_or(|macs| macs > isize::MAX as usize) {
             return Err(Error::SizeOverflow { dims: expected, strides: Vec::new() });
         }
-        Ok(Matmul { lhs, rhs, out, formats, accum: Accum::Replace })
+        Ok(Matmul { lhs, rhs, out, formats, accum: Accum::Replace, block_scaled: false })
     }
 
     /// Whether the product replaces the output or is added to it.
@@ -98,16 +101,29 @@ impl Matmul {
         Matmul { accum, ..self }
     }
 
+    /// Operands may have [block scales](View::block_scales): they are widened to f32 and scaled while they are packed, so the dot products of bf16 have no part.
+    pub fn block_scaled(self) -> Self {
+        Matmul { block_scaled: true, ..self }
+    }
+
     /// Plans the product for a context.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for [`Accum::Add`] to an output whose format cannot be added to: 8-bit integers, or other than i32 for integer operands.
+    /// [`Error::Unsupported`] for [`Accum::Add`] to an output whose format cannot be added to: 8-bit integers, or other than i32 for integer operands; for block
+    /// scales where sums are not f32.
     pub fn plan<'p>(self, context: &Context<'p>) -> Result<MatmulPlan<'p>, Error> {
         check_accum(OP, self.formats, self.accum)?;
         let gemm = self.gemm()?;
         let transposed = gemm.prefers_transposed();
         let gemm = if transposed { gemm.transposed() } else { gemm };
-        let kernel = kernel(context, self.lhs.format, self.rhs.format);
+        let kernel = match (self.block_scaled, self.formats.sums) {
+            (false, _) => kernel(context, self.lhs.format, self.rhs.format),
+            (true, Format::F32) => kernel(context, Format::F32, Format::F32),
+            (true, sums) => {
+                let what = format!("block scales with sums in {sums}");
+                return Err(Error::Unsupported { op: OP, what });
+            }
+        };
         let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
         let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
         let schedule = Schedule::new(&tile_plan, kernel, threads);
@@ -297,7 +313,8 @@ impl MatmulPlan<'_> {
         let product: usize = (0..problem.segments()).map(segment_bytes).sum();
         let bytes = product * batch.extent();
         let mut panels = Buf::zeroed(bytes);
-        let operand = Operand { words: rhs.words(), format: rhs.format(), zero: rhs.zero() };
+        check_blocks(OP, "rhs", &rhs, self.op.block_scaled)?;
+        let operand = operand(&rhs, Side::Rhs);
         if product > 0 {
             for (b, mut out) in panels.as_mut_slice::<u8>(bytes).chunks_exact_mut(product).enumerate() {
                 let mut window = self.rhs_reader().window;
@@ -334,12 +351,14 @@ impl MatmulPlan<'_> {
         let [.., m, n] = *self.op.out.dims() else { unreachable!("rank checked") };
         check_zero(OP, "lhs", lhs.zero(), lhs.format(), Some(("rows", m)))?;
         check_zero(OP, "out", Zero::Tensor(out.zero()), out.spec().format, None)?;
+        check_blocks(OP, "lhs", &lhs, self.op.block_scaled)?;
         epilogue.check(OP, &self.op.out, Some(m), n)?;
         workspace.check(OP, self.schedule.scratch())?;
         let right = match rhs {
             Rhs::View(view) => {
                 check_operand(OP, "rhs", &view.spec(), &self.op.rhs)?;
                 check_zero(OP, "rhs", view.zero(), view.format(), Some(("columns", n)))?;
+                check_blocks(OP, "rhs", &view, self.op.block_scaled)?;
                 if self.context.backend == Backend::Reference {
                     let out = Output::new(out, self.op.accum, &epilogue, Layout::clone);
                     match self.op.formats.sums {
@@ -349,7 +368,7 @@ impl MatmulPlan<'_> {
                     }
                     return Ok(());
                 }
-                source(&view, 0)
+                source(&view, Side::Rhs, 0)
             }
             Rhs::Packed(packed) => {
                 let (side, width) = self.rhs_side();
@@ -369,7 +388,7 @@ impl MatmulPlan<'_> {
                 Source::Packed { panels: packed.panels.as_slice(packed.bytes), batch: self.packed_batch() }
             }
         };
-        let left = source(&lhs, 0);
+        let left = source(&lhs, Side::Lhs, 0);
         let transposed = self.transposed;
         let (first, second) = if transposed { (right, left) } else { (left, right) };
         let orient = |layout: &Layout| {

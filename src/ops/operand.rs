@@ -1,7 +1,7 @@
 //! What every operation asks of its operands: that their formats go together, that they are those of the plan, that zero points are values.
 
 use tile25_kernels::format::{Element, Format};
-use tile25_kernels::pack::{Operand, Zero};
+use tile25_kernels::pack::{Blocks, Operand, Side, Zero};
 use tile25_kernels::registry::{self, Kernel};
 
 use crate::backend::tile::Source;
@@ -10,7 +10,7 @@ use crate::epilogue::Accum;
 use crate::error::Error;
 use crate::plan::Formats;
 use crate::plan::matmul::Grain;
-use crate::view::{Spec, View};
+use crate::view::{BlockScales, Spec, View};
 
 /// The formats of an operation, if it has them: any two float formats with a float result (f64 with f64 only as result), i8 and u8 in any
 /// pairing with a result in i32, in f32 or in a narrower format.
@@ -97,8 +97,53 @@ pub(crate) fn check_zero(
     Ok(())
 }
 
+/// Checks the block scales of an operand; `scaled` where the plan takes them.
+pub(crate) fn check_blocks<T: Element>(
+    op: &'static str,
+    operand: &'static str,
+    view: &View<'_, T>,
+    scaled: bool,
+) -> Result<(), Error> {
+    let Some(blocks) = view.blocks() else { return Ok(()) };
+    let format = view.format();
+    if !scaled || format.is_integer() || format.bytes() > 2 {
+        let what = if scaled {
+            format!("block scales of {operand} in {format}")
+        } else {
+            format!("block scales of {operand} in this plan")
+        };
+        return Err(Error::Unsupported { op, what });
+    }
+    let [.., rows, cols] = *view.dims() else { unreachable!("rank checked") };
+    let needed = match (blocks.rows, blocks.cols) {
+        (0, _) | (_, 0) => 0,
+        (r, c) => rows.div_ceil(r) * cols.div_ceil(c),
+    };
+    if needed != blocks.scales.len() || blocks.rows == 0 || blocks.cols == 0 {
+        let problem = format!(
+            "{operand} of {rows} x {cols} in blocks of {} x {} has {needed} scales, not {}",
+            blocks.rows,
+            blocks.cols,
+            blocks.scales.len()
+        );
+        return Err(Error::Shape { op, problem });
+    }
+    Ok(())
+}
+
+/// An operand of a run: what it holds. `side` says which index of its matrix is x.
+pub(crate) fn operand<'a, T: Element>(view: &View<'a, T>, side: Side) -> Operand<'a> {
+    let blocks = view.blocks().map(|BlockScales { scales, rows, cols }| {
+        let across = view.dims()[view.dims().len() - 1].div_ceil(cols);
+        match side {
+            Side::Lhs => Blocks { scales, at: [rows, cols], step: [across, 1] },
+            Side::Rhs => Blocks { scales, at: [cols, rows], step: [1, across] },
+        }
+    });
+    Operand { words: view.words(), format: view.format(), zero: view.zero(), blocks }
+}
+
 /// An operand of a run.
-pub(crate) fn source<'a, T: Element>(view: &View<'a, T>, zero_step: usize) -> Source<'a> {
-    let operand = Operand { words: view.words(), format: view.format(), zero: view.zero() };
-    Source::Plain { operand, start: view.start(), zero_step }
+pub(crate) fn source<'a, T: Element>(view: &View<'a, T>, side: Side, zero_step: usize) -> Source<'a> {
+    Source::Plain { operand: operand(view, side), start: view.start(), zero_step }
 }

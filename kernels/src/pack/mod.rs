@@ -96,6 +96,47 @@ pub enum Zero<'a> {
     PerX(&'a [i32]),
 }
 
+/// Scales of blocks of an operand: element (x, k) means its value times `scales[x / at[0] * step[0] + k / at[1] * step[1]]`, rounded once to f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocks<'a> {
+    /// One for each block.
+    pub scales: &'a [f32],
+    /// Extent of a block along x and along k.
+    pub at: [usize; 2],
+    /// From a block to the next along x and along k.
+    pub step: [usize; 2],
+}
+
+impl Blocks<'_> {
+    /// Multiplies `W` lanes from `x0` over `k`.
+    #[inline(always)]
+    fn multiply<const W: usize>(&self, part: &Part, panel: &mut [f32]) {
+        let mut rows = panel.chunks_exact_mut(W);
+        let mut at = part.k.start;
+        while at < part.k.end {
+            let block = at / self.at[1];
+            let end = part.k.end.min((block + 1) * self.at[1]);
+            let mut scales = [1.0; W];
+            for (w, scale) in scales[..part.lanes].iter_mut().enumerate() {
+                *scale = self.scales[(part.x0 + w) / self.at[0] * self.step[0] + block * self.step[1]];
+            }
+            for row in rows.by_ref().take(end - at) {
+                for (value, scale) in row.iter_mut().zip(&scales) {
+                    *value *= scale;
+                }
+            }
+            at = end;
+        }
+    }
+}
+
+/// What a panel is of.
+struct Part {
+    x0: usize,
+    lanes: usize,
+    k: Range<usize>,
+}
+
 /// An operand: its codes and what they mean.
 #[derive(Clone, Copy, Debug)]
 pub struct Operand<'a> {
@@ -105,6 +146,8 @@ pub struct Operand<'a> {
     pub format: Format,
     /// The zero point of 8-bit integers, a value of their format; no other format has one.
     pub zero: Zero<'a>,
+    /// Scales of narrow floats that become f32.
+    pub blocks: Option<Blocks<'a>>,
 }
 
 /// Packs `x` by `k` of `window` over `operand` into panels of `width` lanes at the front of `out`. `k` lies within one segment.
@@ -131,6 +174,17 @@ pub fn pack(
     }
     let job = Job { window, x, k, width, out: &mut out[..bytes] };
     let table = table(operand.format);
+    if let Some(blocks) = operand.blocks {
+        return match (form, operand.words, Widener::new(operand.format, &table)) {
+            (Form::F32, Words::U16(data), Some(widener)) => {
+                job.run(isa, data, Scaled(Widen(widener, PhantomData), blocks));
+            }
+            (Form::F32, Words::U8(data), Some(widener)) => {
+                job.run(isa, data, Scaled(Widen(widener, PhantomData), blocks));
+            }
+            _ => panic!("panels of {form:?} do not take block scales of {}", operand.format),
+        };
+    }
     match (form, operand.words, Widener::new(operand.format, &table)) {
         (Form::F32, Words::F32(data), _) => job.run(isa, data, Plain(Same(0.0f32))),
         (Form::F32, Words::U16(data), Some(widener)) => {
@@ -164,13 +218,13 @@ pub fn pack(
 /// A conversion, made ready panel by panel.
 trait PerPanel: Copy {
     type Convert: Convert;
-    /// For the panel that begins at `x0`.
-    fn convert(&self, x0: usize, lanes: usize) -> Self::Convert;
-    /// Writes the tail of a panel of `W` lanes.
-    fn tail<const W: usize>(
+    /// For one panel.
+    fn convert(&self, part: &Part) -> Self::Convert;
+    /// Completes a panel of `W` lanes whose units are there: writes its tail.
+    fn complete<const W: usize>(
         &self,
         convert: &Self::Convert,
-        kc: usize,
+        part: &Part,
         panel: &mut [<Self::Convert as Convert>::Out],
     );
 }
@@ -182,11 +236,27 @@ struct Plain<C>(C);
 impl<C: Convert> PerPanel for Plain<C> {
     type Convert = C;
     #[inline(always)]
-    fn convert(&self, _: usize, _: usize) -> C {
+    fn convert(&self, _: &Part) -> C {
         self.0
     }
     #[inline(always)]
-    fn tail<const W: usize>(&self, _: &C, _: usize, _: &mut [C::Out]) {}
+    fn complete<const W: usize>(&self, _: &C, _: &Part, _: &mut [C::Out]) {}
+}
+
+/// Values of f32, multiplied by the scales of their blocks.
+#[derive(Clone, Copy)]
+struct Scaled<'a, C>(C, Blocks<'a>);
+
+impl<C: Convert<Out = f32>> PerPanel for Scaled<'_, C> {
+    type Convert = C;
+    #[inline(always)]
+    fn convert(&self, _: &Part) -> C {
+        self.0
+    }
+    #[inline(always)]
+    fn complete<const W: usize>(&self, _: &C, part: &Part, panel: &mut [f32]) {
+        self.1.multiply::<W>(part, panel);
+    }
 }
 
 /// Pairs of bf16; the tail is the least exponent.
@@ -196,11 +266,11 @@ struct Exponents<C>(C);
 impl<C: Convert<Out = Bf16x2>> PerPanel for Exponents<C> {
     type Convert = C;
     #[inline(always)]
-    fn convert(&self, _: usize, _: usize) -> C {
+    fn convert(&self, _: &Part) -> C {
         self.0
     }
     #[inline(always)]
-    fn tail<const W: usize>(&self, _: &C, _: usize, panel: &mut [Bf16x2]) {
+    fn complete<const W: usize>(&self, _: &C, _: &Part, panel: &mut [Bf16x2]) {
         let (units, tail) = panel.split_at_mut(panel.len() - Bf16x2::TAIL * W);
         tail.fill(Bf16x2(guard::least_exponent(bytemuck::cast_slice(units)) as u32));
     }
@@ -223,12 +293,12 @@ struct ZeroQuads<'a> {
 
 /// The codes of zero of a panel's lanes, two's complement cut to 8 bits.
 #[inline(always)]
-fn zero_codes(zero: Zero<'_>, x0: usize, lanes: usize) -> [u8; PANEL_WIDTH] {
+fn zero_codes(zero: Zero<'_>, part: &Part) -> [u8; PANEL_WIDTH] {
     let mut codes = [0; PANEL_WIDTH];
     match zero {
         Zero::Tensor(zero) => codes.fill(zero as u8),
         Zero::PerX(zeros) => {
-            for (code, &zero) in codes.iter_mut().zip(&zeros[x0..x0 + lanes]) {
+            for (code, &zero) in codes.iter_mut().zip(&zeros[part.x0..part.x0 + part.lanes]) {
                 *code = zero as u8;
             }
         }
@@ -239,23 +309,23 @@ fn zero_codes(zero: Zero<'_>, x0: usize, lanes: usize) -> [u8; PANEL_WIDTH] {
 impl PerPanel for ZeroPairs<'_> {
     type Convert = PairI8;
     #[inline(always)]
-    fn convert(&self, x0: usize, lanes: usize) -> PairI8 {
+    fn convert(&self, part: &Part) -> PairI8 {
         let flip = if self.signed { 0x80 } else { 0 };
-        PairI8 { flip, zero: zero_codes(self.zero, x0, lanes).map(|code| code ^ flip) }
+        PairI8 { flip, zero: zero_codes(self.zero, part).map(|code| code ^ flip) }
     }
     #[inline(always)]
-    fn tail<const W: usize>(&self, _: &PairI8, _: usize, _: &mut [I16x2]) {}
+    fn complete<const W: usize>(&self, _: &PairI8, _: &Part, _: &mut [I16x2]) {}
 }
 
 impl PerPanel for ZeroQuads<'_> {
     type Convert = QuadI8;
     #[inline(always)]
-    fn convert(&self, x0: usize, lanes: usize) -> QuadI8 {
-        QuadI8::new(self.signed, self.side, zero_codes(self.zero, x0, lanes))
+    fn convert(&self, part: &Part) -> QuadI8 {
+        QuadI8::new(self.signed, self.side, zero_codes(self.zero, part))
     }
     #[inline(always)]
-    fn tail<const W: usize>(&self, convert: &QuadI8, kc: usize, panel: &mut [I8x4]) {
-        convert.tail::<W>(self.side, kc, panel);
+    fn complete<const W: usize>(&self, convert: &QuadI8, part: &Part, panel: &mut [I8x4]) {
+        convert.tail::<W>(self.side, part.k.len(), panel);
     }
 }
 
@@ -298,7 +368,8 @@ impl<P: PerPanel> Pack<'_, P> {
         let body = kc.div_ceil(P::Convert::K) * W;
         for (panel, x0) in out.chunks_exact_mut(panel_len).zip(job.x.clone().step_by(W)) {
             let lanes = job.x.end.min(x0 + W) - x0;
-            let converted = convert.convert(x0, lanes);
+            let part = Part { x0, lanes, k: job.k.clone() };
+            let converted = convert.convert(&part);
             pack_panel::<S, P::Convert, W>(
                 s,
                 &converted,
@@ -309,7 +380,7 @@ impl<P: PerPanel> Pack<'_, P> {
                 job.k.clone(),
                 &mut panel[..body],
             );
-            convert.tail::<W>(&converted, kc, panel);
+            convert.complete::<W>(&converted, &part, panel);
         }
     }
 }
@@ -363,7 +434,7 @@ mod tests {
                 Form::Bf16x2 => (Words::U16(&codes16), Format::Bf16),
                 Form::I16x2 | Form::I8x4 => (Words::U8(&codes8), Format::I8),
             };
-            let operand = Operand { words, format, zero: Zero::Tensor(ZERO) };
+            let operand = Operand { words, format, zero: Zero::Tensor(ZERO), blocks: None };
             for (side, width) in [(Side::Lhs, kernel.mr), (Side::Rhs, kernel.nr)] {
                 let bytes = kernel.form.packed_bytes(x.len(), k.len(), width);
                 let mut out = crate::buf::Buf::zeroed(bytes + 8);
