@@ -50,6 +50,8 @@ pub(super) enum Ladder {
     Even,
     /// With a hole below the least normal value.
     Hole,
+    /// With a hole, and nothing below zero.
+    Unsigned,
 }
 
 /// No code.
@@ -166,59 +168,63 @@ impl Codec {
 
     /// Puts NaN and the sign in.
     #[inline(always)]
-    fn complete(&self, x: u32, code: u32) -> u32 {
+    fn complete<const SIGNED: bool>(&self, x: u32, code: u32) -> u32 {
         // Without a sign, what is below zero becomes zero.
-        let unsigned = if self.sign == 0 { ((x as i32) >> 31) as u32 } else { 0 };
-        let code = (code & !unsigned) | ((x >> self.sign_shift) & self.sign);
+        let code = if SIGNED {
+            code | ((x >> self.sign_shift) & self.sign)
+        } else {
+            code & !(((x as i32) >> 31) as u32)
+        };
         if (x & 0x7fff_ffff) > F32_INFINITY { self.nan } else { code }
     }
 
     /// The code of the nearest value, ties to even; `top` from [`Codec::top`].
     #[inline(always)]
     pub fn nearest(&self, x: f32, top: u32) -> u32 {
-        match self.ladder() {
+        let code = match self.ladder() {
             Ladder::F32 => self.nearest_bf16(x, top),
-            Ladder::Even => self.nearest_on::<false>(x, top),
-            Ladder::Hole => self.nearest_on::<true>(x, top),
-        }
+            Ladder::Even => self.nearest_low::<false, true>(x, top),
+            Ladder::Hole => self.nearest_low::<true, true>(x, top),
+            Ladder::Unsigned => self.nearest_low::<true, false>(x, top),
+        };
+        code & (self.magnitude | self.sign)
     }
 
     /// How the values lie: which form of rounding to nearest serves.
     #[inline(always)]
     pub(super) fn ladder(&self) -> Ladder {
-        match (self.first_normal, self.gap == self.unit) {
-            (0, _) => Ladder::F32,
-            (_, true) => Ladder::Even,
-            (_, false) => Ladder::Hole,
+        match (self.first_normal, self.sign, self.gap == self.unit) {
+            (0, ..) => Ladder::F32,
+            (_, 0, _) => Ladder::Unsigned,
+            (_, _, true) => Ladder::Even,
+            (_, _, false) => Ladder::Hole,
         }
     }
 
-    /// [`Codec::nearest`] by one addition. For a value of exponent `e`, one ulp of `2^(e + shift)` is one step of the format, so adding that rounds to
-    /// nearest even and leaves the number of steps in the lower bits.
+    /// [`Codec::nearest`] by one addition; bits above the code's are of no meaning. For a value of exponent `e`, one ulp of `2^(e + shift)` is one step of
+    /// the format, so adding that rounds to nearest even and leaves the number of steps in the lower bits.
     #[inline(always)]
-    pub(super) fn nearest_on<const HOLE: bool>(&self, x: f32, top: u32) -> u32 {
+    pub(super) fn nearest_low<const HOLE: bool, const SIGNED: bool>(&self, x: f32, top: u32) -> u32 {
         let x = x.to_bits();
         // Beyond the top: the top, as if it were one more finite value.
         let size = (x & 0x7fff_ffff).min((top << self.shift) + self.rebias);
         let least = self.least_normal.to_bits();
-        let (size, step_of) = if HOLE {
-            let at_least = if f32::from_bits(size) >= self.middle { size.max(least) } else { size };
-            (
-                at_least,
-                (at_least & F32_INFINITY).max((self.unit.to_bits() & F32_INFINITY) + (23 - self.shift << 23)),
-            )
+        let (size, exponent, step) = if HOLE {
+            // Values in the hole go to its nearer side before they are rounded.
+            let to_side =
+                if size < self.middle.to_bits() { size.min(self.below.to_bits()) } else { size.max(least) };
+            let unit = (self.unit.to_bits() & F32_INFINITY) + ((23 - self.shift) << 23);
+            let step = (to_side & F32_INFINITY).max(unit);
+            (to_side, step.max(least), step)
         } else {
-            (size, (size & F32_INFINITY).max(least))
+            let step = (size & F32_INFINITY).max(least);
+            (size, step, step)
         };
-        let magic = step_of + (self.shift << 23);
-        let steps = (f32::from_bits(size) + f32::from_bits(magic)).to_bits() - magic;
-        let code = if HOLE {
-            let below = if f32::from_bits(size) < self.middle { self.below_code } else { u32::MAX };
-            (steps + ((step_of.max(least) - least) >> self.shift)).min(below)
-        } else {
-            steps + ((step_of - least) >> self.shift)
-        };
-        self.complete(x, code)
+        // What `exponent` adds for the least normal value is taken off here, in whole steps: an even number, which no tie notices.
+        let off = (least >> self.shift).wrapping_neg() & 0xffff;
+        let magic = step + ((self.shift << 23) | off);
+        let sum = f32::from_bits(size) + f32::from_bits(magic);
+        self.complete::<SIGNED>(x, sum.to_bits() + (exponent >> self.shift))
     }
 
     /// [`Codec::nearest`] of bf16, whose exponents are those of f32.
@@ -227,7 +233,7 @@ impl Codec {
         let bits = x.to_bits();
         let size = bits & 0x7fff_ffff;
         let rounded = ((size + 0x7fff + ((size >> 16) & 1)) >> 16).min(top);
-        self.complete(bits, rounded)
+        self.complete::<true>(bits, rounded)
     }
 
     /// One of the two neighbouring codes, the upper one where `random` lies below the value's place between them.
@@ -250,6 +256,7 @@ impl Codec {
         let high = if at_edge { self.first_normal } else { whole as u32 + 1 };
         let subnormal = if up { high } else { low };
         let magnitude = if value < self.least_normal { subnormal } else { normal };
-        self.complete(x, magnitude.min(top))
+        let code = magnitude.min(top);
+        if self.sign == 0 { self.complete::<false>(x, code) } else { self.complete::<true>(x, code) }
     }
 }

@@ -157,12 +157,17 @@ pub(crate) fn narrow<S: Simd, W: Code>(
             }
             (Ladder::Even, _) => {
                 for (out, &value) in out.iter_mut().zip(values) {
-                    *out = W::cut(codec.nearest_on::<false>(value, top));
+                    *out = W::cut(codec.nearest_low::<false, true>(value, top));
+                }
+            }
+            (Ladder::Unsigned, _) => {
+                for (out, &value) in out.iter_mut().zip(values) {
+                    *out = W::cut(codec.nearest_low::<true, false>(value, top));
                 }
             }
             (Ladder::Hole, _) => {
                 for (out, &value) in out.iter_mut().zip(values) {
-                    *out = W::cut(codec.nearest_on::<true>(value, top));
+                    *out = W::cut(codec.nearest_low::<true, true>(value, top));
                 }
             }
         },

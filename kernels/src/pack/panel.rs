@@ -84,12 +84,14 @@ pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
         );
         for (u, out) in panel.chunks_exact_mut(W).enumerate() {
             let here = C::K.min(len - u * C::K);
-            for (w, out) in out.iter_mut().enumerate() {
-                let mut unit = [convert.pad(w); 4];
-                for (j, word) in unit[..here].iter_mut().enumerate() {
-                    *word = words[(u * C::K + j) * W + w];
+            // Places of k beyond the last repeat it; `unit` takes the first `here`.
+            let rows = std::array::from_fn(|j| &words[(u * C::K + j.min(here - 1)) * W..][..W]);
+            if here == C::K {
+                convert.beside(s, rows, out);
+            } else {
+                for (w, out) in out.iter_mut().enumerate() {
+                    *out = convert.unit(w, rows.map(|row| row[w]), here);
                 }
-                *out = convert.unit(w, unit, here);
             }
         }
     }
