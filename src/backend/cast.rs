@@ -6,9 +6,9 @@ use tile25_kernels::format::Element;
 
 use crate::context::Threads;
 
-/// Elements below which one thread casts alone. Waking a second one takes 5 to 20 us, in which one thread casts some 32 thousand elements
-/// (benches/record/2026-11-24-formats.md).
-const ALONE: usize = 64 * 1024;
+/// Elements up to which one thread casts alone: waking a second one takes 20 to 50 us here, in which one thread casts as many
+/// (benches/record/2026-11-25-formats.md).
+const ALONE: usize = 512 * 1024;
 
 /// Casts `src` to `dst`; results do not depend on how the work is cut.
 pub(crate) fn run<A: Element, B: Element>(
