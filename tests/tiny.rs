@@ -1,10 +1,12 @@
 //! The whole API on one screen.
 
 use tile25::conv::{Conv, Convolution};
+use tile25::format::{CFloat8E4M3, Element, Narrow, Overflow, Rounding, bf16};
 use tile25::machine::D1_TILE;
 use tile25::math::{Function, map};
 use tile25::{
-    Accum, Act, Backend, Context, Epilogue, Error, Isa, Matmul, Tensor, Threads, View, ViewMut, matmul,
+    Accum, Act, Backend, Context, Epilogue, Error, Isa, Matmul, Tensor, Threads, View, ViewMut, bias, cast,
+    matmul,
 };
 
 #[test]
@@ -27,10 +29,10 @@ fn the_whole_api() -> Result<(), Error> {
     let plan =
         Matmul::new(x.view().spec(), w.view().spec(), y.view().spec())?.accum(Accum::Add).plan(&context)?;
     let (packed, mut workspace) = (plan.pack_rhs(w.view())?, plan.workspace());
-    let bias = [1.0; 96];
+    let ones = [1.0; 96];
     let epilogue = Epilogue {
         scale: Some(2.0),
-        bias: Some(&bias),
+        bias: Some(&ones),
         residual: Some(x.view().permute(&[0, 1, 2])?),
         act: Act::Relu,
         ..Epilogue::default()
@@ -65,6 +67,26 @@ fn the_whole_api() -> Result<(), Error> {
     let want = dx.as_slice().to_vec();
     plan.run(y.view(), w.view(), dx.view_mut(), Epilogue::default(), &mut plan.workspace())?;
     assert_eq!(dx.as_slice(), want, "a transposed convolution is the gradient of the input");
+
+    // Narrow formats: sums are f32 (i32 of integers), the result is narrowed at the end, here with random bits keyed by a seed and each element's index.
+    let values = Tensor::<f32>::from_fn([4, 4], |i| i as f32 / 4.0 - 1.5)?;
+    let format = bias::choose(CFloat8E4M3::FORMAT, values.as_slice(), bias::Criterion::LargestFits);
+    let mut codes = Tensor::<CFloat8E4M3>::zeros([4, 4])?.with_format(format)?;
+    cast::cast(values.view(), codes.view_mut())?;
+    let mut halves = Tensor::<bf16>::zeros([4, 4])?;
+    let plan = Matmul::new(codes.view().spec(), codes.view().spec(), halves.view().spec())?;
+    let plan = plan.plan(&Context::default())?;
+    let narrow = Narrow { rounding: Rounding::Stochastic { seed: 7 }, overflow: Overflow::Saturate };
+    let epilogue = Epilogue { narrow, channel_scales: Some(&[1.0, 0.5, 0.25, 0.125]), ..Epilogue::default() };
+    plan.run(codes.view(), codes.view(), halves.view_mut(), epilogue, &mut plan.workspace())?;
+
+    // 8-bit integers with zero points, requantised: (130 - 128) 3 + (126 - 128) 5 = -4, times 0.5, plus 10.
+    let (x, w, mut result) = ([130u8, 126], [3i8, 5], [0u8]);
+    let x = View::new(&x, [1, 2])?.zero_point(128);
+    let (w, y) = (View::new(&w, [2, 1])?, ViewMut::new(&mut result, [1, 1])?.zero_point(10));
+    let plan = Matmul::new(x.spec(), w.spec(), y.spec())?.plan(&Context::default())?;
+    plan.run(x, w, y, Epilogue { scale: Some(0.5), ..Epilogue::default() }, &mut plan.workspace())?;
+    assert_eq!(result, [8]);
 
     // Functions with the same bits everywhere.
     let mut values = [0.0];

@@ -1,0 +1,110 @@
+//! One contender alone in its process: every case once, each beside the FMA peak.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tile25::Isa;
+
+use crate::contenders::{Contender, Libraries};
+use crate::sets::Case;
+use crate::support::fma_peak;
+
+/// Timed work of a case, at least; a single call may take longer.
+const SAMPLE: Duration = Duration::from_millis(40);
+/// Untimed work before it.
+const WARM_UP: Duration = Duration::from_millis(15);
+/// Untimed work before the first case: pools start, cores wake.
+const FIRST_WARM_UP: Duration = Duration::from_millis(500);
+/// Bytes that no cache holds.
+const BEYOND_CACHES: usize = 256 << 20;
+
+/// What a child prints for a case, a line of JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sample {
+    pub case: usize,
+    pub gflops: f64,
+    pub peak: f64,
+    /// GB/s of reading memory, of the same process.
+    pub bandwidth: f64,
+    pub kernel: String,
+    /// Largest difference from the f64 product over some elements, as a part of the sum of magnitudes: a contender that computes something else is caught.
+    pub error: f64,
+}
+
+/// Measures every case and prints the samples.
+pub fn run(
+    contender: Contender,
+    cases: &[Case],
+    threads: usize,
+    isa: Isa,
+    libraries: &Libraries,
+) -> Result<(), String> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
+    pool.install(|| {
+        let bandwidth = read_bandwidth(threads);
+        for (i, &case) in cases.iter().enumerate() {
+            let value = |i: usize| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5;
+            let a: Vec<f32> = (0..case.batch * case.m * case.k).map(value).collect();
+            let b: Vec<f32> = (0..case.batch * case.k * case.n).map(|i| value(i + 77)).collect();
+            let mut c = vec![0f32; case.batch * case.m * case.n];
+            let (mut work, kernel) = contender.prepare(case, threads, isa, libraries)?;
+            let warm_up = if i == 0 { FIRST_WARM_UP } else { WARM_UP };
+            let start = Instant::now();
+            let mut calls = 0u32;
+            while calls == 0 || start.elapsed() < warm_up {
+                work(&a, &b, &mut c);
+                calls += 1;
+            }
+            let each = start.elapsed() / calls;
+            let repeats = (SAMPLE.as_nanos() / each.as_nanos().max(1)).max(1) as u32;
+            let before = fma_peak(isa, threads);
+            let start = Instant::now();
+            for _ in 0..repeats {
+                work(&a, &b, &mut c);
+            }
+            let taken = start.elapsed().as_secs_f64() / f64::from(repeats);
+            let peak = before.max(fma_peak(isa, threads));
+            let error = error(&case, &a, &b, &c);
+            let sample =
+                Sample { case: i, gflops: case.flops() / taken / 1e9, peak, bandwidth, kernel, error };
+            println!("{}", serde_json::to_string(&sample).map_err(|e| e.to_string())?);
+        }
+        Ok(())
+    })
+}
+
+/// GB/s of reading an array that no cache holds, the better of three.
+fn read_bandwidth(threads: usize) -> f64 {
+    let data = vec![1u64; BEYOND_CACHES / 8];
+    let once = || {
+        let start = Instant::now();
+        rayon::scope(|scope| {
+            for part in data.chunks(data.len() / threads) {
+                scope.spawn(move |_| {
+                    std::hint::black_box(part.iter().fold(0u64, |sum, &word| sum.wrapping_add(word)));
+                });
+            }
+        });
+        BEYOND_CACHES as f64 / start.elapsed().as_secs_f64() / 1e9
+    };
+    (0..3).map(|_| once()).fold(0.0, f64::max)
+}
+
+fn error(case: &Case, a: &[f32], b: &[f32], c: &[f32]) -> f64 {
+    let Case { batch, m, n, k, ta, tb } = *case;
+    let mut worst = 0f64;
+    for sample in 0..8 {
+        let (p, i, j) = (sample * 31 % batch, sample * 13 % m, sample * 17 % n);
+        let at = |t: bool, base: usize, rows: usize, cols: usize, row: usize, col: usize| {
+            base * rows * cols + if t { col * rows + row } else { row * cols + col }
+        };
+        let (mut sum, mut size) = (0f64, 0f64);
+        for l in 0..k {
+            let term = f64::from(a[at(ta, p, m, k, i, l)]) * f64::from(b[at(tb, p, k, n, l, j)]);
+            sum += term;
+            size += term.abs();
+        }
+        worst = worst.max((sum - f64::from(c[at(false, p, m, n, i, j)])).abs() / size.max(1e-30));
+    }
+    worst
+}

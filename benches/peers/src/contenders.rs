@@ -1,0 +1,329 @@
+//! Who competes, and how each is called. Every call computes `c = a b` in f32 for row-major `c`.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use libloading::{Library, Symbol};
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_tensor::NdTensorView;
+use serde::{Deserialize, Serialize};
+use tile25::{Context, Epilogue, Isa, Matmul, Threads, View, ViewMut};
+
+use crate::sets::Case;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contender {
+    /// This library
+    Ours,
+    /// The crate gemm
+    Gemm,
+    /// The crate faer
+    Faer,
+    /// The crate matrixmultiply
+    Matrixmultiply,
+    /// The crate rten-gemm
+    Rten,
+    /// OpenBLAS, if its shared library is there
+    Openblas,
+    /// oneDNN, if its shared library is there
+    Onednn,
+}
+
+/// Where the shared libraries are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Libraries {
+    /// A shared library of OpenBLAS [default: the one that fetch.sh brought]
+    #[arg(long)]
+    pub openblas: Option<PathBuf>,
+    /// A shared library of oneDNN [default: the one that fetch.sh brought]
+    #[arg(long)]
+    pub onednn: Option<PathBuf>,
+}
+
+impl Libraries {
+    /// The library of a contender that needs one, if there is one.
+    pub fn path(&self, contender: Contender) -> Option<PathBuf> {
+        let (given, fetched) = match contender {
+            Contender::Openblas => (&self.openblas, "libscipy_openblas.so"),
+            Contender::Onednn => (&self.onednn, "libdnnl.so"),
+            _ => return None,
+        };
+        let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("lib").join(fetched);
+        given.clone().or_else(|| fetched.exists().then_some(fetched))
+    }
+
+    /// Whether a contender can compete.
+    pub fn has(&self, contender: Contender) -> bool {
+        !matches!(contender, Contender::Openblas | Contender::Onednn) || self.path(contender).is_some()
+    }
+}
+
+/// One case, ready to run on `a`, `b`, `c`.
+pub type Run = Box<dyn FnMut(&[f32], &[f32], &mut [f32])>;
+
+/// Strides of row, column of a `rows` x `cols` matrix, stored so or transposed.
+fn strides(rows: usize, cols: usize, transposed: bool) -> (isize, isize) {
+    if transposed { (1, rows as isize) } else { (cols as isize, 1) }
+}
+
+/// A library that is called product by product, as a whole batch.
+fn each(case: Case, mut one: impl FnMut(&[f32], &[f32], &mut [f32]) + 'static) -> Run {
+    let Case { m, n, k, .. } = case;
+    Box::new(move |a, b, c| {
+        let products = a.chunks_exact(m * k).zip(b.chunks_exact(k * n)).zip(c.chunks_exact_mut(m * n));
+        for ((a, b), c) in products {
+            one(a, b, c);
+        }
+    })
+}
+
+impl Contender {
+    /// What a process of this contender needs in its environment.
+    pub fn environment(self, threads: usize) -> Vec<(&'static str, String)> {
+        let names: &[&str] = match self {
+            Contender::Matrixmultiply => &["MATMUL_NUM_THREADS"],
+            Contender::Rten => &["RTEN_NUM_THREADS"],
+            Contender::Openblas => &["OPENBLAS_NUM_THREADS"],
+            Contender::Onednn => &["OMP_NUM_THREADS"],
+            _ => &[],
+        };
+        names.iter().map(|&name| (name, threads.to_string())).collect()
+    }
+
+    /// Makes a case ready. The caller is inside a rayon pool of `threads`.
+    pub fn prepare(
+        self,
+        case: Case,
+        threads: usize,
+        isa: Isa,
+        libraries: &Libraries,
+    ) -> Result<(Run, String), String> {
+        let Case { batch, m, n, k, ta, tb } = case;
+        let (a_row, a_col) = strides(m, k, ta);
+        let (b_row, b_col) = strides(k, n, tb);
+        let mut kernel = String::new();
+        let run: Run = match self {
+            Contender::Ours => {
+                let context = Context {
+                    isa,
+                    threads: if threads == 1 { Threads::Seq } else { Threads::Current },
+                    ..Context::default()
+                };
+                let dims = [[batch, m, k], [batch, k, n], [batch, m, n]];
+                let a_strides = [(m * k) as isize, a_row, a_col];
+                let b_strides = [(k * n) as isize, b_row, b_col];
+                let (a, b, c) =
+                    (vec![0f32; batch * m * k], vec![0f32; batch * k * n], vec![0f32; batch * m * n]);
+                let text = |error: tile25::Error| error.to_string();
+                let spec_a = View::strided(&a, 0, dims[0], a_strides).map_err(text)?.spec();
+                let spec_b = View::strided(&b, 0, dims[1], b_strides).map_err(text)?.spec();
+                let spec_c = View::new(&c, dims[2]).map_err(text)?.spec();
+                let plan = Matmul::new(spec_a, spec_b, spec_c).map_err(text)?.plan(&context).map_err(text)?;
+                kernel = plan.kernel().name.to_string();
+                let mut workspace = plan.workspace();
+                Box::new(move |a, b, c| {
+                    let a = View::strided(a, 0, dims[0], a_strides).expect("planned");
+                    let b = View::strided(b, 0, dims[1], b_strides).expect("planned");
+                    let c = ViewMut::new(c, dims[2]).expect("planned");
+                    plan.run(a, b, c, Epilogue::default(), &mut workspace).expect("planned");
+                })
+            }
+            Contender::Gemm => {
+                let parallelism =
+                    if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
+                each(case, move |a, b, c| {
+                    // SAFETY: the slices have the sizes that shape and strides say.
+                    unsafe {
+                        gemm::gemm(
+                            m,
+                            n,
+                            k,
+                            c.as_mut_ptr(),
+                            1,
+                            n as isize,
+                            false,
+                            a.as_ptr(),
+                            a_col,
+                            a_row,
+                            b.as_ptr(),
+                            b_col,
+                            b_row,
+                            0.0,
+                            1.0,
+                            false,
+                            false,
+                            false,
+                            parallelism,
+                        );
+                    }
+                })
+            }
+            Contender::Faer => {
+                use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+                let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
+                fn matrix(data: &[f32], rows: usize, cols: usize, transposed: bool) -> MatRef<'_, f32> {
+                    if transposed {
+                        MatRef::from_column_major_slice(data, rows, cols)
+                    } else {
+                        MatRef::from_row_major_slice(data, rows, cols)
+                    }
+                }
+                each(case, move |a, b, c| {
+                    let c = MatMut::from_row_major_slice_mut(c, m, n);
+                    matmul(c, Accum::Replace, matrix(a, m, k, ta), matrix(b, k, n, tb), 1.0, par);
+                })
+            }
+            Contender::Matrixmultiply => each(case, move |a, b, c| {
+                // SAFETY: the slices have the sizes that shape and strides say.
+                unsafe {
+                    matrixmultiply::sgemm(
+                        m,
+                        k,
+                        n,
+                        1.0,
+                        a.as_ptr(),
+                        a_row,
+                        a_col,
+                        b.as_ptr(),
+                        b_row,
+                        b_col,
+                        0.0,
+                        c.as_mut_ptr(),
+                        n as isize,
+                        1,
+                    );
+                }
+            }),
+            Contender::Rten => {
+                let executor = GemmExecutor::<f32>::new();
+                each(case, move |a, b, c| {
+                    let a = NdTensorView::from_data(if ta { [k, m] } else { [m, k] }, a);
+                    let b = NdTensorView::from_data(if tb { [n, k] } else { [k, n] }, b);
+                    let a = if ta { a.transposed() } else { a };
+                    let b = if tb { b.transposed() } else { b };
+                    let options = GemmOptions::default();
+                    executor
+                        .gemm(c, GemmInputA::Unpacked(a), GemmInputB::Unpacked(b), options)
+                        .expect("shapes that multiply");
+                })
+            }
+            Contender::Openblas => openblas(case, threads, &load(self, libraries)?)?,
+            Contender::Onednn => onednn(case, &load(self, libraries)?)?,
+        };
+        Ok((run, kernel))
+    }
+}
+
+/// A shared library, for as long as the process lives.
+fn load(contender: Contender, libraries: &Libraries) -> Result<&'static Library, String> {
+    let path = libraries.path(contender).ok_or("no shared library: run fetch.sh")?;
+    // SAFETY: the library is one that the user named or fetch.sh brought; its initialisers are its own affair.
+    let library = unsafe { Library::new(&path) }.map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Box::leak(Box::new(library)))
+}
+
+fn symbol<T: Copy + 'static>(library: &'static Library, names: &[&str]) -> Result<T, String> {
+    for name in names {
+        // SAFETY: the callers' types are those of the C headers.
+        let found: Result<Symbol<'static, T>, _> = unsafe { library.get(name.as_bytes()) };
+        if let Ok(found) = found {
+            return Ok(*found);
+        }
+    }
+    Err(format!("none of {names:?} in the library"))
+}
+
+type CblasSgemm = unsafe extern "C" fn(
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    f32,
+    *const f32,
+    i32,
+    *const f32,
+    i32,
+    f32,
+    *mut f32,
+    i32,
+);
+
+fn openblas(case: Case, threads: usize, library: &&'static Library) -> Result<Run, String> {
+    let Case { m, n, k, ta, tb, .. } = case;
+    let sgemm: CblasSgemm = symbol(library, &["scipy_cblas_sgemm", "cblas_sgemm"])?;
+    let set_threads: unsafe extern "C" fn(i32) =
+        symbol(library, &["scipy_openblas_set_num_threads", "openblas_set_num_threads"])?;
+    // SAFETY: it takes any positive number.
+    unsafe { set_threads(threads as i32) };
+    const ROW_MAJOR: i32 = 101;
+    let flag = |transposed: bool| if transposed { 112 } else { 111 };
+    let (lda, ldb) = (if ta { m } else { k } as i32, if tb { k } else { n } as i32);
+    Ok(each(case, move |a, b, c| {
+        // SAFETY: the slices have the sizes that shape and leading dimensions say.
+        unsafe {
+            sgemm(
+                ROW_MAJOR,
+                flag(ta),
+                flag(tb),
+                m as i32,
+                n as i32,
+                k as i32,
+                1.0,
+                a.as_ptr(),
+                lda,
+                b.as_ptr(),
+                ldb,
+                0.0,
+                c.as_mut_ptr(),
+                n as i32,
+            );
+        }
+    }))
+}
+
+type DnnlSgemm = unsafe extern "C" fn(
+    i8,
+    i8,
+    i64,
+    i64,
+    i64,
+    f32,
+    *const f32,
+    i64,
+    *const f32,
+    i64,
+    f32,
+    *mut f32,
+    i64,
+) -> i32;
+
+fn onednn(case: Case, library: &&'static Library) -> Result<Run, String> {
+    let Case { m, n, k, ta, tb, .. } = case;
+    let sgemm: DnnlSgemm = symbol(library, &["dnnl_sgemm"])?;
+    let flag = |transposed: bool| if transposed { b'T' } else { b'N' } as i8;
+    let (lda, ldb) = (if ta { m } else { k } as i64, if tb { k } else { n } as i64);
+    Ok(each(case, move |a, b, c| {
+        // SAFETY: the slices have the sizes that shape and leading dimensions say.
+        let status = unsafe {
+            sgemm(
+                flag(ta),
+                flag(tb),
+                m as i64,
+                n as i64,
+                k as i64,
+                1.0,
+                a.as_ptr(),
+                lda,
+                b.as_ptr(),
+                ldb,
+                0.0,
+                c.as_mut_ptr(),
+                n as i64,
+            )
+        };
+        assert_eq!(status, 0, "dnnl_sgemm refused {case:?}");
+    }))
+}
