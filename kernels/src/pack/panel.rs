@@ -61,6 +61,9 @@ pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
     k: Range<usize>,
     panel: &mut [C::Out],
 ) {
+    if matrix::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel) {
+        return;
+    }
     let lane = lanes_of::<W>(window, x0, lanes);
     let at = window.k.cursor(k.start);
     let one_run = window.is_plain() && lanes == W && window.k.run(&at) >= k.len();
@@ -95,6 +98,49 @@ pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
             }
         }
     }
+}
+
+/// The panel of a plain matrix, if it is one whose rows or columns lie side by side: no lane is looked up, which small products notice.
+#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
+#[inline(always)]
+fn matrix<S: Simd, C: Convert, const W: usize>(
+    s: S,
+    convert: &C,
+    window: &Window,
+    data: &[C::Word],
+    x0: usize,
+    lanes: usize,
+    k: &Range<usize>,
+    panel: &mut [C::Out],
+) -> bool {
+    let (x, at) = (window.x.cursor(x0), window.k.cursor(k.start));
+    if !window.is_plain() || window.x.run(&x) < lanes || window.k.run(&at) < k.len() {
+        return false;
+    }
+    let first = window.start + x.offset + at.offset;
+    let (across, down) = (window.x.inner().stride, window.k.inner().stride);
+    match (across, down) {
+        (1, _) if lanes == W => copy_rows::<S, C, W>(s, convert, data, first, down, k.len(), panel),
+        (1, _) if C::K == 1 => {
+            for (step, out) in panel.chunks_exact_mut(W).enumerate() {
+                let first = (first + step as isize * down) as usize;
+                let (here, beyond) = out.split_at_mut(lanes);
+                convert.beside(s, [&data[first..first + lanes]; 4], here);
+                for (w, out) in (lanes..).zip(beyond) {
+                    *out = convert.unit(w, [convert.pad(w); 4], 1);
+                }
+            }
+        }
+        (_, 1) if lanes == W => {
+            let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
+                let first = (first + w as isize * across) as usize;
+                &data[first..first + k.len()]
+            });
+            transpose::<S, C, W>(s, convert, &rows, panel);
+        }
+        _ => return false,
+    }
+    true
 }
 
 #[inline(always)]
