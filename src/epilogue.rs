@@ -5,10 +5,11 @@ pub use tile25_kernels::math::Act;
 use tile25_kernels::epilogue::{self as kernel, Along, Param, Residual};
 use tile25_kernels::format::{Element, Format, Narrow, Target};
 use tile25_kernels::mat::MatSpec;
+use tile25_kernels::pack::Zero;
 
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::view::{Spec, View};
+use crate::view::{Spec, View, zero_points};
 
 /// What becomes of the output's old values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,7 +36,7 @@ pub struct Epilogue<'a, T: Element> {
     pub channel_scales: Option<&'a [T::Param]>,
     /// As `channel_scales`.
     pub bias: Option<&'a [T::Param]>,
-    /// Added element by element; the shape of the output, any strides.
+    /// Added element by element; the shape of the output, any strides. Of 8-bit integers, less its zero point.
     pub residual: Option<View<'a, T>>,
     /// The activation. f64 has [`Act::None`] and [`Act::Relu`].
     pub act: Act,
@@ -108,6 +109,19 @@ impl<'a, T: Element> Epilogue<'a, T> {
                 format!("residual {:?} and output {:?} differ in shape", residual.dims(), out.dims());
             return Err(Error::Shape { op, problem });
         }
+        if let Some(residual) = &self.residual {
+            let what = match (residual.zero(), residual.blocks()) {
+                (_, Some(_)) => Some("block scales".to_string()),
+                (Zero::PerX(_), _) => Some("more than one zero point".to_string()),
+                (Zero::Tensor(zero), _) => {
+                    (!zero_points(residual.format()).contains(&zero)).then(|| format!("zero point {zero}"))
+                }
+            };
+            if let Some(what) = what {
+                let what = format!("{what} of the residual, which is in {}", residual.format());
+                return Err(Error::Unsupported { op, what });
+            }
+        }
         if <T::Param as num_traits::Zero>::zero().activate_one(self.act).is_none() {
             return Err(Error::Unsupported { op, what: format!("activation {} in {}", self.act, T::FORMAT) });
         }
@@ -135,7 +149,8 @@ impl<'a, T: Element> Epilogue<'a, T> {
         let residual = self.residual.map(|view| {
             let mut spec = spec_of(view.layout());
             spec.start += view.start() as isize;
-            Residual { words: view.words(), format: view.format(), spec }
+            let Zero::Tensor(zero) = view.zero() else { unreachable!("checked") };
+            Residual { words: view.words(), format: view.format(), zero, spec }
         });
         let index = Layout::contiguous(out.dims()).expect("the output has these dims");
         kernel::Epilogue {

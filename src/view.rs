@@ -51,6 +51,15 @@ pub(crate) struct BlockScales<'a> {
     pub(crate) cols: usize,
 }
 
+/// The codes that can stand for zero in a format: those of 8-bit integers, 0 in any other.
+pub(crate) fn zero_points(format: Format) -> std::ops::RangeInclusive<i32> {
+    match format {
+        Format::I8 => i8::MIN.into()..=i8::MAX.into(),
+        Format::U8 => 0..=u8::MAX.into(),
+        _ => 0..=0,
+    }
+}
+
 /// Checks that codes of type `T` may be read as `format`.
 fn check_format<T: Element>(format: Format) -> Result<(), Error> {
     if format.same_kind(T::FORMAT) {

@@ -290,13 +290,29 @@ fn block_scales_that_do_not_fit() {
     };
     assert_eq!(run(true, &[1.0; 4], 1, 2), Ok(()));
     for (result, words) in [
-        (run(false, &[1.0; 4], 1, 2), "block scales of lhs in this plan"),
+        (run(false, &[1.0; 4], 1, 2), "block scales of lhs here"),
         (run(true, &[1.0; 3], 1, 2), "lhs of 2 x 3 in blocks of 1 x 2 has 4 scales, not 3"),
         (run(true, &[], 0, 2), "blocks of 0 x 2"),
     ] {
         let error = result.expect_err(words);
         assert!(error.contains(words) && error.starts_with("matmul"), "{error}");
     }
+    // Nothing that reads a tensor passes them over.
+    let mut wide = [MARK; 6];
+    let source = View::new(&a, [2, 3]).unwrap().block_scales(&[1.0], 2, 3);
+    let refused = tile25::cast::cast(source, ViewMut::new(&mut wide, [2, 3]).unwrap());
+    assert!(matches!(refused, Err(Error::Unsupported { op: "cast", .. })) && wide == [MARK; 6]);
+    let mut out = [MARK; 4];
+    let ones = [1.0f32; 4];
+    let (x, c) = (View::new(&ones, [2, 2]).unwrap(), ViewMut::new(&mut out, [2, 2]).unwrap());
+    let plan = Matmul::new(x.spec(), x.spec(), c.spec()).unwrap().plan(&Context::default()).unwrap();
+    let mut c = c;
+    for residual in [x.block_scales(&[1.0], 2, 2), x.zero_point(1), x.zero_points(&[0, 0])] {
+        let epilogue = Epilogue { residual: Some(residual), ..Epilogue::default() };
+        let refused = plan.run(x, x, c.rb_mut(), epilogue, &mut plan.workspace());
+        assert!(matches!(refused, Err(Error::Unsupported { op: "matmul", .. })), "{refused:?}");
+    }
+    assert!(out == [MARK; 4], "the output was touched");
     let i8s = Spec::contiguous(Format::I8, &[2, 2]).unwrap();
     let sums = Spec::contiguous(Format::I32, &[2, 2]).unwrap();
     let plan = Matmul::new(i8s, i8s, sums).unwrap().block_scaled().plan(&Context::default());

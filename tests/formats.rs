@@ -188,7 +188,7 @@ fn matmul_is_the_same<A: Element, B: Element, C: Element>(case: &Case) {
     compare(&out, |context, out| {
         let lhs = with_zeros(a.view().with_format(fa)?, &za, case.zeros[0]);
         let rhs = with_zeros(b.view().with_format(fb)?, &zb, case.zeros[1]);
-        let residual = residual.view().with_format(fc)?;
+        let residual = with_zeros(residual.view().with_format(fc)?, &zc, (fc != Format::I32) as u8);
         let epilogue = case.epilogue(&params, residual, true);
         let target = |out: &mut Laid<C>, run: &mut dyn FnMut(ViewMut<'_, C>) -> Result<(), Error>| {
             let view = out.view_mut().with_format(fc)?;
@@ -334,7 +334,7 @@ fn conv_is_the_same<A: Element, B: Element, C: Element>(case: &Case) {
         // One zero point an output channel belongs to the weights of a forward convolution.
         let most = if direction == 0 { 2 } else { 1 };
         let rhs = with_zeros(b.view().with_format(fb)?, &zb, case.zeros[1].min(most));
-        let residual = residual.view().with_format(fc)?;
+        let residual = with_zeros(residual.view().with_format(fc)?, &zc, (fc != Format::I32) as u8);
         let epilogue = case.epilogue(&params, residual, false);
         let (a, b) = (lhs.spec(), rhs.spec());
         let c = tile25::Spec { format: fc, layout: out.layout };

@@ -27,8 +27,18 @@ pub struct Residual<'a> {
     pub words: Words<'a>,
     /// Their format.
     pub format: Format,
+    /// The code of zero of 8-bit integers; 0 for every other format.
+    pub zero: i32,
     /// Where they lie.
     pub spec: MatSpec,
+}
+
+impl Residual<'_> {
+    /// The value of code `i`, less the zero point.
+    #[inline(always)]
+    fn value(&self, i: usize) -> f64 {
+        self.words.value(self.format, i) - f64::from(self.zero)
+    }
 }
 
 /// The epilogue of one matrix product, in the kernel's orientation.
@@ -150,7 +160,7 @@ impl Param for f32 {
                 (Words::F32(words), _) => words[at],
                 (Words::U8(words), Some(codec)) => codec.widen(words[at].into()),
                 (Words::U16(words), Some(codec)) => codec.widen(words[at].into()),
-                (words, _) => words.value(residual.format, at) as f32,
+                _ => residual.value(at) as f32,
             };
             cols.advance(&mut cursor, 1);
         }
@@ -173,7 +183,7 @@ impl Param for f64 {
         let cols = &residual.spec.cols;
         let mut cursor = cols.cursor(rect.cols.start + col);
         for out in out {
-            *out = residual.words.value(residual.format, (first + cursor.offset) as usize);
+            *out = residual.value((first + cursor.offset) as usize);
             cols.advance(&mut cursor, 1);
         }
     }

@@ -8,7 +8,7 @@ use crate::backend;
 use crate::context::Context;
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::ops::operand::check_zero;
+use crate::ops::operand::{check_blocks, check_zero};
 use crate::view::{View, ViewMut};
 
 const OP: &str = "cast";
@@ -69,6 +69,7 @@ impl Cast {
         if from == Format::I32 || to == Format::I32 {
             return Err(Error::Unsupported { op: OP, what: "i32".into() });
         }
+        check_blocks(OP, "source", &src, false)?;
         check_zero(OP, "source", src.zero(), from, None)?;
         check_zero(OP, "result", Zero::Tensor(dst.zero()), to, None)?;
         let Zero::Tensor(zero) = src.zero() else { unreachable!("checked") };

@@ -10,7 +10,7 @@ use crate::epilogue::Accum;
 use crate::error::Error;
 use crate::plan::Formats;
 use crate::plan::matmul::Grain;
-use crate::view::{BlockScales, Spec, View};
+use crate::view::{BlockScales, Spec, View, zero_points};
 
 /// The formats of an operation, if it has them: any two float formats with a float result (f64 with f64 only as result), i8 and u8 in any
 /// pairing with a result in i32, in f32 or in a narrower format.
@@ -70,11 +70,7 @@ pub(crate) fn check_zero(
     format: Format,
     per: Option<(&'static str, usize)>,
 ) -> Result<(), Error> {
-    let range = match format {
-        Format::I8 => i32::from(i8::MIN)..=i32::from(i8::MAX),
-        Format::U8 => 0..=i32::from(u8::MAX),
-        _ => 0..=0,
-    };
+    let range = zero_points(format);
     let zeros = match zero {
         Zero::Tensor(ref zero) => std::slice::from_ref(zero),
         Zero::PerX(zeros) => zeros,
@@ -110,7 +106,7 @@ pub(crate) fn check_blocks<T: Element>(
         let what = if scaled {
             format!("block scales of {operand} in {format}")
         } else {
-            format!("block scales of {operand} in this plan")
+            format!("block scales of {operand} here")
         };
         return Err(Error::Unsupported { op, what });
     }

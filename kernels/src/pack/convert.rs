@@ -173,7 +173,7 @@ impl Convert for PairBf16 {
 pub(super) struct PairMini<'a>(pub(super) Widener<'a>);
 
 impl PairMini<'_> {
-    /// The units of the first `2 n` codes, the second one of each pair first.
+    /// The units of pairs of codes, of each pair the later code first.
     #[inline(always)]
     fn pairs<S: Simd>(self, s: S, codes: &[u8; LOOK_UP]) -> [Bf16x2; LOOK_UP / 2] {
         let words = self.0.look_up(s, codes);
