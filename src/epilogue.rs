@@ -67,7 +67,8 @@ pub(crate) struct Here<P> {
 }
 
 impl<'a, T: Element> Epilogue<'a, T> {
-    fn is_identity(&self) -> bool {
+    /// Whether it changes nothing but the format.
+    pub(crate) fn is_identity(&self) -> bool {
         self.scale.is_none()
             && self.row_scales.is_none()
             && self.channel_scales.is_none()
@@ -104,7 +105,7 @@ impl<'a, T: Element> Epilogue<'a, T> {
             }
             _ => {}
         }
-        if let Some(residual) = self.residual.filter(|residual| residual.dims() != out.dims()) {
+        if let Some(residual) = self.residual.as_ref().filter(|residual| residual.dims() != out.dims()) {
             let problem =
                 format!("residual {:?} and output {:?} differ in shape", residual.dims(), out.dims());
             return Err(Error::Shape { op, problem });
@@ -122,7 +123,7 @@ impl<'a, T: Element> Epilogue<'a, T> {
                 return Err(Error::Unsupported { op, what });
             }
         }
-        if <T::Param as num_traits::Zero>::zero().activate_one(self.act).is_none() {
+        if self.act != Act::None && <T::Param as num_traits::Zero>::zero().activate_one(self.act).is_none() {
             return Err(Error::Unsupported { op, what: format!("activation {} in {}", self.act, T::FORMAT) });
         }
         if out.format == Format::I32 && !self.is_identity() {

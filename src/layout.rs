@@ -1,19 +1,31 @@
 //! Dims and signed strides of up to six dims, kept inline; bounds and alias checks.
 
-use tile25_kernels::axis::{Axis, Dim};
-use tile25_kernels::mat::MatSpec;
-
 use crate::error::Error;
 
 /// Largest rank of a tensor.
 pub const MAX_RANK: usize = 6;
 
 /// The shape of a tensor and where its elements lie, relative to the element at index 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Eq)]
 pub struct Layout {
     rank: usize,
     dims: [usize; MAX_RANK],
     strides: [isize; MAX_RANK],
+}
+
+// Written out: every run compares layouts, and whole arrays would be compared by calls of the system's library.
+impl PartialEq for Layout {
+    #[inline]
+    fn eq(&self, other: &Layout) -> bool {
+        let same = |d: usize| self.dims[d] == other.dims[d] && self.strides[d] == other.strides[d];
+        self.rank == other.rank && (0..self.rank).all(same)
+    }
+}
+
+impl std::hash::Hash for Layout {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.dims(), self.strides()).hash(state);
+    }
 }
 
 impl std::fmt::Debug for Layout {
@@ -65,20 +77,9 @@ impl Layout {
     }
 
     fn check_span(&self) -> Result<(), Error> {
-        let fits = self.is_empty() || self.mat_spec().span().is_some();
+        let fits = self.is_empty() || self.span().is_some();
         let error = || Error::SizeOverflow { dims: self.dims().to_vec(), strides: self.strides().to_vec() };
         fits.then_some(()).ok_or_else(error)
-    }
-
-    /// All dims as one index, for the checks of [`MatSpec`].
-    fn mat_spec(&self) -> MatSpec {
-        let pair = |d: usize| {
-            Axis::new(&[
-                Dim::plain(self.dims[d], self.strides[d]),
-                Dim::plain(self.dims[d + 1], self.strides[d + 1]),
-            ])
-        };
-        MatSpec { start: 0, batch: pair(0), rows: pair(2), cols: pair(4) }
     }
 
     /// The extents.
@@ -166,14 +167,45 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The least and the greatest offset of an element; `None` if there are no elements.
+    /// The least and the greatest offset of an element; `None` if there are no elements or an offset overflows.
+    #[inline]
     pub fn span(&self) -> Option<(isize, isize)> {
-        self.mat_spec().span()
+        let (mut low, mut high) = (0isize, 0isize);
+        for (&extent, &stride) in self.dims().iter().zip(self.strides()) {
+            let reach = isize::try_from(extent.checked_sub(1)?).ok()?.checked_mul(stride)?;
+            if reach < 0 {
+                low = low.checked_add(reach)?;
+            } else {
+                high = high.checked_add(reach)?;
+            }
+        }
+        Some((low, high))
     }
 
-    /// Whether no two elements share a place. Layouts whose dims interleave may be refused although they do not.
+    /// Whether no two elements share a place: ordered by stride, each dim steps over all that the smaller ones span. Layouts whose dims interleave may be
+    /// refused although no two do.
     pub fn is_injective(&self) -> bool {
-        self.mat_spec().is_injective()
+        let mut dims = [(0usize, 0usize); MAX_RANK];
+        let mut rank = 0;
+        for (&extent, &stride) in self.dims().iter().zip(self.strides()).rev().filter(|dim| *dim.0 > 1) {
+            // Insertion from the back: row-major layouts are in order as they come.
+            let dim = (stride.unsigned_abs(), extent);
+            let at = dims[..rank].iter().rposition(|&other| other <= dim).map_or(0, |last| last + 1);
+            dims.copy_within(at..rank, at + 1);
+            dims[at] = dim;
+            rank += 1;
+        }
+        let mut spanned = 0usize;
+        for &(stride, extent) in &dims[..rank] {
+            if stride <= spanned {
+                return false;
+            }
+            match stride.checked_mul(extent - 1).and_then(|reach| spanned.checked_add(reach)) {
+                Some(reach) => spanned = reach,
+                None => return false,
+            }
+        }
+        true
     }
 }
 

@@ -70,19 +70,19 @@ fn check_format<T: Element>(format: Format) -> Result<(), Error> {
 }
 
 /// Checks that every element of `layout` from `start` is in a slice of `len` elements.
+#[inline]
 fn check_bounds(layout: &Layout, start: usize, len: usize) -> Result<(), Error> {
-    if layout.is_empty() {
-        return Ok(());
-    }
     let inside = layout.span().and_then(|(low, high)| {
         let start = isize::try_from(start).ok()?;
         let (low, high) = (start.checked_add(low)?, start.checked_add(high)?);
         Some(low >= 0 && (high as usize) < len)
     });
-    if inside == Some(true) {
-        return Ok(());
-    }
-    Err(Error::OutOfBounds { dims: layout.dims().to_vec(), strides: layout.strides().to_vec(), start, len })
+    if inside == Some(true) || layout.is_empty() { Ok(()) } else { Err(out_of_bounds(layout, start, len)) }
+}
+
+#[cold]
+fn out_of_bounds(layout: &Layout, start: usize, len: usize) -> Error {
+    Error::OutOfBounds { dims: layout.dims().to_vec(), strides: layout.strides().to_vec(), start, len }
 }
 
 impl<'a, T: Element> View<'a, T> {
@@ -111,6 +111,7 @@ impl<'a, T: Element> View<'a, T> {
     ///
     /// # Errors
     /// [`Error::OutOfBounds`].
+    #[inline]
     pub fn with_layout(data: &'a [T], start: usize, layout: Layout) -> Result<Self, Error> {
         check_bounds(&layout, start, data.len())?;
         Ok(View { data, start, layout, format: T::FORMAT, zero: Zero::Tensor(0), blocks: None })
@@ -243,6 +244,7 @@ impl<'a, T: Element> ViewMut<'a, T> {
     ///
     /// # Errors
     /// [`Error::OutOfBounds`], [`Error::AliasedOutput`].
+    #[inline]
     pub fn with_layout(data: &'a mut [T], start: usize, layout: Layout) -> Result<Self, Error> {
         check_bounds(&layout, start, data.len())?;
         if !layout.is_injective() {
@@ -313,6 +315,11 @@ impl<'a, T: Element> ViewMut<'a, T> {
             zero: Zero::Tensor(self.zero),
             blocks: None,
         }
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     pub(crate) fn start(&self) -> usize {

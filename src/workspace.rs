@@ -117,6 +117,13 @@ impl Workspace {
         Report { panel_pairs: load(&self.progress.pairs), widened_pairs: load(&self.progress.widened) }
     }
 
+    /// Whether the first panels are `slots` pairs of at least these sizes.
+    pub(crate) fn has_panels(&self, slots: usize, bytes: [usize; 2]) -> bool {
+        let panels = &self.scratch.panels;
+        panels.len() >= 2 * slots
+            && panels[..2 * slots].chunks_exact(2).all(|pair| pair[0] >= bytes[0] && pair[1] >= bytes[1])
+    }
+
     /// Checks that the workspace serves `needed`; the fast path, a workspace of the same plan, allocates nothing.
     pub(crate) fn check(&self, op: &'static str, needed: &Scratch) -> Result<(), crate::Error> {
         if self.scratch == *needed || self.scratch.serves(needed) {

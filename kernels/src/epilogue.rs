@@ -65,7 +65,7 @@ impl<'a, P: Param> Epilogue<'a, P> {
     ///
     /// # Panics
     /// If `P` and `Q` differ in size.
-    pub fn cast<Q: Param>(self) -> Epilogue<'a, Q> {
+    pub fn cast<Q: Param>(&self) -> Epilogue<'a, Q> {
         let along = |values| match values {
             Along::None => Along::None,
             Along::Row(values, step) => Along::Row(bytemuck::cast_slice(values), step),

@@ -92,6 +92,21 @@ impl Isa {
             Isa::Avx512Dot(token) => token.vectorize(op),
         }
     }
+
+    /// As [`Isa::dispatch`], for work on f32 and f64 alone: the dot products add nothing to it, so it is not compiled a second time for them.
+    pub fn dispatch_floats<Op: WithSimd>(self, op: Op) -> Op::Output {
+        match self {
+            Isa::Portable(token) => token.vectorize(op),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Dot(token) => token.floats().vectorize(op),
+        }
+    }
 }
 
 impl FromStr for Isa {

@@ -1,6 +1,6 @@
 //! The kernels of tile25: SIMD tokens, packing, microkernels, epilogue and float functions.
 //!
-//! No threads, no plans, no I/O. All unsafe code of the project is here, in `simd/` and `mat.rs`. The crate is an
+//! No threads, no plans, no I/O. All unsafe code of the project is here, in `simd/`, `mat/` and `buf.rs`. The crate is an
 //! implementation detail of `tile25`; its items may change with any release.
 //!
 //! Arrows point down: `simd` <- `format`, `axis`, `mat`, `buf` <- `pack` <- `gemm` <- `registry`.

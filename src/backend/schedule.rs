@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use tile25_kernels::axis::{Axis, Window};
-use tile25_kernels::mat::{Cut, MatSpec, Rect};
+use tile25_kernels::mat::{Cut, MatSpec, Places, Rect};
 use tile25_kernels::pack::Side;
 use tile25_kernels::registry::Kernel;
 
@@ -85,7 +85,7 @@ pub(super) enum Sum {
 pub(super) struct SumSlot {
     pub(super) slot: usize,
     pub(super) cut: Cut,
-    pub(super) spec: MatSpec,
+    pub(super) places: Places,
 }
 
 impl SumSlot {
@@ -99,7 +99,7 @@ impl SumSlot {
             rows: Axis::strided(m, n as isize),
             cols: Axis::strided(n, 1),
         };
-        SumSlot { slot, cut, spec }
+        SumSlot { slot, cut, places: Places::new(spec) }
     }
 
     /// Elements of all its matrices.

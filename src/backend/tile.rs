@@ -15,9 +15,9 @@ use std::sync::atomic::Ordering;
 use tile25_kernels::Isa;
 use tile25_kernels::axis::Axis;
 use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom, Param, Sums};
-use tile25_kernels::format::{Format, WordsMut};
+use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{Block, Write, add_segment};
-use tile25_kernels::mat::{MatMut, MatSpec, TileMut, Tiles};
+use tile25_kernels::mat::{MatMut, MatSpec, Places, TileMut, Tiles};
 use tile25_kernels::pack::{Form, Operand, Side, Zero, pack};
 
 use crate::context::Threads;
@@ -28,29 +28,23 @@ use super::schedule::{
     Gemm, Pack, PackKey, Reader, Reduce, Schedule, Sum, SumSlot, Task, Ticket, packed_bytes,
 };
 
-/// An operand at run time.
+/// An operand at run time; the window's offsets count from `start`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
-    /// Elements; the window's offsets count from `start`, the zero points of a product of the batch from `batch zero_step`.
-    Plain { operand: Operand<'a>, start: usize, zero_step: usize },
+    /// f32 or f64 as they are.
+    Floats { words: Words<'a>, start: usize },
+    /// Elements of any format; the zero points of a product of the batch begin at `batch zero_step`.
+    Coded { operand: Operand<'a>, start: usize, zero_step: usize },
     /// Panels packed before, all of the operand.
     Packed { panels: &'a [u8], batch: Axis },
 }
 
 /// What a run works on.
-pub(crate) struct Run<'a, P> {
+pub(crate) struct Run<'a> {
     pub(crate) gemm: &'a Gemm,
     pub(crate) lhs: Source<'a>,
     pub(crate) rhs: Source<'a>,
     pub(crate) accum: Accum,
-    pub(crate) epilogue: Epilogue<'a, P>,
-}
-
-impl<'a, P: Param> Run<'a, P> {
-    fn cast<Q: Param>(self) -> Run<'a, Q> {
-        let Run { gemm, lhs, rhs, accum, epilogue } = self;
-        Run { gemm, lhs, rhs, accum, epilogue: epilogue.cast() }
-    }
 }
 
 impl Schedule {
@@ -60,28 +54,46 @@ impl Schedule {
     /// If the workspace, an operand or the result is not what the schedule was made for; callers check.
     pub(crate) fn run<P: Param>(
         &self,
-        run: Run<'_, P>,
+        run: &Run<'_>,
+        epilogue: &Epilogue<'_, P>,
         dst: WordsMut<'_>,
         spec: MatSpec,
         threads: &Threads<'_>,
         ws: &mut Workspace,
     ) {
         match (self.problem.formats.sums, dst) {
-            (Format::F32, WordsMut::F32(dst)) => self.typed::<f32, f32>(&run.cast(), dst, spec, threads, ws),
-            (Format::F32, WordsMut::U16(dst)) => self.typed::<f32, u16>(&run.cast(), dst, spec, threads, ws),
-            (Format::F32, WordsMut::U8(dst)) => self.typed::<f32, u8>(&run.cast(), dst, spec, threads, ws),
-            (Format::F64, WordsMut::F64(dst)) => self.typed::<f64, f64>(&run.cast(), dst, spec, threads, ws),
-            (Format::I32, WordsMut::I32(dst)) => self.typed::<i32, i32>(&run.cast(), dst, spec, threads, ws),
-            (Format::I32, WordsMut::F32(dst)) => self.typed::<i32, f32>(&run.cast(), dst, spec, threads, ws),
-            (Format::I32, WordsMut::U16(dst)) => self.typed::<i32, u16>(&run.cast(), dst, spec, threads, ws),
-            (Format::I32, WordsMut::U8(dst)) => self.typed::<i32, u8>(&run.cast(), dst, spec, threads, ws),
+            (Format::F32, WordsMut::F32(dst)) => {
+                self.typed::<f32, f32>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
+            (Format::F32, WordsMut::U16(dst)) => {
+                self.typed::<f32, u16>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
+            (Format::F32, WordsMut::U8(dst)) => {
+                self.typed::<f32, u8>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
+            (Format::F64, WordsMut::F64(dst)) => {
+                self.typed::<f64, f64>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
+            (Format::I32, WordsMut::I32(dst)) => {
+                self.typed::<i32, i32>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
+            (Format::I32, WordsMut::F32(dst)) => {
+                self.typed::<i32, f32>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
+            (Format::I32, WordsMut::U16(dst)) => {
+                self.typed::<i32, u16>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
+            (Format::I32, WordsMut::U8(dst)) => {
+                self.typed::<i32, u8>(run, &epilogue.cast(), dst, spec, threads, ws)
+            }
             (sums, _) => unreachable!("sums of {sums} are not narrowed to {}", self.problem.formats.out),
         }
     }
 
     fn typed<A: Finish, W: FinishFrom<A>>(
         &self,
-        run: &Run<'_, A::Param>,
+        run: &Run<'_>,
+        epilogue: &Epilogue<'_, A::Param>,
         dst: &mut [W],
         spec: MatSpec,
         threads: &Threads<'_>,
@@ -89,15 +101,16 @@ impl Schedule {
     ) {
         let Workspace { panels, partials, sums, claims, progress, .. } = ws;
         progress.reset(&self.step_work, self.tickets.len());
+        let places = Places::new(spec);
         let dst = if self.sums_apart() {
-            let mat = MatMut::new(dst, spec).expect("the view and the plan were checked");
+            let mat = MatMut::new(dst, 0, &places).expect("the view and the plan were checked");
             Dst::Apart(Tiles::new(mat, &self.cut, claims), sums)
         } else {
-            let mat =
-                MatMut::new(bytemuck::cast_slice_mut(dst), spec).expect("the view and the plan were checked");
+            let mat = MatMut::new(bytemuck::cast_slice_mut(dst), 0, &places)
+                .expect("the view and the plan were checked");
             Dst::Here(Tiles::new(mat, &self.cut, claims))
         };
-        let worker = Worker { schedule: self, run, dst: &dst, panels, partials, progress };
+        let worker = Worker { schedule: self, run, epilogue, dst: &dst, panels, partials, progress };
         let forks = self.threads.min(self.tickets.len());
         match threads {
             _ if forks <= 1 => worker.work(),
@@ -126,7 +139,8 @@ fn fork(n: usize, work: &(impl Fn() + Sync)) {
 
 struct Worker<'a, A: Sums, W> {
     schedule: &'a Schedule,
-    run: &'a Run<'a, A::Param>,
+    run: &'a Run<'a>,
+    epilogue: &'a Epilogue<'a, A::Param>,
     dst: &'a Dst<'a, A, W>,
     panels: &'a [std::sync::RwLock<tile25_kernels::buf::Buf>],
     partials: &'a [std::sync::RwLock<Partial>],
@@ -185,7 +199,11 @@ impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
     fn pack(&self, item: &Pack) -> Option<()> {
         let PackKey { step, side, batch, ref range, ref segments } = item.key;
         let (source, reader, width) = self.side(side);
-        let Source::Plain { mut operand, start, zero_step } = *source else { return Some(()) };
+        let (mut operand, start, zero_step) = match *source {
+            Source::Floats { words, start } => (Operand::floats(words), start, 0),
+            Source::Coded { operand, start, zero_step } => (operand, start, zero_step),
+            Source::Packed { .. } => return Some(()),
+        };
         // The panel was last read two steps ago; on one thread every earlier ticket is done.
         if self.schedule.threads > 1
             && step >= 2
@@ -277,7 +295,7 @@ impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
                 let mut tile = tiles.take(tile).expect(ONE);
                 work(&mut tile);
                 if last {
-                    A::finish_in_place(self.isa(), &self.run.epilogue, &mut tile);
+                    A::finish_in_place(self.isa(), self.epilogue, &mut tile);
                 }
             }
             Dst::Apart(tiles, slots) => {
@@ -287,12 +305,12 @@ impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
                 let mut sums = sums.take(0).expect("the slot is this thread's");
                 if first && self.run.accum == Accum::Add {
                     let mut tile = tiles.take(tile).expect(ONE);
-                    W::widen_into(self.run.epilogue.target.format(), &mut tile, &mut sums);
+                    W::widen_into(self.epilogue.target.format(), &mut tile, &mut sums);
                 }
                 work(&mut sums);
                 if last {
                     let mut tile = tiles.take(tile).expect(ONE);
-                    W::finish_into(self.isa(), &self.run.epilogue, &mut sums, &mut tile);
+                    W::finish_into(self.isa(), self.epilogue, &mut sums, &mut tile);
                 }
             }
         }
@@ -313,7 +331,7 @@ impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
         let bytes = |segments: Range<usize>, extent| packed_bytes(problem, kernel, &segments, extent, width);
         let len = bytes(segment..segment + 1, range.len());
         match *source {
-            Source::Plain { .. } => {
+            Source::Floats { .. } | Source::Coded { .. } => {
                 let at = bytes(first..segment, range.len());
                 &panel.as_slice::<u8>(at + len)[at..]
             }
@@ -356,7 +374,7 @@ impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
 /// The tiles of a slot.
 fn tiles_of<'a, A: Sums>(place: &'a SumSlot, partial: &'a mut Partial) -> Tiles<'a, A> {
     let Partial { buf, claims } = partial;
-    let mat =
-        MatMut::new(buf.as_mut_slice(place.len()), place.spec).expect("row-major matrices fit their slot");
+    let mat = MatMut::new(buf.as_mut_slice(place.len()), 0, &place.places)
+        .expect("row-major matrices fit their slot");
     Tiles::new(mat, &place.cut, claims)
 }

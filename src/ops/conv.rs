@@ -451,9 +451,9 @@ impl ConvPlan<'_> {
             Direction::BackwardData => ["dy", "w", "dx"],
             Direction::BackwardWeights => ["x", "dy", "dw"],
         };
-        check_operand(op, names[0], &first.spec(), &self.op.first)?;
-        check_operand(op, names[1], &second.spec(), &self.op.second)?;
-        check_operand(op, names[2], &out.spec(), &self.op.out)?;
+        check_operand(op, names[0], first.layout(), first.format(), &self.op.first)?;
+        check_operand(op, names[1], second.layout(), second.format(), &self.op.second)?;
+        check_operand(op, names[2], out.layout(), out.format(), &self.op.out)?;
         let forward = self.op.direction == Direction::Forward;
         let per_channel = forward.then_some(("output channels", self.op.channels()));
         check_zero(op, names[0], first.zero(), first.format(), None)?;
@@ -492,17 +492,12 @@ impl ConvPlan<'_> {
             };
             let channel =
                 |values| if part.transposed { Along::Col(values, rows) } else { Along::Row(values, rows) };
-            let run = Run {
-                gemm: &part.gemm,
-                lhs,
-                rhs,
-                accum: self.op.accum,
-                epilogue: epilogue.for_kernel(&out.spec(), out.zero(), spec_of, channel, channel),
-            };
+            let run = Run { gemm: &part.gemm, lhs, rhs, accum: self.op.accum };
+            let epilogue = epilogue.for_kernel(&out.spec(), out.zero(), spec_of, channel, channel);
             let mut dst = part.gemm.dst;
             dst.start += out.start() as isize;
             let words = C::words_mut(out.rb_mut().into_data());
-            part.schedule.run(run, words, dst, &self.context.threads, workspace);
+            part.schedule.run(&run, &epilogue, words, dst, &self.context.threads, workspace);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Matrix multiplication: batched, strided, broadcasting.
 
+use std::sync::OnceLock;
+
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::Along;
@@ -8,6 +10,7 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Form, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
 
+use crate::backend::parts::Parts;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::schedule::{Gemm, Reader, Schedule};
 use crate::backend::tile::{Run, Source};
@@ -21,7 +24,7 @@ use crate::ops::operand::{
 use crate::plan::matmul::ONE_DIE_MACS;
 use crate::plan::{Formats, Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
-use crate::workspace::Workspace;
+use crate::workspace::{Scratch, Workspace};
 
 const OP: &str = "matmul";
 
@@ -125,9 +128,22 @@ impl Matmul {
             }
         };
         let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
-        let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
-        let schedule = Schedule::new(&tile_plan, kernel, threads);
-        Ok(MatmulPlan { op: self, context: *context, gemm, transposed, kernel, tile_plan, schedule })
+        let parts = Parts::new(&gemm, kernel, threads);
+        let plan = MatmulPlan {
+            op: self,
+            context: *context,
+            gemm,
+            transposed,
+            kernel,
+            threads,
+            parts,
+            tile_plan: OnceLock::new(),
+            schedule: OnceLock::new(),
+        };
+        if plan.parts.is_none() {
+            plan.schedule();
+        }
+        Ok(plan)
     }
 
     fn gemm(&self) -> Result<Gemm, Error> {
@@ -191,6 +207,7 @@ pub enum Rhs<'a, T> {
 }
 
 impl<'a, T> From<View<'a, T>> for Rhs<'a, T> {
+    #[inline]
     fn from(view: View<'a, T>) -> Self {
         Rhs::View(view)
     }
@@ -239,8 +256,13 @@ pub struct MatmulPlan<'p> {
     gemm: Gemm,
     transposed: bool,
     kernel: Kernel,
-    tile_plan: TilePlan,
-    schedule: Schedule,
+    threads: usize,
+    /// Where the host does not walk the tile plan.
+    parts: Option<Parts>,
+    /// Made when first asked for.
+    tile_plan: OnceLock<TilePlan>,
+    /// Of the tile plan; made with the plan where there are no parts.
+    schedule: OnceLock<Schedule>,
 }
 
 impl MatmulPlan<'_> {
@@ -251,7 +273,18 @@ impl MatmulPlan<'_> {
 
     /// Which die computes what. The plan is of the transposed product where the output lies column-major.
     pub fn tile_plan(&self) -> &TilePlan {
-        &self.tile_plan
+        self.tile_plan.get_or_init(|| planner::plan(self.gemm.problem, grain(self.kernel), self.threads))
+    }
+
+    fn schedule(&self) -> &Schedule {
+        self.schedule.get_or_init(|| Schedule::new(self.tile_plan(), self.kernel, self.threads))
+    }
+
+    fn scratch(&self) -> Scratch {
+        match &self.parts {
+            Some(parts) => parts.scratch(),
+            None => self.schedule().scratch().clone(),
+        }
     }
 
     /// Replaces the tile plan by another of the same problem.
@@ -265,14 +298,16 @@ impl MatmulPlan<'_> {
             return Err(Error::Shape { op: OP, problem });
         }
         tile_plan.validate().map_err(|law| Error::Plan { op: OP, broken: law.to_string() })?;
-        self.schedule = Schedule::new(&tile_plan, self.kernel, self.context.threads.count());
-        self.tile_plan = tile_plan;
+        self.threads = self.context.threads.count();
+        self.parts = None;
+        self.schedule = Schedule::new(&tile_plan, self.kernel, self.threads).into();
+        self.tile_plan = tile_plan.into();
         Ok(self)
     }
 
     /// Scratch for [`run`](Self::run).
     pub fn workspace(&self) -> Workspace {
-        Workspace::new(self.schedule.scratch().clone())
+        Workspace::new(self.scratch())
     }
 
     fn packed_form(&self) -> PackedForm {
@@ -301,7 +336,7 @@ impl MatmulPlan<'_> {
     /// [`Error::NotPlanned`] if `rhs` is not what the plan was made for; [`Error::Shape`] for zero points that are none.
     pub fn pack_rhs<T: Element>(&self, rhs: View<'_, T>) -> Result<PackedRhs<T>, Error> {
         const OP: &str = "pack_rhs";
-        check_operand(OP, "rhs", &rhs.spec(), &self.op.rhs)?;
+        check_operand(OP, "rhs", rhs.layout(), rhs.format(), &self.op.rhs)?;
         let (n, problem) = (self.rhs_reader().window.x.extent(), self.gemm.problem);
         check_zero(OP, "rhs", rhs.zero(), rhs.format(), Some(("columns", n)))?;
         let form = self.packed_form();
@@ -337,6 +372,7 @@ impl MatmulPlan<'_> {
     /// each run); [`Error::Packed`],
     /// [`Error::Workspace`] for those of another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit.
     /// The output is then untouched.
+    #[inline]
     pub fn run<'a, A: Element, B: Element, C: Element>(
         &self,
         lhs: View<'a, A>,
@@ -345,30 +381,65 @@ impl MatmulPlan<'_> {
         epilogue: Epilogue<'a, C>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
-        let rhs = rhs.into();
-        check_operand(OP, "lhs", &lhs.spec(), &self.op.lhs)?;
-        check_operand(OP, "out", &out.spec(), &self.op.out)?;
+        self.run_on(&lhs, &rhs.into(), out, &epilogue, workspace)
+    }
+
+    /// [`run`](Self::run), its views not copied another time: small products notice that.
+    fn run_on<'a, A: Element, B: Element, C: Element>(
+        &self,
+        lhs: &View<'a, A>,
+        rhs: &Rhs<'a, B>,
+        mut out: ViewMut<'_, C>,
+        epilogue: &Epilogue<'a, C>,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        check_operand(OP, "lhs", lhs.layout(), lhs.format(), &self.op.lhs)?;
+        check_operand(OP, "out", out.layout(), out.format(), &self.op.out)?;
         let [.., m, n] = *self.op.out.dims() else { unreachable!("rank checked") };
         check_zero(OP, "lhs", lhs.zero(), lhs.format(), Some(("rows", m)))?;
-        check_zero(OP, "out", Zero::Tensor(out.zero()), out.spec().format, None)?;
-        check_blocks(OP, "lhs", &lhs, self.op.block_scaled)?;
+        check_zero(OP, "out", Zero::Tensor(out.zero()), out.format(), None)?;
+        check_blocks(OP, "lhs", lhs, self.op.block_scaled)?;
         epilogue.check(OP, &self.op.out, Some(m), n)?;
-        workspace.check(OP, self.schedule.scratch())?;
-        let right = match rhs {
-            Rhs::View(view) => {
-                check_operand(OP, "rhs", &view.spec(), &self.op.rhs)?;
+        match &self.parts {
+            Some(parts) => parts.check(OP, workspace)?,
+            None => workspace.check(OP, self.schedule().scratch())?,
+        }
+        let right = match *rhs {
+            Rhs::View(ref view) => {
+                check_operand(OP, "rhs", view.layout(), view.format(), &self.op.rhs)?;
                 check_zero(OP, "rhs", view.zero(), view.format(), Some(("columns", n)))?;
-                check_blocks(OP, "rhs", &view, self.op.block_scaled)?;
+                check_blocks(OP, "rhs", view, self.op.block_scaled)?;
                 if self.context.backend == Backend::Reference {
-                    let out = Output::new(out, self.op.accum, &epilogue, Layout::clone);
+                    let out = Output::new(out, self.op.accum, epilogue, Layout::clone);
                     match self.op.formats.sums {
-                        Format::F64 => reference_matmul::<f64, A, B, C>(&lhs, &view, out),
-                        Format::I32 => reference_matmul::<i32, A, B, C>(&lhs, &view, out),
-                        _ => reference_matmul::<f32, A, B, C>(&lhs, &view, out),
+                        Format::F64 => reference_matmul::<f64, A, B, C>(lhs, view, out),
+                        Format::I32 => reference_matmul::<i32, A, B, C>(lhs, view, out),
+                        _ => reference_matmul::<f32, A, B, C>(lhs, view, out),
                     }
                     return Ok(());
                 }
-                source(&view, Side::Rhs, 0)
+                if let Some(parts) =
+                    self.parts.as_ref().filter(|_| epilogue.is_identity() && !self.op.block_scaled)
+                {
+                    let (left, right) = ((lhs.words(), lhs.start()), (view.words(), view.start()));
+                    let (left, right) = if self.transposed { (right, left) } else { (left, right) };
+                    let (k, start, threads) = (self.gemm.problem.k, out.start(), &self.context.threads);
+                    let mut words = C::words_mut(out.rb_mut().into_data());
+                    if parts.run_in_place(
+                        left,
+                        right,
+                        self.op.accum,
+                        k,
+                        &mut words,
+                        start,
+                        threads,
+                        workspace,
+                    ) {
+                        workspace.progress.clear_report();
+                        return Ok(());
+                    }
+                }
+                source(view, Side::Rhs, 0)
             }
             Rhs::Packed(packed) => {
                 let (side, width) = self.rhs_side();
@@ -376,7 +447,7 @@ impl MatmulPlan<'_> {
                 let fits = (form.side, form.width, form.form) == (side, width, self.kernel.form)
                     && form.format.same_kind(self.op.rhs.format)
                     && form.dims == self.op.rhs.dims()
-                    && self.schedule.starts_at_panels(self.transposed);
+                    && (self.parts.is_some() || self.schedule().starts_at_panels(self.transposed));
                 if !fits {
                     let (got, needed) = (packed.form.to_string(), self.packed_form().to_string());
                     return Err(Error::Packed { op: OP, got, needed });
@@ -388,7 +459,7 @@ impl MatmulPlan<'_> {
                 Source::Packed { panels: packed.panels.as_slice(packed.bytes), batch: self.packed_batch() }
             }
         };
-        let left = source(&lhs, Side::Lhs, 0);
+        let left = source(lhs, Side::Lhs, 0);
         let transposed = self.transposed;
         let (first, second) = if transposed { (right, left) } else { (left, right) };
         let orient = |layout: &Layout| {
@@ -402,17 +473,20 @@ impl MatmulPlan<'_> {
             |values| if transposed { Along::Col(values, 0) } else { Along::Row(values, 0) },
             |values| if transposed { Along::Row(values, 0) } else { Along::Col(values, 0) },
         );
-        let run = Run {
-            gemm: &self.gemm,
-            lhs: first,
-            rhs: second,
-            accum: self.op.accum,
-            epilogue: epilogue.for_kernel(&out.spec(), out.zero(), orient, row, channel),
-        };
-        let mut dst = self.gemm.dst;
-        dst.start = out.start() as isize;
+        let run = Run { gemm: &self.gemm, lhs: first, rhs: second, accum: self.op.accum };
+        let finish = || epilogue.for_kernel(&out.spec(), out.zero(), orient, row, channel);
+        let threads = &self.context.threads;
         workspace.progress.clear_report();
-        self.schedule.run(run, C::words_mut(out.into_data()), dst, &self.context.threads, workspace);
+        if let Some(parts) = &self.parts {
+            // Sums in the format of the result that nothing changes need no epilogue: small products notice one.
+            let epilogue = (!epilogue.is_identity()).then(finish);
+            let start = out.start();
+            parts.run(&run, epilogue.as_ref(), C::words_mut(out.into_data()), start, threads, workspace);
+        } else {
+            let epilogue = finish();
+            let dst = MatSpec { start: out.start() as isize, ..self.gemm.dst };
+            self.schedule().run(&run, &epilogue, C::words_mut(out.into_data()), dst, threads, workspace);
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What every operation asks of its operands: that their formats go together, that they are those of the plan, that zero points are values.
 
-use tile25_kernels::format::{Element, Format};
+use tile25_kernels::format::{Element, Format, Words};
 use tile25_kernels::pack::{Blocks, Operand, Side, Zero};
 use tile25_kernels::registry::{self, Kernel};
 
@@ -8,6 +8,7 @@ use crate::backend::tile::Source;
 use crate::context::Context;
 use crate::epilogue::Accum;
 use crate::error::Error;
+use crate::layout::Layout;
 use crate::plan::Formats;
 use crate::plan::matmul::Grain;
 use crate::view::{BlockScales, Spec, View, zero_points};
@@ -49,21 +50,46 @@ pub(crate) fn grain(kernel: Kernel) -> Grain {
 
 /// Checks an operand against the plan: the same layout and kind of format. Parameters of a format that are chosen per tensor, such as a bias, are those
 /// of the run.
+#[inline]
 pub(crate) fn check_operand(
     op: &'static str,
     operand: &'static str,
-    got: &Spec,
+    layout: &Layout,
+    format: Format,
     planned: &Spec,
 ) -> Result<(), Error> {
-    if got.layout == planned.layout && got.format.same_kind(planned.format) {
+    if *layout == planned.layout && format.same_kind(planned.format) {
         return Ok(());
     }
-    let text = |spec: &Spec| format!("{:?} of {}", spec.layout, spec.format);
-    Err(Error::NotPlanned { op, operand, got: text(got), planned: text(planned) })
+    Err(not_planned(op, operand, layout, format, planned))
+}
+
+#[cold]
+fn not_planned(
+    op: &'static str,
+    operand: &'static str,
+    layout: &Layout,
+    format: Format,
+    planned: &Spec,
+) -> Error {
+    let got = format!("{layout:?} of {format}");
+    let planned = format!("{:?} of {}", planned.layout, planned.format);
+    Error::NotPlanned { op, operand, got, planned }
 }
 
 /// Checks the zero points of an operand; `per` says what has one each, and how many, where that may be.
+#[inline]
 pub(crate) fn check_zero(
+    op: &'static str,
+    operand: &'static str,
+    zero: Zero<'_>,
+    format: Format,
+    per: Option<(&'static str, usize)>,
+) -> Result<(), Error> {
+    if zero == Zero::Tensor(0) { Ok(()) } else { check_zeros(op, operand, zero, format, per) }
+}
+
+fn check_zeros(
     op: &'static str,
     operand: &'static str,
     zero: Zero<'_>,
@@ -94,14 +120,27 @@ pub(crate) fn check_zero(
 }
 
 /// Checks the block scales of an operand; `scaled` where the plan takes them.
+#[inline]
 pub(crate) fn check_blocks<T: Element>(
     op: &'static str,
     operand: &'static str,
     view: &View<'_, T>,
     scaled: bool,
 ) -> Result<(), Error> {
-    let Some(blocks) = view.blocks() else { return Ok(()) };
-    let format = view.format();
+    match view.blocks() {
+        Some(blocks) => check_scales(op, operand, view.dims(), view.format(), &blocks, scaled),
+        None => Ok(()),
+    }
+}
+
+fn check_scales(
+    op: &'static str,
+    operand: &'static str,
+    dims: &[usize],
+    format: Format,
+    blocks: &BlockScales<'_>,
+    scaled: bool,
+) -> Result<(), Error> {
     if !scaled || format.is_integer() || format.bytes() > 2 {
         let what = if scaled {
             format!("block scales of {operand} in {format}")
@@ -110,7 +149,7 @@ pub(crate) fn check_blocks<T: Element>(
         };
         return Err(Error::Unsupported { op, what });
     }
-    let [.., rows, cols] = *view.dims() else { unreachable!("rank checked") };
+    let [.., rows, cols] = *dims else { unreachable!("rank checked") };
     let needed = match (blocks.rows, blocks.cols) {
         (0, _) | (_, 0) => 0,
         (r, c) => rows.div_ceil(r) * cols.div_ceil(c),
@@ -128,6 +167,7 @@ pub(crate) fn check_blocks<T: Element>(
 }
 
 /// An operand of a run: what it holds. `side` says which index of its matrix is x.
+#[inline]
 pub(crate) fn operand<'a, T: Element>(view: &View<'a, T>, side: Side) -> Operand<'a> {
     let blocks = view.blocks().map(|BlockScales { scales, rows, cols }| {
         let across = view.dims()[view.dims().len() - 1].div_ceil(cols);
@@ -140,6 +180,11 @@ pub(crate) fn operand<'a, T: Element>(view: &View<'a, T>, side: Side) -> Operand
 }
 
 /// An operand of a run.
+#[inline]
 pub(crate) fn source<'a, T: Element>(view: &View<'a, T>, side: Side, zero_step: usize) -> Source<'a> {
-    Source::Plain { operand: operand(view, side), start: view.start(), zero_step }
+    let (words, start) = (view.words(), view.start());
+    match words {
+        Words::F32(_) | Words::F64(_) if view.blocks().is_none() => Source::Floats { words, start },
+        _ => Source::Coded { operand: operand(view, side), start, zero_step },
+    }
 }

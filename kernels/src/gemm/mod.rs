@@ -1,7 +1,12 @@
-//! Matrix multiplication of packed panels.
+//! Matrix multiplication: microkernels over packed panels and over operands in place, and the loops around them.
 
+mod few_rows;
+mod in_place;
 mod macro_kernel;
+mod product;
 mod ukernel;
 
+pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
+pub use product::{Blocking, Lies, Product, Real, Source};
 pub use ukernel::{Place, Ukernel, Write};

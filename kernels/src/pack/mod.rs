@@ -150,6 +150,15 @@ pub struct Operand<'a> {
     pub blocks: Option<Blocks<'a>>,
 }
 
+impl<'a> Operand<'a> {
+    /// f32 or f64 as they are.
+    #[inline]
+    pub fn floats(words: Words<'a>) -> Self {
+        let format = if let Words::F64(_) = words { Format::F64 } else { Format::F32 };
+        Operand { words, format, zero: Zero::Tensor(0), blocks: None }
+    }
+}
+
 /// Packs `x` by `k` of `window` over `operand` into panels of `width` lanes at the front of `out`. `k` lies within one segment.
 ///
 /// # Panics

@@ -18,7 +18,7 @@ pub use portable::Portable;
 pub use scalar::Scalar;
 pub use unit::{Bf16x2, I8x4, I16x2, Unit, WideBf16x2};
 
-use crate::gemm::Ukernel;
+use crate::gemm::{InPlace, Ukernel};
 
 /// A computation that is generic over the instruction set.
 ///
@@ -48,7 +48,16 @@ impl<S: Simd, Op: WithSimd> WithToken<S> for Op {
 
 /// A token: proof that the processor has the features of one instruction set.
 pub trait Simd:
-    MathLanes + FloatLanes<f64> + Ukernel<f32> + Ukernel<f64> + Ukernel<I16x2> + Send + Sync + 'static
+    MathLanes
+    + FloatLanes<f64>
+    + Ukernel<f32>
+    + Ukernel<f64>
+    + Ukernel<I16x2>
+    + InPlace<f32>
+    + InPlace<f64>
+    + Send
+    + Sync
+    + 'static
 {
     /// Runs `op` in a function compiled with this token's features.
     fn vectorize<Op: WithToken<Self>>(self, op: Op) -> Op::Output;
@@ -56,6 +65,24 @@ pub trait Simd:
     #[inline(always)]
     fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
         transpose_scalar(block)
+    }
+
+    /// `result[i][j] = rows[j][i]`: how a matrix whose columns lie side by side is multiplied by a few rows.
+    #[inline(always)]
+    fn transpose_16x16(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
+        let mut out = [[0.0; 16]; 16];
+        for from in [0, 8] {
+            for half in [0, 8] {
+                let mut block = [[0.0; 8]; 8];
+                for (block, row) in block.iter_mut().zip(&rows[from..]) {
+                    block.copy_from_slice(&row[half..half + 8]);
+                }
+                for (out, block) in out[half..].iter_mut().zip(self.transpose_8x8(block)) {
+                    out[from..from + 8].copy_from_slice(&block);
+                }
+            }
+        }
+        out
     }
 
     /// Whether there are instructions between binary16 and binary32: [`Simd::widen_f16`] and [`Simd::narrow_f16`] may then be called.
@@ -202,6 +229,19 @@ pub(crate) fn prefetch<T>(at: *const T) {
     // SAFETY: a prefetch reads nothing that the program sees and faults at no address; SSE is part of x86-64.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for the cache line of an address to come near: into the second-level cache, where it waits without taking part of the first. It holds none of the few
+/// requests that the first level can have under way, which a stream from memory exhausts (benches/record/2026-11-25-in-place.md).
+#[inline(always)]
+pub(crate) fn prefetch_near<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

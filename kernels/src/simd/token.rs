@@ -17,7 +17,7 @@ macro_rules! feature_fns {
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr
-     $(, transpose_8x8: $transpose:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path)?) => {
+     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -26,6 +26,15 @@ macro_rules! token {
             /// The token, if the processor and the operating system have its features.
             pub fn new() -> Option<Self> {
                 ($detect).then_some(Self(()))
+            }
+
+            /// The token, without detection.
+            ///
+            /// # Safety
+            /// - The processor and the operating system have its features.
+            #[allow(dead_code, reason = "for tokens that a wider one stands above")]
+            pub(in crate::simd) unsafe fn assume() -> Self {
+                Self(())
             }
         }
 
@@ -44,6 +53,13 @@ macro_rules! token {
                 fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
                     // SAFETY: as above; the function needs no more than this token's features.
                     unsafe { $transpose(block) }
+                }
+            )?
+            $(
+                #[inline(always)]
+                fn transpose_16x16(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
+                    // SAFETY: as above.
+                    unsafe { $transpose_16(rows) }
                 }
             )?
             $(

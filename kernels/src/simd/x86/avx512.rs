@@ -18,9 +18,54 @@ token! {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl"),
     transpose_8x8: super::avx2::transpose_8x8,
+    transpose_16x16: transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: narrow_bf16,
     look_up: look_up, look_up_f32, interleave
+}
+
+/// [`crate::simd::Simd::transpose_16x16`]: four rows at a time within their quarters, then the quarters.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn transpose_16x16(rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
+    let mut quads = [_mm512_setzero_ps(); 16];
+    let load = |row: &[f32; 16]| {
+        // SAFETY: a row has sixteen elements.
+        unsafe { _mm512_loadu_ps(row.as_ptr()) }
+    };
+    let pairs = |a: __m512, b: __m512| {
+        let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+        (_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))
+    };
+    for (rows, quads) in rows.as_chunks::<4>().0.iter().zip(quads.as_chunks_mut::<4>().0) {
+        let [a, b, c, d] = rows.map(load);
+        (quads[0], quads[1]) = pairs(_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+        (quads[2], quads[3]) = pairs(_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+    }
+    // Quarter q of `quads[4 r + c]` is column 4 q + c of rows 4 r to 4 r + 3.
+    let mut out = [[0.0; 16]; 16];
+    for c in 0..4 {
+        let even = (
+            _mm512_shuffle_f32x4::<0x88>(quads[c], quads[4 + c]),
+            _mm512_shuffle_f32x4::<0x88>(quads[8 + c], quads[12 + c]),
+        );
+        let odd = (
+            _mm512_shuffle_f32x4::<0xdd>(quads[c], quads[4 + c]),
+            _mm512_shuffle_f32x4::<0xdd>(quads[8 + c], quads[12 + c]),
+        );
+        for (column, (low, high), second) in
+            [(c, even, false), (4 + c, odd, false), (8 + c, even, true), (12 + c, odd, true)]
+        {
+            let v = if second {
+                _mm512_shuffle_f32x4::<0xdd>(low, high)
+            } else {
+                _mm512_shuffle_f32x4::<0x88>(low, high)
+            };
+            // SAFETY: a row of the result has sixteen elements.
+            unsafe { _mm512_storeu_ps(out[column].as_mut_ptr(), v) };
+        }
+    }
+    out
 }
 
 /// [`crate::simd::Simd::narrow_bf16`], 32 at a time.

@@ -19,12 +19,21 @@ token! {
         && is_x86_feature_detected!("avx512bf16")
         && is_x86_feature_detected!("avx512vnni"),
     transpose_8x8: super::avx2::transpose_8x8,
+    transpose_16x16: super::avx512::transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: super::avx512::narrow_bf16,
     look_up: super::avx512::look_up, super::avx512::look_up_f32, super::avx512::interleave
 }
 
 avx512_lanes!(Avx512Dot);
+
+impl Avx512Dot {
+    /// The token of the float instructions alone.
+    pub fn floats(self) -> Avx512 {
+        // SAFETY: this token was made only after all features of that one were detected.
+        unsafe { Avx512::assume() }
+    }
+}
 
 /// Units are broadcast and loaded alike, whatever they hold.
 macro_rules! units {

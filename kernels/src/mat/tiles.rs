@@ -1,171 +1,15 @@
-//! The result matrix, cut into tiles that threads write at the same time. The only raw-pointer view of the project.
-//!
-//! A [`MatSpec`] says where element (batch, row, col) lies. [`MatMut`] checks once that no two elements share a place and
-//! all lie in the slice. A [`Cut`] is a list of rectangles, checked once to be disjoint. [`Tiles`] lends each rectangle
-//! to one holder at a time. Nothing here needs unsafe code of its callers.
+//! The result matrix, cut into tiles that threads write at the same time.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::axis::{Axis, Dim};
+use crate::axis::Axis;
 use crate::simd::prefetch;
 
-/// Bytes that a cache moves at a time.
-pub(crate) const CACHE_LINE: usize = 64;
+use super::{CACHE_LINE, Cut, MatMut, MatSpec, Rect};
 
 /// Most columns of a [`Panel`]: at least the widest microkernel.
 pub const PANEL_COLS: usize = 64;
-
-/// Where the elements of a batch of matrices lie in a slice. Plain data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MatSpec {
-    /// Offset of element (0, 0, 0).
-    pub start: isize,
-    /// The batch index.
-    pub batch: Axis,
-    /// The row index.
-    pub rows: Axis,
-    /// The column index.
-    pub cols: Axis,
-}
-
-/// Why a [`MatSpec`] or a [`Cut`] is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// An element lies outside the slice, or an offset overflows.
-    OutOfBounds,
-    /// Two elements may share a place.
-    Aliases,
-    /// Two rectangles overlap, or one leaves the matrix.
-    TilesOverlap,
-}
-
-impl MatSpec {
-    fn dims(&self) -> impl Iterator<Item = &Dim> {
-        [&self.batch, &self.rows, &self.cols].into_iter().flat_map(Axis::dims)
-    }
-
-    /// The offsets of the first and the last place that elements take; `None` on overflow or if there are no elements.
-    pub fn span(&self) -> Option<(isize, isize)> {
-        let (mut low, mut high) = (self.start, self.start);
-        for dim in self.dims() {
-            let reach = isize::try_from(dim.extent.checked_sub(1)?).ok()?.checked_mul(dim.stride)?;
-            if reach < 0 {
-                low = low.checked_add(reach)?;
-            } else {
-                high = high.checked_add(reach)?;
-            }
-        }
-        Some((low, high))
-    }
-
-    /// Whether no two elements share a place: ordered by stride, each dim steps over all that the smaller ones span.
-    pub fn is_injective(&self) -> bool {
-        let mut dims = [(0usize, 0usize); 3 * crate::axis::AXIS_RANK];
-        let mut rank = 0;
-        for dim in self.dims().filter(|dim| dim.extent > 1) {
-            dims[rank] = (dim.stride.unsigned_abs(), dim.extent);
-            rank += 1;
-        }
-        let dims = &mut dims[..rank];
-        dims.sort_unstable();
-        let mut spanned = 0usize;
-        for &mut (stride, extent) in dims {
-            if stride <= spanned {
-                return false;
-            }
-            match stride.checked_mul(extent - 1).and_then(|reach| spanned.checked_add(reach)) {
-                Some(reach) => spanned = reach,
-                None => return false,
-            }
-        }
-        true
-    }
-
-    /// The offset of the place at column offset 0 of a row.
-    #[inline]
-    pub fn row_offset(&self, batch: usize, row: usize) -> isize {
-        self.start + self.batch.offset(batch) + self.rows.offset(row)
-    }
-}
-
-/// A batch of matrices to write.
-#[derive(Debug)]
-pub struct MatMut<'a, T> {
-    data: &'a mut [T],
-    spec: MatSpec,
-}
-
-impl<'a, T: Copy> MatMut<'a, T> {
-    /// Elements of `data` laid out as `spec`.
-    pub fn new(data: &'a mut [T], spec: MatSpec) -> Result<Self, Refusal> {
-        match spec.span() {
-            Some((low, high)) if low >= 0 && (high as usize) < data.len() => {}
-            _ => return Err(Refusal::OutOfBounds),
-        }
-        if !spec.is_injective() {
-            return Err(Refusal::Aliases);
-        }
-        Ok(MatMut { data, spec })
-    }
-}
-
-/// A rectangle of one matrix of the batch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Rect {
-    /// Which matrix.
-    pub batch: usize,
-    /// Its rows.
-    pub rows: Range<usize>,
-    /// Its columns.
-    pub cols: Range<usize>,
-}
-
-/// Rectangles that do not overlap and lie within a batch of matrices.
-#[derive(Clone, Debug)]
-pub struct Cut {
-    rects: Vec<Rect>,
-    shape: [usize; 3],
-}
-
-impl Cut {
-    /// Checks `rects` against a batch of `batch` matrices of `m x n`.
-    pub fn new(batch: usize, m: usize, n: usize, rects: Vec<Rect>) -> Result<Self, Refusal> {
-        // A sweep down the rows: the column intervals of the rectangles that are open at a row never meet.
-        let mut events = Vec::with_capacity(2 * rects.len());
-        for (i, rect) in rects.iter().enumerate() {
-            let fits = rect.batch < batch && rect.rows.end <= m && rect.cols.end <= n;
-            if !fits || rect.rows.is_empty() || rect.cols.is_empty() {
-                return Err(Refusal::TilesOverlap);
-            }
-            events.push((rect.batch, rect.rows.start, true, i));
-            events.push((rect.batch, rect.rows.end, false, i));
-        }
-        events.sort_unstable(); // at one row, false (close) before true (open)
-        let mut open: BTreeMap<usize, usize> = BTreeMap::new();
-        for (_, _, opens, i) in events {
-            let cols = &rects[i].cols;
-            if !opens {
-                open.remove(&cols.start);
-                continue;
-            }
-            let left = open.range(..=cols.start).next_back().is_none_or(|(_, &end)| end <= cols.start);
-            let right = open.range(cols.start..).next().is_none_or(|(&start, _)| cols.end <= start);
-            if !left || !right {
-                return Err(Refusal::TilesOverlap);
-            }
-            open.insert(cols.start, cols.end);
-        }
-        Ok(Cut { rects, shape: [batch, m, n] })
-    }
-
-    /// The rectangles.
-    pub fn rects(&self) -> &[Rect] {
-        &self.rects
-    }
-}
 
 /// Which tiles are lent out; scratch of a run, kept by the caller between runs.
 #[derive(Debug, Default)]
@@ -192,7 +36,8 @@ impl Claims {
 #[derive(Debug)]
 pub struct Tiles<'a, T> {
     data: *mut T,
-    spec: MatSpec,
+    start: isize,
+    spec: &'a MatSpec,
     cut: &'a Cut,
     claims: &'a [AtomicBool],
     owner: PhantomData<&'a mut [T]>,
@@ -208,13 +53,14 @@ impl<'a, T: Copy> Tiles<'a, T> {
     /// # Panics
     /// If the cut is of a matrix of another shape or the claims have too little room.
     pub fn new(mat: MatMut<'a, T>, cut: &'a Cut, claims: &'a mut Claims) -> Self {
-        let shape = [mat.spec.batch.extent(), mat.spec.rows.extent(), mat.spec.cols.extent()];
-        assert_eq!(shape, cut.shape, "the cut is of a matrix of another shape");
-        let claims = &mut claims.0[..cut.rects.len()];
+        let (data, start, spec) = mat.into_whole();
+        let shape = [spec.batch.extent(), spec.rows.extent(), spec.cols.extent()];
+        assert_eq!(shape, cut.shape(), "the cut is of a matrix of another shape");
+        let claims = &mut claims.0[..cut.rects().len()];
         for claim in claims.iter_mut() {
             *claim.get_mut() = false; // a holder may have been leaked in an earlier run
         }
-        Tiles { data: mat.data.as_mut_ptr(), spec: mat.spec, cut, claims, owner: PhantomData }
+        Tiles { data, start, spec, cut, claims, owner: PhantomData }
     }
 
     /// Borrows tile `i`, or `None` while someone else has it.
@@ -225,9 +71,10 @@ impl<'a, T: Copy> Tiles<'a, T> {
         }
         Some(TileMut {
             data: self.data,
-            spec: &self.spec,
-            rect: &self.cut.rects[i],
-            claim,
+            start: self.start,
+            spec: self.spec,
+            rect: self.cut.rects()[i].clone(),
+            claim: Some(claim),
             owner: PhantomData,
         })
     }
@@ -236,23 +83,27 @@ impl<'a, T: Copy> Tiles<'a, T> {
 /// One tile, borrowed.
 #[derive(Debug)]
 pub struct TileMut<'a, T> {
-    data: *mut T,
-    spec: &'a MatSpec,
-    rect: &'a Rect,
-    claim: &'a AtomicBool,
-    owner: PhantomData<&'a mut [T]>,
+    /// The elements of `rect` are this value's alone: claimed from [`Tiles`], or borrowed from a [`MatMut`] that owns them.
+    pub(super) data: *mut T,
+    pub(super) start: isize,
+    pub(super) spec: &'a MatSpec,
+    pub(super) rect: Rect,
+    pub(super) claim: Option<&'a AtomicBool>,
+    pub(super) owner: PhantomData<&'a mut [T]>,
 }
 
 impl<T> Drop for TileMut<'_, T> {
     fn drop(&mut self) {
-        self.claim.store(false, Ordering::Release);
+        if let Some(claim) = self.claim {
+            claim.store(false, Ordering::Release);
+        }
     }
 }
 
 impl<T: Copy> TileMut<'_, T> {
     /// Where the tile lies in the matrix.
     pub fn rect(&self) -> &Rect {
-        self.rect
+        &self.rect
     }
 
     /// Rows of the tile.
@@ -298,12 +149,12 @@ impl<T: Copy> TileMut<'_, T> {
                 cols.advance(&mut cursor, 1);
             }
         }
-        let base = self.spec.start + self.spec.batch.offset(self.rect.batch);
+        let base = self.start + self.spec.batch.offset(self.rect.batch);
         Panel {
             data: self.data,
             base,
             rows: &self.spec.rows,
-            rect: self.rect,
+            rect: &self.rect,
             offsets,
             n,
             contiguous,
@@ -387,6 +238,10 @@ impl<T: Copy> Panel<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::Range;
+
+    use super::super::{Places, Refusal};
+    use crate::axis::Dim;
 
     fn rect(rows: Range<usize>, cols: Range<usize>) -> Rect {
         Rect { batch: 0, rows, cols }
@@ -414,14 +269,16 @@ mod tests {
     #[test]
     fn aliasing_and_out_of_bounds_specs_are_refused() {
         let mut data = vec![0.0f32; 12];
-        assert!(MatMut::new(&mut data, spec(Axis::strided(3, 4), Axis::strided(4, 1))).is_ok());
+        assert!(
+            MatMut::new(&mut data, 0, &Places::new(spec(Axis::strided(3, 4), Axis::strided(4, 1)))).is_ok()
+        );
         let shared = spec(Axis::strided(3, 3), Axis::strided(4, 1));
-        assert_eq!(MatMut::new(&mut data, shared).err(), Some(Refusal::Aliases));
+        assert_eq!(MatMut::new(&mut data, 0, &Places::new(shared)).err(), Some(Refusal::Aliases));
         let outside = spec(Axis::strided(4, 4), Axis::strided(4, 1));
-        assert_eq!(MatMut::new(&mut data, outside).err(), Some(Refusal::OutOfBounds));
+        assert_eq!(MatMut::new(&mut data, 0, &Places::new(outside)).err(), Some(Refusal::OutOfBounds));
         let negative = spec(Axis::strided(3, -4), Axis::strided(4, 1));
-        assert_eq!(MatMut::new(&mut data, negative).err(), Some(Refusal::OutOfBounds));
-        assert!(MatMut::new(&mut data, MatSpec { start: 8, ..negative }).is_ok());
+        assert_eq!(MatMut::new(&mut data, 0, &Places::new(negative)).err(), Some(Refusal::OutOfBounds));
+        assert!(MatMut::new(&mut data, 8, &Places::new(negative)).is_ok());
     }
 
     #[test]
@@ -430,7 +287,8 @@ mod tests {
         let spec = spec(Axis::strided(3, 1), Axis::new(&[Dim::plain(2, 12), Dim::plain(2, 3)]));
         let cut = Cut::new(1, 3, 4, vec![rect(0..3, 0..3), rect(0..3, 3..4)]).unwrap();
         let mut claims = Claims::new(2);
-        let tiles = Tiles::new(MatMut::new(&mut data, spec).unwrap(), &cut, &mut claims);
+        let places = Places::new(spec);
+        let tiles = Tiles::new(MatMut::new(&mut data, 0, &places).unwrap(), &cut, &mut claims);
         let mut tile = tiles.take(0).unwrap();
         assert!(tiles.take(0).is_none());
         tile.panel(1, 2).write_row(2, &[5.0, 7.0]);

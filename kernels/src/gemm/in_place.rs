@@ -1,0 +1,322 @@
+//! Microkernels that read their operands where they lie, written once over lanes.
+//!
+//! ```text
+//! acc[0..M][0..NV] = +0.0
+//! for each k:   b[0..NV] = load row k of the rhs               (and store it, where a panel is kept)
+//!               a[0..M]  = the elements of column k of the lhs
+//!               acc[i][..] = fma(splat(a[i]), b[..], acc[i][..])
+//! dst = acc + 0.0                                              (Replace)
+//! dst = dst + (acc + 0.0)                                      (Add)
+//! ```
+//!
+//! The lhs may have any two strides, for its elements are broadcast one by one; rows of the rhs and of the result must lie side by side. A packed panel is
+//! such a matrix too. Why packing is a side effect here and not a pass of its own: the loads of a tile leave the store ports idle, and an operand
+//! that comes from memory arrives while the tile computes (benches/record/2026-11-25-in-place.md).
+//!
+//! Registers are those of the packed kernels (`ukernel.rs`): M x NV sums, NV vectors of the rhs, one element of the lhs.
+
+use bytemuck::Zeroable;
+
+use crate::mat::{Band, Bands, MatRef, Parts};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::aarch64::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
+use crate::simd::{FloatLanes, Lanes, Portable};
+
+use super::Write;
+
+/// Steps of k between two looks ahead: a tile of AVX-512 computes some 770 cycles meanwhile, twice the latency of memory.
+const STRIDE: usize = 32;
+
+/// What another tile will read and comes from afar.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Later<'a, T> {
+    /// A panel of the lhs.
+    pub lhs: Option<MatRef<'a, T>>,
+    /// Some steps of k of a panel of the rhs.
+    pub rhs: Option<MatRef<'a, T>>,
+}
+
+/// What a tile asks for while it computes, a little at a time, so that the requests of no moment exceed what the processor can have under way: its place in the
+/// result, and what another tile will read.
+struct Ahead<'a, 'b, T> {
+    dst: &'b Band<'a, T>,
+    later: Later<'b, T>,
+    turns: usize,
+    turn: usize,
+}
+
+impl<'a, 'b, T: Copy> Ahead<'a, 'b, T> {
+    #[inline(always)]
+    fn new(dst: &'b Band<'a, T>, later: Later<'b, T>, k: usize) -> Self {
+        Ahead { dst, later, turns: k.div_ceil(STRIDE), turn: 0 }
+    }
+
+    /// The share of one turn.
+    #[inline(always)]
+    fn ask(&mut self) {
+        let share = |all: usize| self.turn * all / self.turns..(self.turn + 1) * all / self.turns;
+        for row in share(self.dst.m()) {
+            self.dst.prefetch(row);
+        }
+        if let Some(rhs) = self.later.rhs {
+            for row in share(rhs.rows()) {
+                rhs.prefetch_row(row);
+            }
+        }
+        if let Some(lhs) = self.later.lhs {
+            let part = lhs.part(0..lhs.rows(), share(lhs.cols()));
+            let rows = if part.has_whole_rows() { part } else { part.transposed() };
+            for row in 0..rows.rows() {
+                rows.prefetch_row(row);
+            }
+        }
+        self.turn += 1;
+    }
+}
+
+/// The microkernels of one float format on one instruction set.
+pub trait InPlace<T>: FloatLanes<T> {
+    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k; any m up to MR and n up to NR. A tile of MR x NR leaves a
+    /// copy of the rhs in `keep`, a panel `[k][NR]`. With `AHEAD`, the place in the result and what
+    /// will be read `later` are asked for meanwhile: not for products that are small.
+    ///
+    /// # Panics
+    /// If the operands do not fit each other and the result, or a row of the rhs does not lie side by side.
+    fn in_place<const AHEAD: bool>(
+        self,
+        lhs: MatRef<'_, T>,
+        rhs: MatRef<'_, T>,
+        dst: &mut Band<'_, T>,
+        write: Write,
+        keep: Option<&mut [T]>,
+        later: Later<'_, T>,
+    );
+
+    /// The same tile of many small products, one after the other: the choice of the microkernel is made once.
+    ///
+    /// # Panics
+    /// As above.
+    fn in_place_batch(
+        self,
+        lhs: Parts<'_, T>,
+        rhs: Parts<'_, T>,
+        dst: Bands<'_, T>,
+        shape: [usize; 2],
+        write: Write,
+    );
+}
+
+/// The sums of a tile. `MASKED`: the last vector of the rhs is not a whole one. `AHEAD`: it asks for what comes. `KEEP`: it leaves a copy of the rhs.
+#[inline(always)]
+fn accumulate<
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
+    const M: usize,
+    const NV: usize,
+    const MASKED: bool,
+    const AHEAD: bool,
+    const KEEP: bool,
+>(
+    s: S,
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    keep: &mut [T],
+    ahead: &mut Ahead<'_, '_, T>,
+) -> [[S::V; NV]; M] {
+    let last = rhs.cols() - (NV - 1) * S::LANES;
+    let mut to = keep.chunks_exact_mut(NV * S::LANES);
+    let mut acc = [[s.splat(T::zeroed()); NV]; M];
+    let kc = rhs.rows();
+    let mut k = 0;
+    while k < kc {
+        let now = if AHEAD { k..kc.min(k + STRIDE) } else { 0..kc };
+        if AHEAD {
+            ahead.ask();
+        }
+        k = now.end;
+        let mut rows = rhs.part(now.clone(), 0..rhs.cols()).down();
+        for a in lhs.part(0..M, now).across::<M>() {
+            let Some(b) = rows.next() else { break };
+            let mut row = [s.splat(T::zeroed()); NV];
+            for (j, row) in row.iter_mut().enumerate() {
+                let b = &b[j * S::LANES..];
+                *row = if MASKED && j + 1 == NV { s.load_first_n(b, last) } else { s.load(b) };
+            }
+            if KEEP {
+                let to = to.next().expect("room for every row");
+                for (j, &row) in row.iter().enumerate() {
+                    s.store(&mut to[j * S::LANES..], row);
+                }
+            }
+            step(s, &a, &row, &mut acc);
+        }
+    }
+    acc
+}
+
+#[inline(always)]
+fn step<T: Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+    s: S,
+    a: &[T; M],
+    b: &[S::V; NV],
+    acc: &mut [[S::V; NV]; M],
+) {
+    for (acc, &a) in acc.iter_mut().zip(a) {
+        let a = s.splat(a);
+        for (acc, &b) in acc.iter_mut().zip(b) {
+            *acc = s.mul_add(a, b, *acc);
+        }
+    }
+}
+
+#[inline(always)]
+fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+    s: S,
+    acc: &[[S::V; NV]; M],
+    dst: &mut Band<'_, T>,
+    write: Write,
+) {
+    let last = dst.n() - (NV - 1) * S::LANES;
+    for (i, acc) in acc.iter().enumerate() {
+        let row = dst.row(i);
+        for (j, &acc) in acc.iter().enumerate() {
+            // N1: no -0 leaves a segment.
+            let segment = s.add(acc, s.splat(T::zeroed()));
+            let at = &mut row[j * S::LANES..];
+            if j + 1 < NV || last == S::LANES {
+                let sum = if write == Write::Add { s.add(s.load(at), segment) } else { segment };
+                s.store(at, sum);
+            } else {
+                let sum =
+                    if write == Write::Add { s.add(s.load_first_n(at, last), segment) } else { segment };
+                s.store_first_n(at, last, sum);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn tile<
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
+    const M: usize,
+    const NV: usize,
+    const FULL: bool,
+    const AHEAD: bool,
+>(
+    s: S,
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    dst: &mut Band<'_, T>,
+    write: Write,
+    keep: Option<&mut [T]>,
+    later: Later<'_, T>,
+) {
+    let ahead = &mut Ahead::new(dst, later, rhs.rows());
+    let acc = match keep {
+        Some(keep) if FULL && rhs.cols() == NV * S::LANES => {
+            accumulate::<T, S, M, NV, false, AHEAD, true>(s, lhs, rhs, keep, ahead)
+        }
+        _ if rhs.cols() >= NV * S::LANES => {
+            accumulate::<T, S, M, NV, false, AHEAD, false>(s, lhs, rhs, &mut [], ahead)
+        }
+        _ => accumulate::<T, S, M, NV, true, AHEAD, false>(s, lhs, rhs, &mut [], ahead),
+    };
+    write_out(s, &acc, dst, write);
+}
+
+#[inline(always)]
+fn tiles<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+    s: S,
+    mut lhs: Parts<'_, T>,
+    mut rhs: Parts<'_, T>,
+    mut dst: Bands<'_, T>,
+    write: Write,
+) {
+    // Not zipped: the zip's own `next` would be compiled without the features.
+    while let (Some(lhs), Some(rhs), Some(mut dst)) = (lhs.next(), rhs.next(), dst.next()) {
+        tile::<T, S, M, NV, false, false>(s, lhs, rhs, &mut dst, write, None, Later { lhs: None, rhs: None });
+    }
+}
+
+macro_rules! in_place {
+    ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt) => {
+        impl InPlace<$t> for $token {
+            #[inline(always)]
+            fn in_place<const AHEAD: bool>(
+                self,
+                lhs: MatRef<'_, $t>,
+                rhs: MatRef<'_, $t>,
+                dst: &mut Band<'_, $t>,
+                write: Write,
+                keep: Option<&mut [$t]>,
+                later: Later<'_, $t>,
+            ) {
+                assert!(lhs.cols() == rhs.rows() && lhs.rows() == dst.m() && dst.n() <= rhs.cols());
+                let vectors = dst.n().div_ceil(<$token as Lanes<$t>>::LANES);
+                match vectors {
+                    $nv if dst.m() == $mr => {
+                        tile::<$t, $token, $mr, $nv, true, AHEAD>(self, lhs, rhs, dst, write, keep, later);
+                    }
+                    _ => { $(in_place!(@row $t, $token, $mr, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)* }
+                }
+            }
+
+            #[inline(always)]
+            fn in_place_batch(
+                self,
+                lhs: Parts<'_, $t>,
+                rhs: Parts<'_, $t>,
+                dst: Bands<'_, $t>,
+                [m, n]: [usize; 2],
+                write: Write,
+            ) {
+                let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
+                $(in_place!(@batch $t, $token, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
+            }
+        }
+    };
+    (@batch $t:ty, $token:ty, $m:literal, [$($v:literal)*],
+     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
+        if $rows == $m {
+            match $lanes {
+                $($v => return tiles::<$t, $token, $m, $v>($s, $lhs, $rhs, $dst, $write),)*
+                _ => unreachable!("no tile of {} vectors", $lanes),
+            }
+        }
+    };
+    (@row $t:ty, $token:ty, $mr:literal, $m:literal, [$($v:literal)*],
+     $s:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident, $later:ident) => {
+        if $dst.m() == $m {
+            match $lanes {
+                $($v => {
+                    return tile::<$t, $token, $m, $v, false, AHEAD>(
+                        $s, $lhs, $rhs, $dst, $write, None, $later,
+                    );
+                })*
+                _ => unreachable!("no tile of {} vectors", $lanes),
+            }
+        }
+    };
+}
+
+in_place!(f32, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2]);
+in_place!(f64, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2]);
+#[cfg(target_arch = "aarch64")]
+in_place!(f32, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+#[cfg(target_arch = "aarch64")]
+in_place!(f64, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+#[cfg(target_arch = "x86_64")]
+in_place!(f32, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2]);
+#[cfg(target_arch = "x86_64")]
+in_place!(f64, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2]);
+#[cfg(target_arch = "x86_64")]
+in_place!(f32, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+#[cfg(target_arch = "x86_64")]
+in_place!(f64, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+#[cfg(target_arch = "x86_64")]
+in_place!(f32, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+#[cfg(target_arch = "x86_64")]
+in_place!(f64, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);

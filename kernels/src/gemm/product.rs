@@ -1,0 +1,542 @@
+//! A batch of float products from start to end on one thread: all loops of a matmul around the microkernels of `in_place.rs`.
+//!
+//! ```text
+//! for each product of the batch
+//!   LOOP 5: columns in blocks, as many as the kept rhs has room for
+//!     LOOP 4: k in segments of KC
+//!       LOOP 3: rows in blocks whose lhs stays in a second-level cache
+//!         LOOP 2: columns in panels of NR
+//!           LOOP 1: rows in panels of MR: one microkernel
+//! ```
+//!
+//! An operand that lies well is read in place. One that is read often is kept as panels when it is first read, by the microkernel itself. One that cannot be
+//! read in place (rows of an rhs that do not lie side by side, another format, a window) is packed panel by panel right before its first use. None of this
+//! changes a bit. [`Blocking`] decides, from shapes and strides alone.
+
+use std::ops::Range;
+
+use crate::KC;
+use crate::axis::{Axis, Window};
+use crate::epilogue::{Epilogue, Finish, Param};
+use crate::isa::Isa;
+use crate::mat::{Band, MatMut, MatRef, Matrices};
+use crate::pack::{Form, Operand, Side, pack};
+use crate::simd::{FloatLanes, Simd, Unit, WithSimd};
+
+use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
+use super::{Acc, InPlace, Later, Ukernel, Write};
+
+/// Floats that are multiplied as they are: f32 and f64.
+pub trait Real: Acc + Param + Finish<Param = Self> {
+    /// What their panels are.
+    const FORM: Form;
+    /// Whether a few rows can be multiplied by a matrix whose columns lie side by side without packing it.
+    const TRANSPOSES: bool;
+    /// Multiplies a few rows by such a matrix.
+    ///
+    /// # Panics
+    /// Unless [`Real::TRANSPOSES`].
+    fn few_rows_transposed(
+        isa: Isa,
+        lhs: MatRef<'_, Self>,
+        rhs: MatRef<'_, Self>,
+        dst: &mut Band<'_, Self>,
+        add: bool,
+    );
+    /// Computes `product` with the instructions of `isa`.
+    fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
+}
+
+/// One operand of a [`Product`].
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a, T> {
+    /// Elements where they lie: of an lhs m x k, of an rhs k x n.
+    InPlace(Matrices<'a, T>),
+    /// What must be packed: x by k through a window.
+    Pack {
+        /// Where the elements of product 0 lie, from `start` on.
+        window: &'a Window,
+        /// Added to every offset.
+        start: isize,
+        /// How far from there the other products are.
+        batch: &'a Axis,
+        /// The elements.
+        operand: Operand<'a>,
+        /// The same as matrices, where they are floats of the product's own format with one stride an index.
+        matrices: Option<Matrices<'a, T>>,
+    },
+    /// Panels packed before: `[product][segment][panel][k][lane]`.
+    Panels {
+        /// All of them.
+        panels: &'a [T],
+        /// Which product of them each product reads.
+        batch: Axis,
+    },
+}
+
+/// Bytes of the rows of an lhs over one segment that make a block of loop 3: with what passes through, it stays in a second-level cache of 1 MiB.
+const LHS_BYTES: usize = 256 * 1024;
+/// Most bytes of a kept rhs over one segment.
+const RHS_BYTES: usize = 4 * 1024 * 1024;
+/// An operand that takes no more bytes than this over one segment, gaps between its rows included, is read in place however often: it stays in the
+/// second-level cache as it is, or nearly.
+const LIES_WELL_BYTES: usize = 1200 * 1024;
+/// The same for an rhs whose panel is one cache line wide: read in place, every step of k then touches another line, and rows a power of two apart share a
+/// few sets of the first-level cache; kept, the panel fits it.
+const LIES_WELL_BYTES_NARROW: usize = 64 * 1024;
+/// Panels of the other operand from which on it is worth keeping one that does not lie well.
+const KEEP_FROM: usize = 3;
+
+/// Rows up to which the kernels for few rows are ahead of tiles even where the rhs lies near.
+const FEW_ROWS_NEAR: usize = 2;
+/// Columns from which on they are.
+const FEW_ROWS_COLS: usize = 64;
+
+/// Steps of k up to which a product that is read in place takes the short loops: a tile then takes less time than what it would ask for ahead.
+const SMALL_K: usize = 128;
+
+/// A cache line.
+const LINE_BYTES: usize = 64;
+
+/// Bytes of small products that are computed tile by tile, all their first tiles first.
+const NEAR_BYTES: usize = 16 * 1024;
+
+/// What is kept of an operand over one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Nothing: it is read where it lies.
+    Nothing,
+    /// The panel in use.
+    Panel,
+    /// All that a block of loop 3 or 5 reads.
+    Block,
+}
+
+/// How a part of C is computed: block sizes, and what is kept of the operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocking {
+    /// Rows of a block of loop 3.
+    rows: usize,
+    /// Columns of a block of loop 5.
+    cols: usize,
+    /// What is kept of the lhs: nothing or a block.
+    lhs: Kept,
+    /// What is kept of the rhs.
+    rhs: Kept,
+    /// Whether an operand that is read in place is asked for before it is.
+    far: [bool; 2],
+    /// Small products that are computed together.
+    products: usize,
+    /// Whether tiles of a short k go along the rows of the result.
+    along_rows: bool,
+    /// Elements of scratch.
+    scratch: [usize; 2],
+}
+
+/// What [`Blocking::new`] asks of an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lies {
+    /// In memory, readable in place: elements from one row or column of C, and from one step of k, to the next.
+    Strided([isize; 2]),
+    /// In memory with these strides, but so that rows of an rhs do not lie side by side.
+    Transposed([isize; 2]),
+    /// So that it must be packed.
+    Otherwise,
+}
+
+impl Blocking {
+    /// For parts of at most `m` x `n` with `k` steps, elements of `bytes`, microkernels of `mr` x `nr`.
+    pub fn new([m, n, k]: [usize; 3], bytes: usize, [mr, nr]: [usize; 2], lhs: Lies, rhs: Lies) -> Self {
+        let kc = k.clamp(1, KC);
+        let rows = ((LHS_BYTES / (kc * bytes)) / mr).max(1) * mr;
+        let exceeds = |lies: Lies, x: usize, most: usize| match lies {
+            Lies::Strided([across, down]) | Lies::Transposed([across, down]) => {
+                // A layout may reach further than any memory: nothing is allocated for it.
+                let taken =
+                    x.saturating_mul(across.unsigned_abs()).max(kc.saturating_mul(down.unsigned_abs()));
+                taken.saturating_mul(bytes) > most
+            }
+            Lies::Otherwise => true,
+        };
+        let far = [exceeds(lhs, m, LIES_WELL_BYTES), exceeds(rhs, n, LIES_WELL_BYTES)];
+        let well = if nr * bytes <= LINE_BYTES { LIES_WELL_BYTES_NARROW } else { LIES_WELL_BYTES };
+        let keep_lhs = match lhs {
+            // Streams along k that the processor foresees.
+            Lies::Strided([_, 1]) => false,
+            Lies::Strided(_) => far[0] && n.div_ceil(nr) >= KEEP_FROM,
+            Lies::Transposed(_) | Lies::Otherwise => true,
+        };
+        let keep_rhs = match rhs {
+            Lies::Strided(_) => exceeds(rhs, n, well) && m.div_ceil(mr) >= KEEP_FROM,
+            Lies::Transposed(_) | Lies::Otherwise => true,
+        };
+        let (lhs, lhs_panels) =
+            if keep_lhs { (Kept::Block, m.min(rows).div_ceil(mr)) } else { (Kept::Nothing, 0) };
+        let whole = n.next_multiple_of(nr);
+        let (rhs, cols, rhs_panels) = match keep_rhs {
+            false => (Kept::Nothing, whole, 0),
+            // Each panel is read by one block of rows only.
+            true if m <= rows => (Kept::Panel, whole, 1),
+            true => {
+                let cols = ((RHS_BYTES / (kc * bytes)) / nr).max(1) * nr;
+                (Kept::Block, cols, n.min(cols).div_ceil(nr))
+            }
+        };
+        let area = |a: usize, b: usize| a.saturating_mul(b).saturating_mul(bytes);
+        let all = area(m, k).saturating_add(area(k, n)).saturating_add(area(m, n));
+        let products = (NEAR_BYTES / all.max(1)).max(1);
+        let along_rows = area(m, n) > LIES_WELL_BYTES;
+        Blocking {
+            rows,
+            cols,
+            lhs,
+            rhs,
+            far,
+            products,
+            along_rows,
+            scratch: [lhs_panels * mr * kc, rhs_panels * nr * kc],
+        }
+    }
+
+    /// Elements of scratch for the lhs and for the rhs.
+    pub fn scratch(&self) -> [usize; 2] {
+        self.scratch
+    }
+}
+
+/// A part of a batch of products, to be computed on one thread: `dst = epilogue(lhs rhs)`, or with `dst` added first.
+#[derive(Debug)]
+pub struct Product<'a, 'b, T> {
+    /// The left operand of all products.
+    pub lhs: &'b Source<'a, T>,
+    /// The right operand.
+    pub rhs: &'b Source<'a, T>,
+    /// Steps of k, at least one.
+    pub k: usize,
+    /// The part of C.
+    pub dst: MatMut<'b, T>,
+    /// Whether its old values count.
+    pub add: bool,
+    /// What finishes a sum, if anything does.
+    pub epilogue: Option<&'a Epilogue<'a, T>>,
+    /// How.
+    pub blocking: Blocking,
+    /// As much as [`Blocking::scratch`] says, for each operand.
+    pub scratch: [&'b mut [T]; 2],
+}
+
+impl<'a, T: Real> Source<'a, T> {
+    #[inline(always)]
+    fn here(&self, batch: usize) -> Option<MatRef<'a, T>> {
+        match self {
+            Source::InPlace(matrices) => Some(matrices.matrix(batch)),
+            _ => None,
+        }
+    }
+
+    /// Panel `panel` of `width` of `extent` lanes over a segment of `steps`, of panels packed before; a row is a step of k.
+    #[inline(always)]
+    fn packed(
+        &self,
+        batch: usize,
+        extent: usize,
+        steps: usize,
+        k: &Range<usize>,
+        panel: usize,
+        width: usize,
+    ) -> Option<MatRef<'a, T>> {
+        let Source::Panels { panels, batch: index } = self else { return None };
+        let padded = extent.next_multiple_of(width);
+        let at = index.offset(batch) as usize * padded * steps + padded * k.start + panel * width * k.len();
+        Some(MatRef::row_major(&panels[at..], k.len(), width))
+    }
+
+    /// Makes the kept panels of lanes `x` over a segment: `[panel][k][lane]`.
+    #[inline(always)]
+    fn keep<S: FloatLanes<T>>(&self, s: S, isa: Isa, part: Part<'_>, out: &mut [T]) {
+        let Part { side, batch, x, k, width } = part;
+        match *self {
+            Source::Pack { window, start, batch: index, operand, .. } => {
+                let window = Window { start: window.start + start + index.offset(batch), ..*window };
+                let out = bytemuck::cast_slice_mut(out);
+                pack(isa, T::FORM, side, &window, operand, x.clone(), k.clone(), width, out);
+            }
+            Source::InPlace(matrices) => {
+                let matrix = matrices.matrix(batch);
+                let down =
+                    if side == Side::Lhs { matrix.transposed() } else { matrix }.part(k.clone(), x.clone());
+                if down.has_whole_rows() {
+                    // Step by step through all panels: rows are read as they lie.
+                    for (step, row) in down.down().enumerate() {
+                        down.prefetch_row(step + STEPS_AHEAD);
+                        for (panel, lanes) in row.chunks(width).enumerate() {
+                            let to = &mut out[panel * width * k.len() + step * width..][..width];
+                            for at in (0..width).step_by(S::LANES) {
+                                let (n, room) =
+                                    (lanes.len().saturating_sub(at).min(S::LANES), S::LANES.min(width - at));
+                                let v = s.load_first_n(&lanes[at.min(lanes.len())..], n);
+                                s.store_first_n(&mut to[at..], room, v);
+                            }
+                        }
+                    }
+                    return;
+                }
+                for (panel, out) in out.chunks_exact_mut(width * k.len()).enumerate() {
+                    for (step, lanes) in out.chunks_exact_mut(width).enumerate() {
+                        for (x, value) in (panel * width..).zip(lanes) {
+                            *value = if x < down.cols() { down.at(step, x) } else { T::zero() };
+                        }
+                    }
+                }
+            }
+            Source::Panels { .. } => {}
+        }
+    }
+}
+
+/// Rows that are asked for before they are copied.
+const STEPS_AHEAD: usize = 16;
+
+/// What is kept: lanes over a segment, in panels of a width.
+struct Part<'r> {
+    side: Side,
+    batch: usize,
+    x: &'r Range<usize>,
+    k: &'r Range<usize>,
+    width: usize,
+}
+
+impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
+    #[inline(always)]
+    fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
+        let plain =
+            self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= SMALL_K;
+        if self.dst.rows().len() <= FEW_ROWS_TRANSPOSED && self.few_rows(s, isa) {
+            return;
+        }
+        if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) = (self.lhs, self.rhs, plain) {
+            self.small(s, isa, lhs, rhs);
+            return;
+        }
+        for batch in self.dst.batch() {
+            self.matrix(s, isa, batch);
+        }
+    }
+
+    /// The loops of a product that is read in place over a short k: it should not pay for more.
+    #[inline(always)]
+    fn small<S: InPlace<T> + Ukernel<T>>(
+        &mut self,
+        s: S,
+        isa: Isa,
+        lhs: Matrices<'_, T>,
+        rhs: Matrices<'_, T>,
+    ) {
+        let (mr, nr) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR);
+        let (rows, cols) = (self.dst.rows(), self.dst.cols());
+        let write = if self.add { Write::Add } else { Write::Replace };
+        // As many products at a time as stay in a first-level cache until their last tile.
+        let at_a_time = self.blocking.products;
+        let all = self.dst.batch();
+        let mut first = all.start;
+        while first < all.end {
+            let batch = first..all.end.min(first + at_a_time);
+            let (mut i, mut j) = (rows.start, cols.start);
+            while i < rows.end && j < cols.end {
+                let (panel_rows, panel_cols) = (i..rows.end.min(i + mr), j..cols.end.min(j + nr));
+                let a = lhs.parts(batch.clone(), panel_rows.clone(), 0..self.k);
+                let b = rhs.parts(batch.clone(), 0..self.k, panel_cols.clone());
+                let shape = [panel_rows.len(), panel_cols.len()];
+                let bands = self.dst.bands(batch.clone(), panel_rows, panel_cols);
+                s.in_place_batch(a, b, bands, shape, write);
+                // Down the columns, with a panel of the rhs in the first-level cache, or along the rows of a result that leaves the caches in long runs.
+                (i, j) = match self.blocking.along_rows {
+                    true if j + nr < cols.end => (i, j + nr),
+                    true => (i + mr, cols.start),
+                    false if i + mr < rows.end => (i + mr, j),
+                    false => (rows.start, j + nr),
+                };
+            }
+            if let Some(epilogue) = self.epilogue {
+                for product in batch.clone() {
+                    let mut tile = self.dst.tile(product, rows.clone(), cols.clone());
+                    T::finish_in_place(isa, epilogue, &mut tile);
+                }
+            }
+            first = batch.end;
+        }
+    }
+
+    /// Products of so few rows that nothing is reused; false where the loops below do better or must.
+    #[inline(always)]
+    fn few_rows<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) -> bool {
+        let (rows, cols, m) = (self.dst.rows(), self.dst.cols(), self.dst.rows().len());
+        let &Source::InPlace(lhs) = self.lhs else { return false };
+        let rhs = match *self.rhs {
+            Source::InPlace(rhs) if m <= FEW_ROWS_NEAR || (m <= FEW_ROWS && self.blocking.far[1]) => rhs,
+            Source::Pack { matrices: Some(rhs), .. }
+                if T::TRANSPOSES && rhs.matrix(0).transposed().has_whole_rows() =>
+            {
+                rhs
+            }
+            _ => return false,
+        };
+        if cols.len() < FEW_ROWS_COLS {
+            return false;
+        }
+        for batch in self.dst.batch() {
+            let lhs = lhs.matrix(batch).part(rows.clone(), 0..self.k);
+            let rhs = rhs.matrix(batch).part(0..self.k, cols.clone());
+            let mut band = self.dst.band(batch, rows.clone(), cols.clone());
+            if rhs.has_whole_rows() {
+                few_rows::side_by_side(s, lhs, rhs, &mut band, self.add);
+            } else {
+                T::few_rows_transposed(isa, lhs, rhs, &mut band, self.add);
+            }
+            if let Some(epilogue) = self.epilogue {
+                let mut tile = self.dst.tile(batch, rows.clone(), cols.clone());
+                T::finish_in_place(isa, epilogue, &mut tile);
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn matrix<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa, batch: usize) {
+        let Product { lhs, rhs, k: steps, dst, add, epilogue, blocking, scratch: [lhs_scratch, rhs_scratch] } =
+            self;
+        let (mr, nr, steps) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR, *steps);
+        let (rows, cols) = (dst.rows(), dst.cols());
+        let [_, m, n] = dst.places().extents();
+        // An operand that is kept is read in place to keep it, if it can be.
+        let (lhs_here, rhs_here) = (lhs.here(batch), rhs.here(batch));
+        let lhs_in_place = lhs_here.filter(|_| blocking.lhs == Kept::Nothing);
+        const HERE: &str = "what is not kept lies in place";
+        // LOOP 5: columns in blocks, as many as the kept rhs has room for.
+        for jc in cols.clone().step_by(blocking.cols) {
+            let block_cols = jc..cols.end.min(jc + blocking.cols);
+            // LOOP 4: k in segments of KC.
+            for first_step in (0..steps).step_by(KC) {
+                let segment = first_step..steps.min(first_step + KC);
+                let kc = segment.len();
+                let write = if first_step > 0 || *add { Write::Add } else { Write::Replace };
+                // LOOP 3: rows in blocks whose lhs stays in a second-level cache.
+                for ic in rows.clone().step_by(blocking.rows) {
+                    let block_rows = ic..rows.end.min(ic + blocking.rows);
+                    if blocking.lhs != Kept::Nothing {
+                        let part = Part { side: Side::Lhs, batch, x: &block_rows, k: &segment, width: mr };
+                        let len = block_rows.len().next_multiple_of(mr) * kc;
+                        lhs.keep(s, isa, part, &mut lhs_scratch[..len]);
+                    }
+                    // LOOP 2: columns in panels of NR.
+                    for j in block_cols.clone().step_by(nr) {
+                        let panel_cols = j..block_cols.end.min(j + nr);
+                        let rhs_at = if blocking.rhs == Kept::Block { (j - jc) * kc } else { 0 };
+                        let rhs_kept = rhs_at..rhs_at + nr * kc;
+                        let rhs_first = blocking.rhs == Kept::Panel || ic == rows.start;
+                        // The first microkernel keeps the panel, if panel and microkernel are full ones.
+                        let copies = rhs_here.is_some() && panel_cols.len() == nr && block_rows.len() >= mr;
+                        if rhs_first && blocking.rhs != Kept::Nothing && !copies {
+                            let part =
+                                Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width: nr };
+                            rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
+                        }
+                        // The panel of the rhs that is read in place next.
+                        let next_cols = panel_cols.end..block_cols.end.min(panel_cols.end + nr);
+                        let reads_rhs = blocking.far[1] && (blocking.rhs == Kept::Nothing || rhs_first);
+                        let next =
+                            rhs_here.filter(|_| reads_rhs).map(|rhs| rhs.part(segment.clone(), next_cols));
+                        let reads_lhs = blocking.far[0] && j == jc;
+                        let tiles = block_rows.len().div_ceil(mr);
+                        // LOOP 1: rows in panels of MR.
+                        for (tile, i) in block_rows.clone().step_by(mr).enumerate() {
+                            let panel_rows = i..block_rows.end.min(i + mr);
+                            let next_rows = panel_rows.end..rows.end.min(panel_rows.end + mr);
+                            let later = Later {
+                                lhs: lhs_in_place
+                                    .filter(|_| reads_lhs)
+                                    .map(|lhs| lhs.part(next_rows, segment.clone())),
+                                // Every tile asks for a share.
+                                rhs: next.map(|rhs| {
+                                    rhs.part(tile * kc / tiles..(tile + 1) * kc / tiles, 0..rhs.cols())
+                                }),
+                            };
+                            let a = if let Some(lhs) = lhs_in_place {
+                                lhs.part(panel_rows.clone(), segment.clone())
+                            } else {
+                                let panel =
+                                    lhs.packed(batch, m, steps, &segment, i / mr, mr).unwrap_or_else(|| {
+                                        MatRef::row_major(&lhs_scratch[(i - ic) * kc..], kc, mr)
+                                    });
+                                panel.part(0..kc, 0..panel_rows.len()).transposed()
+                            };
+                            let mut band = dst.band(batch, panel_rows, panel_cols.clone());
+                            let here = || rhs_here.expect(HERE).part(segment.clone(), panel_cols.clone());
+                            let (b, keep) = match rhs.packed(batch, n, steps, &segment, j / nr, nr) {
+                                Some(b) => (b, None),
+                                None if blocking.rhs == Kept::Nothing => (here(), None),
+                                None if copies && rhs_first && i == ic => {
+                                    (here(), Some(&mut rhs_scratch[rhs_kept.clone()]))
+                                }
+                                None => (MatRef::row_major(&rhs_scratch[rhs_kept.clone()], kc, nr), None),
+                            };
+                            // The only call: what it inlines is large.
+                            s.in_place::<true>(a, b, &mut band, write, keep, later);
+                        }
+                        if let Some(epilogue) = epilogue.filter(|_| segment.end == steps) {
+                            let mut tile = dst.tile(batch, block_rows.clone(), panel_cols);
+                            T::finish_in_place(isa, epilogue, &mut tile);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Job<'p, 'a, 'b, T>(Isa, &'p mut Product<'a, 'b, T>);
+
+/// A few rows of f32 times a transposed matrix.
+struct FewRows<'a, 'b, 'c>(MatRef<'a, f32>, MatRef<'a, f32>, &'b mut Band<'c, f32>, bool);
+
+impl WithSimd for FewRows<'_, '_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let FewRows(lhs, rhs, dst, add) = self;
+        few_rows::transposed(s, lhs, rhs, dst, add);
+    }
+}
+
+macro_rules! real {
+    ($t:ty, $form:ident, transposed: $transposes:literal, $transposed:expr) => {
+        impl WithSimd for Job<'_, '_, '_, $t> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                self.1.run(s, self.0);
+            }
+        }
+        impl Real for $t {
+            const FORM: Form = Form::$form;
+            const TRANSPOSES: bool = $transposes;
+            fn few_rows_transposed(
+                isa: Isa,
+                lhs: MatRef<'_, $t>,
+                rhs: MatRef<'_, $t>,
+                dst: &mut Band<'_, $t>,
+                add: bool,
+            ) {
+                let run: fn(Isa, MatRef<'_, $t>, MatRef<'_, $t>, &mut Band<'_, $t>, bool) = $transposed;
+                run(isa, lhs, rhs, dst, add);
+            }
+            fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
+                isa.dispatch_floats(Job(isa, product));
+            }
+        }
+    };
+}
+real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
+    isa.dispatch_floats(FewRows(lhs, rhs, dst, add));
+});
+real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));

@@ -1,0 +1,323 @@
+//! Matrices to read where they lie.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use crate::simd::prefetch_near;
+
+use super::Places;
+
+/// A batch of matrices with one stride for rows and one for columns, every element inside its slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrices<'a, T> {
+    data: &'a [T],
+    start: isize,
+    strides: [isize; 2],
+    places: &'a Places,
+}
+
+impl<'a, T: Copy> Matrices<'a, T> {
+    /// Elements of `data` at `places`, all moved by `start`; `None` if one lies outside, there are none, or rows or columns take more than one stride.
+    #[inline]
+    pub fn new(data: &'a [T], start: isize, places: &'a Places) -> Option<Self> {
+        let strides = places.strides.filter(|_| places.inside(start, data.len()))?;
+        Some(Matrices { data, start: start + places.spec.start, strides, places })
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[inline(always)]
+    pub fn matrix(&self, batch: usize) -> MatRef<'a, T> {
+        let Places { spec, extents: [matrices, rows, cols], .. } = self.places;
+        assert!(batch < *matrices);
+        let [row_stride, col_stride] = self.strides;
+        // `new` found that no offset overflows.
+        let first = self.data.as_ptr().wrapping_offset(self.start + spec.batch.offset(batch));
+        MatRef { first, rows: *rows, cols: *cols, row_stride, col_stride, owner: PhantomData }
+    }
+
+    /// The same part of some of them, one after the other.
+    ///
+    /// # Panics
+    /// If there are not so many, or they are smaller.
+    #[inline(always)]
+    pub fn parts(&self, batch: Range<usize>, rows: Range<usize>, cols: Range<usize>) -> Parts<'a, T> {
+        assert!(batch.end <= self.places.extents[0]);
+        let part = self.matrix(0).part(rows, cols);
+        // `matrix(0)` has the offset of product 0 already.
+        let offsets = super::Offsets::new(&self.places.spec.batch, batch);
+        Parts {
+            part: MatRef { first: part.first.wrapping_offset(-self.places.spec.batch.offset(0)), ..part },
+            offsets,
+        }
+    }
+}
+
+/// The same part of some matrices of a batch; see [`Matrices::parts`].
+#[derive(Debug)]
+pub struct Parts<'a, T> {
+    part: MatRef<'a, T>,
+    offsets: super::Offsets<'a>,
+}
+
+impl<'a, T: Copy> Iterator for Parts<'a, T> {
+    type Item = MatRef<'a, T>;
+    #[inline(always)]
+    fn next(&mut self) -> Option<MatRef<'a, T>> {
+        let offset = self.offsets.next()?;
+        Some(MatRef { first: self.part.first.wrapping_offset(offset), ..self.part })
+    }
+}
+
+/// A matrix to read.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a, T> {
+    /// Element (0, 0). Every element lies in a slice that is borrowed for `'a`: [`Matrices::new`] and the constructors below checked it.
+    first: *const T,
+    rows: usize,
+    cols: usize,
+    row_stride: isize,
+    col_stride: isize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy> MatRef<'a, T> {
+    /// The first `rows * cols` elements of `data`, row by row.
+    ///
+    /// # Panics
+    /// If `data` is shorter.
+    #[inline(always)]
+    pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Self {
+        let data = &data[..rows * cols];
+        MatRef {
+            first: data.as_ptr(),
+            rows,
+            cols,
+            row_stride: cols as isize,
+            col_stride: 1,
+            owner: PhantomData,
+        }
+    }
+
+    /// Rows as columns.
+    #[inline(always)]
+    pub fn transposed(self) -> Self {
+        let MatRef { first, rows, cols, row_stride, col_stride, owner } = self;
+        MatRef { first, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride, owner }
+    }
+
+    /// Some rows and columns of it.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    #[inline(always)]
+    pub fn part(self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        assert!(
+            rows.start <= rows.end
+                && rows.end <= self.rows
+                && cols.start <= cols.end
+                && cols.end <= self.cols
+        );
+        let offset = rows.start as isize * self.row_stride + cols.start as isize * self.col_stride;
+        // An empty part may begin beyond the last element; nothing is read from it.
+        MatRef { first: self.first.wrapping_offset(offset), rows: rows.len(), cols: cols.len(), ..self }
+    }
+
+    /// Number of rows.
+    #[inline(always)]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    #[inline(always)]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Whether the elements of a row lie side by side.
+    #[inline(always)]
+    pub fn has_whole_rows(&self) -> bool {
+        self.col_stride == 1 || self.cols <= 1
+    }
+
+    /// One element.
+    ///
+    /// # Panics
+    /// If it is outside.
+    #[inline(always)]
+    pub fn at(&self, row: usize, col: usize) -> T {
+        assert!(row < self.rows && col < self.cols);
+        let offset = row as isize * self.row_stride + col as isize * self.col_stride;
+        // SAFETY: the element is one of the matrix, all of which lie in the borrowed slice.
+        unsafe { *self.first.offset(offset) }
+    }
+
+    /// A row.
+    ///
+    /// # Panics
+    /// If it is outside or its elements do not lie side by side.
+    #[inline(always)]
+    pub fn row(&self, row: usize) -> &'a [T] {
+        assert!(row < self.rows && self.has_whole_rows());
+        // SAFETY: the row's elements are elements of the matrix and lie side by side.
+        unsafe { std::slice::from_raw_parts(self.first.offset(row as isize * self.row_stride), self.cols) }
+    }
+
+    /// A place to ask for: row `row` at column `col`, whether the matrix has it or not.
+    #[inline(always)]
+    pub fn below(&self, row: usize, col: usize) -> Below<T> {
+        let offset = (row as isize).wrapping_mul(self.row_stride).wrapping_add(col as isize);
+        Below { at: self.first.wrapping_offset(offset), stride: self.row_stride }
+    }
+
+    /// Asks for the lines of a row to come near; a row that is none is no mistake.
+    #[inline(always)]
+    pub fn prefetch_row(&self, row: usize) {
+        let first = self.first.wrapping_offset(row as isize * self.row_stride);
+        for line in (0..self.cols).step_by(super::CACHE_LINE / size_of::<T>()) {
+            prefetch_near(first.wrapping_add(line));
+        }
+        // The row may begin in the middle of a line.
+        prefetch_near(first.wrapping_add(self.cols.saturating_sub(1)));
+    }
+
+    /// The rows, from the first to the last.
+    ///
+    /// # Panics
+    /// If the elements of a row do not lie side by side.
+    #[inline(always)]
+    pub fn down(self) -> Down<'a, T> {
+        assert!(self.has_whole_rows());
+        Down {
+            at: self.first,
+            left: self.rows,
+            width: self.cols,
+            stride: self.row_stride,
+            owner: PhantomData,
+        }
+    }
+
+    /// The columns of a matrix of `M` rows, from the first to the last.
+    ///
+    /// # Panics
+    /// If it has another number of rows.
+    #[inline(always)]
+    pub fn across<const M: usize>(self) -> Across<'a, T, M> {
+        assert!(self.rows == M);
+        Across {
+            at: self.first,
+            left: self.cols,
+            step: self.col_stride,
+            stride: self.row_stride,
+            owner: PhantomData,
+        }
+    }
+}
+
+/// Where rows go on; see [`MatRef::below`]. Nothing is read through it.
+#[derive(Clone, Copy, Debug)]
+pub struct Below<T> {
+    at: *const T,
+    stride: isize,
+}
+
+impl<T> Below<T> {
+    /// Asks for a place to come near: some rows below, some elements to the right.
+    #[inline(always)]
+    pub fn prefetch(&self, rows: usize, col: usize) {
+        prefetch_near(self.at.wrapping_offset((rows as isize).wrapping_mul(self.stride)).wrapping_add(col));
+    }
+}
+
+/// Rows as slices; see [`MatRef::down`].
+#[derive(Debug)]
+pub struct Down<'a, T> {
+    at: *const T,
+    left: usize,
+    width: usize,
+    stride: isize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy> Iterator for Down<'a, T> {
+    type Item = &'a [T];
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a [T]> {
+        self.left = self.left.checked_sub(1)?;
+        // SAFETY: `at` is the first element of a row of the matrix, `left` rows follow; a row's `width` elements lie side by side.
+        let row = unsafe { std::slice::from_raw_parts(self.at, self.width) };
+        self.at = self.at.wrapping_offset(self.stride);
+        Some(row)
+    }
+}
+
+/// Columns as arrays; see [`MatRef::across`].
+#[derive(Debug)]
+pub struct Across<'a, T, const M: usize> {
+    at: *const T,
+    left: usize,
+    step: isize,
+    stride: isize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<T: Copy, const M: usize> Iterator for Across<'_, T, M> {
+    type Item = [T; M];
+    #[inline(always)]
+    fn next(&mut self) -> Option<[T; M]> {
+        self.left = self.left.checked_sub(1)?;
+        // SAFETY: `at` is the first element of a column of the matrix, which has `M` rows; `left` columns follow.
+        let column = std::array::from_fn(|i| unsafe { *self.at.wrapping_offset(i as isize * self.stride) });
+        self.at = self.at.wrapping_offset(self.step);
+        Some(column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axis::Axis;
+    use crate::mat::MatSpec;
+
+    #[test]
+    fn rows_and_columns_are_those_of_the_spec() {
+        let data: Vec<usize> = (0..60).collect();
+        let spec = MatSpec {
+            start: 3,
+            batch: Axis::strided(2, 24),
+            rows: Axis::strided(3, 7),
+            cols: Axis::strided(4, 1),
+        };
+        let places = Places::new(spec);
+        let all = Matrices::new(&data, 0, &places).unwrap();
+        let part = all.matrix(1).part(1..3, 1..4);
+        assert_eq!((part.rows(), part.cols(), part.at(1, 2)), (2, 3, 3 + 24 + 14 + 3));
+        assert_eq!(
+            part.down().map(<[usize]>::to_vec).collect::<Vec<_>>(),
+            [vec![35, 36, 37], vec![42, 43, 44]]
+        );
+        assert_eq!(part.across::<2>().collect::<Vec<_>>(), [[35, 42], [36, 43], [37, 44]]);
+        assert_eq!(part.transposed().across::<3>().collect::<Vec<_>>(), [[35, 36, 37], [42, 43, 44]]);
+        assert_eq!(part.row(1), [42, 43, 44]);
+        assert_eq!(part.part(2..2, 0..3).down().count(), 0);
+    }
+
+    #[test]
+    fn what_lies_outside_is_refused() {
+        let data = [0f32; 12];
+        let fits = |start, rows: isize, cols: isize| {
+            let (batch, rows, cols) = (Axis::strided(1, 0), Axis::strided(3, rows), Axis::strided(4, cols));
+            let places = Places::new(MatSpec { start: 0, batch, rows, cols });
+            Matrices::new(&data, start, &places).is_some()
+        };
+        assert!(fits(0, 4, 1) && fits(11, -4, -1) && fits(3, 0, 0));
+        for (start, rows, cols) in
+            [(1, 4, 1), (0, 5, 1), (0, -4, 1), (-1, 4, 1), (0, isize::MAX, 1), (isize::MAX, 4, 1)]
+        {
+            assert!(!fits(start, rows, cols));
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! A batch of matrices to write, split into parts that each have one owner.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use crate::simd::prefetch;
+
+use super::{CACHE_LINE, MatSpec, Offsets, Places, Rect, Refusal, TileMut};
+
+/// An index of a batch of matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Index {
+    /// Which matrix.
+    Batch,
+    /// Its row.
+    Row,
+    /// Its column.
+    Col,
+}
+
+/// A batch of matrices to write, or a part of one: some matrices, of each the same rows and columns.
+#[derive(Debug)]
+pub struct MatMut<'a, T> {
+    /// Of the slice that holds every element; the elements of the part are this value's alone while `'a` lasts.
+    data: *mut T,
+    start: isize,
+    places: &'a Places,
+    batch: Range<usize>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a part owns its elements as `&mut [T]` would: the spec is injective, and `split` gives disjoint indices.
+unsafe impl<T: Send> Send for MatMut<'_, T> {}
+
+impl<'a, T: Copy> MatMut<'a, T> {
+    /// Elements of `data` at `places`, all moved by `start`.
+    pub fn new(data: &'a mut [T], start: isize, places: &'a Places) -> Result<Self, Refusal> {
+        if !places.inside(start, data.len()) {
+            return Err(Refusal::OutOfBounds);
+        }
+        if !places.injective {
+            return Err(Refusal::Aliases);
+        }
+        let [batch, rows, cols] = places.extents.map(|extent| 0..extent);
+        // That no offset overflows is part of `inside`.
+        let start = start + places.spec.start;
+        Ok(MatMut { data: data.as_mut_ptr(), start, places, batch, rows, cols, owner: PhantomData })
+    }
+
+    /// The parts before and from index value `at` on.
+    ///
+    /// # Panics
+    /// If the part does not reach from below `at` to `at`.
+    pub fn split(self, index: Index, at: usize) -> (Self, Self) {
+        let cut = |range: &Range<usize>| {
+            assert!(range.start <= at && at <= range.end, "{range:?} is not split at {at}");
+            (range.start..at, at..range.end)
+        };
+        let MatMut { data, start, places, batch, rows, cols, owner } = self;
+        let part = |batch, rows, cols| MatMut { data, start, places, batch, rows, cols, owner };
+        match index {
+            Index::Batch => {
+                let (first, second) = cut(&batch);
+                (part(first, rows.clone(), cols.clone()), part(second, rows, cols))
+            }
+            Index::Row => {
+                let (first, second) = cut(&rows);
+                (part(batch.clone(), first, cols.clone()), part(batch, second, cols))
+            }
+            Index::Col => {
+                let (first, second) = cut(&cols);
+                (part(batch.clone(), rows.clone(), first), part(batch, rows, second))
+            }
+        }
+    }
+
+    /// Its matrices.
+    pub fn batch(&self) -> Range<usize> {
+        self.batch.clone()
+    }
+
+    /// Its rows.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Its columns.
+    pub fn cols(&self) -> Range<usize> {
+        self.cols.clone()
+    }
+
+    /// Where the elements of all the matrices lie, but for where the first is.
+    pub fn places(&self) -> &Places {
+        self.places
+    }
+
+    /// The whole batch as a pointer, where its first element is, and a spec, for [`super::Tiles`].
+    pub(super) fn into_whole(self) -> (*mut T, isize, &'a MatSpec) {
+        let ranges = [&self.batch, &self.rows, &self.cols].map(|range| (range.start, range.end));
+        assert_eq!(ranges, self.places.extents.map(|extent| (0, extent)), "a part is no whole");
+        (self.data, self.start, &self.places.spec)
+    }
+
+    /// Whether the part has a rectangle.
+    #[inline(always)]
+    fn has(&self, batch: usize, rows: &Range<usize>, cols: &Range<usize>) -> bool {
+        self.batch.contains(&batch) && self.has_area(rows, cols)
+    }
+
+    /// Whether its matrices have a rectangle.
+    #[inline(always)]
+    fn has_area(&self, rows: &Range<usize>, cols: &Range<usize>) -> bool {
+        let inside = |own: &Range<usize>, part: &Range<usize>| {
+            own.start <= part.start && part.start <= part.end && part.end <= own.end
+        };
+        inside(&self.rows, rows) && inside(&self.cols, cols)
+    }
+
+    /// A rectangle whose rows lie side by side element by element.
+    ///
+    /// # Panics
+    /// If the part does not have it, or rows or columns take more than one stride or columns another one than 1.
+    #[inline(always)]
+    pub fn band(&mut self, batch: usize, rows: Range<usize>, cols: Range<usize>) -> Band<'_, T> {
+        assert!(self.has(batch, &rows, &cols));
+        let stride = self.places.band_stride().expect("columns side by side");
+        // As its columns lie side by side (or there is one), an index of a column is an offset.
+        let offset = self.start
+            + self.places.spec.batch.offset(batch)
+            + rows.start as isize * stride
+            + cols.start as isize;
+        Band {
+            at: self.data.wrapping_offset(offset),
+            stride,
+            m: rows.len(),
+            n: cols.len(),
+            owner: PhantomData,
+        }
+    }
+
+    /// [`MatMut::band`] of every matrix of the part, one after the other.
+    ///
+    /// # Panics
+    /// As there.
+    #[inline(always)]
+    pub fn bands(&mut self, batch: Range<usize>, rows: Range<usize>, cols: Range<usize>) -> Bands<'_, T> {
+        assert!(
+            self.batch.start <= batch.start && batch.end <= self.batch.end && self.has_area(&rows, &cols)
+        );
+        let stride = self.places.band_stride().expect("columns side by side");
+        let offset = self.start + rows.start as isize * stride + cols.start as isize;
+        let offsets = Offsets::new(&self.places.spec.batch, batch);
+        Bands {
+            at: self.data.wrapping_offset(offset),
+            stride,
+            m: rows.len(),
+            n: cols.len(),
+            offsets,
+            owner: PhantomData,
+        }
+    }
+
+    /// A rectangle.
+    ///
+    /// # Panics
+    /// If the part does not have it.
+    pub fn tile(&mut self, batch: usize, rows: Range<usize>, cols: Range<usize>) -> TileMut<'_, T> {
+        assert!(self.has(batch, &rows, &cols));
+        let (data, start, spec) = (self.data, self.start, &self.places.spec);
+        TileMut { data, start, spec, rect: Rect { batch, rows, cols }, claim: None, owner: PhantomData }
+    }
+}
+
+/// The same rectangle of some matrices; see [`MatMut::bands`].
+#[derive(Debug)]
+pub struct Bands<'a, T> {
+    at: *mut T,
+    stride: isize,
+    m: usize,
+    n: usize,
+    offsets: Offsets<'a>,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T: Copy> Iterator for Bands<'a, T> {
+    type Item = Band<'a, T>;
+    #[inline(always)]
+    fn next(&mut self) -> Option<Band<'a, T>> {
+        // Each matrix comes once and no two share a place, so the bands are apart although all of them borrow the part.
+        let at = self.at.wrapping_offset(self.offsets.next()?);
+        Some(Band { at, stride: self.stride, m: self.m, n: self.n, owner: PhantomData })
+    }
+}
+
+/// Rows of a matrix to write, the elements of each side by side.
+#[derive(Debug)]
+pub struct Band<'a, T> {
+    at: *mut T,
+    stride: isize,
+    m: usize,
+    n: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+impl<T: Copy> Band<'_, T> {
+    /// Number of rows.
+    #[inline(always)]
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Number of columns.
+    #[inline(always)]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// A row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline(always)]
+    pub fn row(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.m);
+        // SAFETY: `MatMut::new` found every element inside its slice; the band is a rectangle of a part that owns its elements (`MatMut::band`
+        // checked it) and is borrowed from it exclusively; its columns have stride 1.
+        unsafe { std::slice::from_raw_parts_mut(self.at.offset(row as isize * self.stride), self.n) }
+    }
+
+    /// Asks for a row to be in the cache.
+    #[inline(always)]
+    pub fn prefetch(&self, row: usize) {
+        let first = self.at.wrapping_offset(row as isize * self.stride);
+        for line in (0..self.n).step_by(CACHE_LINE / size_of::<T>()) {
+            prefetch(first.wrapping_add(line));
+        }
+        // The row may begin in the middle of a line.
+        prefetch(first.wrapping_add(self.n.saturating_sub(1)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axis::Axis;
+
+    #[test]
+    fn parts_are_apart() {
+        let mut data = vec![0u8; 60];
+        let spec = MatSpec {
+            start: 0,
+            batch: Axis::strided(2, 30),
+            rows: Axis::strided(5, 6),
+            cols: Axis::strided(6, 1),
+        };
+        let places = Places::new(spec);
+        let whole = MatMut::new(&mut data, 0, &places).unwrap();
+        let (first, second) = whole.split(Index::Batch, 1);
+        let (mut left, mut right) = first.split(Index::Col, 2);
+        let (mut upper, mut lower) = second.split(Index::Row, 4);
+        let fill = |part: &mut MatMut<'_, u8>, value: u8| {
+            for batch in part.batch() {
+                let mut band = part.band(batch, part.rows(), part.cols());
+                for row in 0..band.m() {
+                    band.row(row).fill(value);
+                }
+            }
+        };
+        for (part, value) in [(&mut left, 1), (&mut right, 2), (&mut upper, 3), (&mut lower, 4)] {
+            fill(part, value);
+        }
+        assert!((0..60).all(|i| {
+            let (batch, row, col) = (i / 30, i % 30 / 6, i % 6);
+            data[i] == if batch == 0 { 1 + u8::from(col >= 2) } else { 3 + u8::from(row == 4) }
+        }));
+    }
+
+    #[test]
+    #[should_panic(expected = "has")]
+    fn a_part_has_no_rectangle_of_another() {
+        let mut data = vec![0u8; 12];
+        let spec = MatSpec {
+            start: 0,
+            batch: Axis::strided(1, 0),
+            rows: Axis::strided(3, 4),
+            cols: Axis::strided(4, 1),
+        };
+        let places = Places::new(spec);
+        let (mut upper, _) = MatMut::new(&mut data, 0, &places).unwrap().split(Index::Row, 1);
+        let _ = upper.band(0, 0..2, 0..4);
+    }
+}

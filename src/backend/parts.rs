@@ -1,0 +1,341 @@
+//! Executes a batch of float products in parts: each part of C by one thread from start to end, with scratch of its own.
+//!
+//! A tile plan shares what it packs between the dies, in steps; on a host that costs waiting, and memory traffic that nothing overlaps. Every valid plan
+//! gives the same bits, so where a host is better served by it, the planner's own plan is executed in other pieces: C is cut into as many parts as
+//! there are threads, and no part waits for another. The loops of a part are [`Product`]'s. [`super::tile`] executes everything else: plans handed in, products whose
+//! k is split among threads, results that are narrower than their sums.
+
+use std::sync::{PoisonError, RwLock, TryLockError};
+
+use tile25_kernels::buf::Buf;
+use tile25_kernels::epilogue::{Epilogue, Param};
+use tile25_kernels::format::{Format, Words, WordsMut};
+use tile25_kernels::gemm::{self, Blocking, Lies, Product, Real};
+use tile25_kernels::mat::{Index, MatMut, MatSpec, Matrices, Places};
+use tile25_kernels::pack::{Form, Operand, Side};
+use tile25_kernels::registry::Kernel;
+
+use crate::context::Threads;
+use crate::epilogue::Accum;
+use crate::error::Error;
+use crate::workspace::{Scratch, Workspace};
+
+use super::schedule::{Gemm, Reader};
+use super::tile::{Run, Source};
+
+/// Multiply-adds that a part should have at least: below, a fork costs more than it saves (benches/record/2026-11-25-in-place.md).
+const PART_MACS: u64 = 96 * 96 * 96 / 2;
+
+/// How C is cut: into how many parts along the batch, the rows and the columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    kernel: Kernel,
+    counts: [usize; 3],
+    slots: usize,
+    /// Of the largest part.
+    blocking: Blocking,
+    /// Where elements lie, from the first of each tensor: of operands in the product's format with one stride an index, and of the result.
+    lhs: Option<Places>,
+    rhs: Option<Places>,
+    /// Whether the rhs has to be packed all the same.
+    packs_rhs: bool,
+    dst: Places,
+}
+
+/// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
+/// divides evenly, then rows by columns such that a part reads least.
+fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usize; 3] {
+    let along_batch = if units[0] >= 8 * threads { threads } else { gcd(units[0], threads) };
+    let rest = threads / along_batch;
+    let cuts = (1..=rest).map(|rows| [along_batch, rows.min(units[1]), (rest / rows).min(units[2])]);
+    let reads = |&[_, rows, cols]: &[usize; 3]| m.div_ceil(rows) + n.div_ceil(cols);
+    // The most parts, then the least to read.
+    cuts.min_by_key(|cut| (usize::MAX - cut.iter().product::<usize>(), reads(cut))).unwrap_or([1; 3])
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl Parts {
+    /// Cuts the products for `threads` threads; `None` where [`super::tile`] has to execute them.
+    pub(crate) fn new(gemm: &Gemm, kernel: Kernel, threads: usize) -> Option<Parts> {
+        let (problem, dst) = (&gemm.problem, Places::new(gemm.dst));
+        let floats =
+            matches!(kernel.form, Form::F32 | Form::F64) && problem.formats.sums == problem.formats.out;
+        if !floats || dst.band_stride().is_none() || problem.k == 0 {
+            return None;
+        }
+        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
+        let threads = threads.min(useful);
+        let units = [problem.batch, problem.m.div_ceil(kernel.mr), problem.n.div_ceil(kernel.nr)];
+        let counts = cut(units, [problem.m, problem.n], threads);
+        if counts.iter().product::<usize>() < threads && problem.segments() >= 2 {
+            return None; // k has to be split
+        }
+        let largest =
+            |d: usize, grain: usize, extent: usize| extent.min(units[d].div_ceil(counts[d]) * grain);
+        let (m, n) = (largest(1, kernel.mr, problem.m), largest(2, kernel.nr, problem.n));
+        let bytes = problem.formats.sums.bytes();
+        let formats = problem.formats;
+        let (lhs, rhs) = (
+            lies(&gemm.lhs, formats.lhs, formats.sums, Side::Lhs),
+            lies(&gemm.rhs, formats.rhs, formats.sums, Side::Rhs),
+        );
+        let blocking = Blocking::new([m, n, problem.k], bytes, [kernel.mr, kernel.nr], lhs, rhs);
+        let places = |reader: &Reader, lies: Lies, side: Side| {
+            let (x, k) = (reader.window.x, reader.window.k);
+            let (rows, cols) = if side == Side::Lhs { (x, k) } else { (k, x) };
+            let spec = MatSpec { start: reader.window.start, batch: reader.batch, rows, cols };
+            (lies != Lies::Otherwise).then(|| Places::new(spec))
+        };
+        Some(Parts {
+            kernel,
+            counts,
+            slots: threads,
+            blocking,
+            lhs: places(&gemm.lhs, lhs, Side::Lhs),
+            rhs: places(&gemm.rhs, rhs, Side::Rhs),
+            packs_rhs: matches!(rhs, Lies::Transposed(_)),
+            dst,
+        })
+    }
+
+    /// What a run needs.
+    pub(crate) fn scratch(&self) -> Scratch {
+        let bytes = self.blocking.scratch().map(|elements| elements * self.kernel.form.element_bytes());
+        let slots = if bytes == [0, 0] { 0 } else { self.slots };
+        Scratch { panels: std::iter::repeat_n(bytes, slots).flatten().collect(), ..Scratch::default() }
+    }
+
+    /// Checks that a workspace serves the parts; allocates nothing where it does.
+    pub(crate) fn check(&self, op: &'static str, workspace: &Workspace) -> Result<(), Error> {
+        let bytes = self.blocking.scratch().map(|elements| elements * self.kernel.form.element_bytes());
+        let slots = if bytes == [0, 0] { 0 } else { self.slots };
+        if workspace.has_panels(slots, bytes) { Ok(()) } else { workspace.check(op, &self.scratch()) }
+    }
+
+    /// Computes all parts into the elements of `dst` from `start` on. Allocates nothing.
+    ///
+    /// # Panics
+    /// If an operand, the result or the workspace is not what the parts were made for; callers check.
+    pub(crate) fn run<P: Param>(
+        &self,
+        run: &Run<'_>,
+        epilogue: Option<&Epilogue<'_, P>>,
+        dst: WordsMut<'_>,
+        start: usize,
+        threads: &Threads<'_>,
+        workspace: &Workspace,
+    ) {
+        let out = Out { add: run.accum == Accum::Add, k: run.gemm.problem.k, start, threads, workspace };
+        match dst {
+            WordsMut::F32(dst) => self.sources::<f32, P>(run, epilogue, dst, &out),
+            WordsMut::F64(dst) => self.sources::<f64, P>(run, epilogue, dst, &out),
+            _ => unreachable!("the parts of a product are sums"),
+        }
+    }
+
+    /// [`run`](Self::run) of f32 operands that are read in place, without an epilogue: what small products spend is mostly the way there. False if one is not.
+    #[expect(clippy::too_many_arguments, reason = "three tensors and where they begin")]
+    pub(crate) fn run_in_place(
+        &self,
+        (lhs, lhs_start): (Words<'_>, usize),
+        (rhs, rhs_start): (Words<'_>, usize),
+        accum: Accum,
+        k: usize,
+        dst: &mut WordsMut<'_>,
+        start: usize,
+        threads: &Threads<'_>,
+        workspace: &Workspace,
+    ) -> bool {
+        let (Words::F32(lhs), Words::F32(rhs), WordsMut::F32(dst)) = (lhs, rhs, dst) else { return false };
+        let (Some(of_lhs), Some(of_rhs), false) = (&self.lhs, &self.rhs, self.packs_rhs) else {
+            return false;
+        };
+        let here = |data, start: usize, places| {
+            gemm::Source::InPlace(Matrices::new(data, start as isize, places).expect("the view was checked"))
+        };
+        let out = Out { add: accum == Accum::Add, k, start, threads, workspace };
+        self.typed::<f32>(&here(lhs, lhs_start, of_lhs), &here(rhs, rhs_start, of_rhs), None, dst, &out);
+        true
+    }
+
+    fn sources<T: Real + OwnWords, P: Param>(
+        &self,
+        run: &Run<'_>,
+        epilogue: Option<&Epilogue<'_, P>>,
+        dst: &mut [T],
+        out: &Out<'_>,
+    ) {
+        let epilogue = epilogue.map(|epilogue| epilogue.cast());
+        let lhs = operand(&run.lhs, &run.gemm.lhs, &self.lhs, false);
+        let rhs = operand(&run.rhs, &run.gemm.rhs, &self.rhs, self.packs_rhs);
+        self.typed(&lhs, &rhs, epilogue.as_ref(), dst, out);
+    }
+
+    fn typed<T: Real>(
+        &self,
+        lhs: &gemm::Source<'_, T>,
+        rhs: &gemm::Source<'_, T>,
+        epilogue: Option<&Epilogue<'_, T>>,
+        dst: &mut [T],
+        out: &Out<'_>,
+    ) {
+        let Out { add, k, start, threads, workspace } = *out;
+        let dst = MatMut::new(dst, start as isize, &self.dst).expect("the view and the plan were checked");
+        let job = Job { parts: self, k, lhs, rhs, add, epilogue, panels: &workspace.panels };
+        match threads {
+            _ if self.counts == [1; 3] => job.part(dst),
+            Threads::Pool(pool) => pool.install(|| job.split(dst, self.counts)),
+            _ => job.split(dst, self.counts),
+        }
+    }
+}
+
+/// What every kind of run has.
+struct Out<'a> {
+    add: bool,
+    k: usize,
+    start: usize,
+    threads: &'a Threads<'a>,
+    workspace: &'a Workspace,
+}
+
+/// Words that are the elements themselves.
+trait OwnWords: Sized {
+    fn own<'a>(words: Words<'a>) -> Option<&'a [Self]>;
+}
+
+impl OwnWords for f32 {
+    fn own<'a>(words: Words<'a>) -> Option<&'a [f32]> {
+        if let Words::F32(data) = words { Some(data) } else { None }
+    }
+}
+
+impl OwnWords for f64 {
+    fn own<'a>(words: Words<'a>) -> Option<&'a [f64]> {
+        if let Words::F64(data) = words { Some(data) } else { None }
+    }
+}
+
+/// How a reader's elements lie in a product of `sums`.
+fn lies(reader: &Reader, own: Format, sums: Format, side: Side) -> Lies {
+    let window = &reader.window;
+    let strided = window.is_plain() && window.x.dims().len() == 1 && window.k.dims().len() == 1;
+    let (across, down) = (window.x.inner(), window.k.inner());
+    match side {
+        _ if !strided || own != sums => Lies::Otherwise,
+        Side::Rhs if across.stride != 1 && across.extent > 1 => {
+            Lies::Transposed([across.stride, down.stride])
+        }
+        _ => Lies::Strided([across.stride, down.stride]),
+    }
+}
+
+/// An operand of a run as a product reads it: in place, if it has `places` and need not be packed.
+fn operand<'a, T: Real + OwnWords>(
+    source: &Source<'a>,
+    reader: &'a Reader,
+    places: &'a Option<Places>,
+    packs: bool,
+) -> gemm::Source<'a, T> {
+    let (operand, start, matrices) = match *source {
+        Source::Packed { panels, batch } => {
+            return gemm::Source::Panels { panels: bytemuck::cast_slice(panels), batch };
+        }
+        Source::Floats { words, start } => {
+            let data = T::own(words).zip(places.as_ref());
+            let matrices = data.map(|(data, places)| {
+                Matrices::new(data, start as isize, places).expect("the view was checked")
+            });
+            match matrices {
+                Some(matrices) if !packs => return gemm::Source::InPlace(matrices),
+                _ => (Operand::floats(words), start, matrices),
+            }
+        }
+        Source::Coded { operand, start, .. } => (operand, start, None),
+    };
+    let Reader { window, batch } = reader;
+    gemm::Source::Pack { window, start: start as isize, batch, operand, matrices }
+}
+
+struct Job<'a, T> {
+    parts: &'a Parts,
+    k: usize,
+    lhs: &'a gemm::Source<'a, T>,
+    rhs: &'a gemm::Source<'a, T>,
+    add: bool,
+    epilogue: Option<&'a Epilogue<'a, T>>,
+    panels: &'a [RwLock<Buf>],
+}
+
+impl<T: Real> Job<'_, T> {
+    /// Cuts `dst` into `counts` parts and computes them on the threads of the current pool.
+    fn split(&self, dst: MatMut<'_, T>, counts: [usize; 3]) {
+        let Some(d) = (0..3).find(|&d| counts[d] > 1) else { return self.part(dst) };
+        let (index, range, grain) = [
+            (Index::Batch, dst.batch(), 1),
+            (Index::Row, dst.rows(), self.parts.kernel.mr),
+            (Index::Col, dst.cols(), self.parts.kernel.nr),
+        ][d]
+            .clone();
+        let (first, units) = (counts[d] / 2, range.len().div_ceil(grain));
+        let at = range.start + (units * first / counts[d] * grain).min(range.len());
+        let (left, right) = dst.split(index, at);
+        let (mut of_left, mut of_right) = (counts, counts);
+        (of_left[d], of_right[d]) = (first, counts[d] - first);
+        rayon::join(|| self.split(left, of_left), || self.split(right, of_right));
+    }
+
+    /// Computes a part with the first scratch that nobody uses.
+    fn part(&self, dst: MatMut<'_, T>) {
+        let blocking = self.parts.blocking;
+        let [lhs, rhs] = blocking.scratch();
+        if [lhs, rhs] == [0, 0] {
+            return self.multiply(dst, blocking, [&mut [], &mut []]);
+        }
+        // As many scratches as threads: one is free unless the pool has grown since the plan was made. A panic in an earlier run broke no scratch.
+        let free = self.panels.chunks_exact(2).find_map(|pair| match pair[0].try_write() {
+            Ok(first) => Some((first, pair)),
+            Err(TryLockError::Poisoned(first)) => Some((first.into_inner(), pair)),
+            Err(TryLockError::WouldBlock) => None,
+        });
+        let (mut first, pair) = free.unwrap_or_else(|| {
+            let pair = &self.panels[..2];
+            (pair[0].write().unwrap_or_else(PoisonError::into_inner), pair)
+        });
+        let mut second = pair[1].write().unwrap_or_else(PoisonError::into_inner);
+        self.multiply(dst, blocking, [first.as_mut_slice(lhs), second.as_mut_slice(rhs)]);
+    }
+
+    fn multiply(&self, dst: MatMut<'_, T>, blocking: Blocking, scratch: [&mut [T]; 2]) {
+        let Job { k, add, epilogue, .. } = *self;
+        let (lhs, rhs) = (self.lhs, self.rhs);
+        let mut product = Product { lhs, rhs, k, dst, add, epilogue, blocking, scratch };
+        T::product(self.parts.kernel.isa, &mut product);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn every_thread_has_a_part_where_there_are_so_many() {
+        for (units, threads, parts) in [
+            ([1, 128, 22], 2, [1, 2, 1]),
+            ([1, 16, 86], 2, [1, 1, 2]),
+            ([1, 128, 128], 6, [1, 2, 3]),
+            ([1, 128, 22], 7, [1, 7, 1]),
+            ([1, 1, 86], 7, [1, 1, 7]),
+            ([1, 2, 2], 7, [1, 2, 2]),
+            ([96, 16, 3], 2, [2, 1, 1]),
+            ([3, 16, 3], 2, [1, 2, 1]),
+            ([1000, 1, 1], 7, [7, 1, 1]),
+            ([1, 1, 1], 3, [1, 1, 1]),
+        ] {
+            assert_eq!(cut(units, [8 * units[1], 8 * units[2]], threads), parts, "{units:?} on {threads}");
+        }
+    }
+}
