@@ -123,8 +123,17 @@ fn what_belongs_to_another_plan() {
     let mut small_ws = other.workspace();
     let mut out = ViewMut::new(&mut result, [20, 40]).unwrap();
     let none = Epilogue::default();
-    let error = plan.run(a, b, out.rb_mut(), none, &mut small_ws).unwrap_err();
+    // Where nothing is packed, a workspace of any plan serves; a transposed rhs is packed.
+    plan.run(a, b, out.rb_mut(), none, &mut small_ws).unwrap();
+    let columns = View::strided(&data, 0, [30, 40], [1, 30]).unwrap();
+    let packing =
+        Matmul::new(a.spec(), columns.spec(), out.spec()).unwrap().plan(&Context::default()).unwrap();
+    let error = packing.run(a, columns, out.rb_mut(), none, &mut small_ws).unwrap_err();
     assert!(matches!(error, Error::Workspace { op: "matmul", .. }), "{error}");
+    for value in &mut result {
+        assert_ne!(std::mem::replace(value, MARK), MARK);
+    }
+    let mut out = ViewMut::new(&mut result, [20, 40]).unwrap();
     let packed = other.pack_rhs(small_b).unwrap();
     let error = plan.run(a, &packed, out.rb_mut(), none, &mut ws).unwrap_err();
     assert!(matches!(error, Error::Packed { .. }), "{error}");

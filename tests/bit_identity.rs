@@ -158,22 +158,22 @@ fn every_edge_of_every_kernel() {
             let context = Context { isa: kernel.isa, threads: tile25::Threads::Seq, ..Context::default() };
             // Short k at every size; the long ones at one row and column of edges.
             for k in [0, 1, KC - 1, KC, KC + 1] {
-                let reference_all = |m: usize, n: usize| {
-                    let mut want = vec![T::nan(); m * n];
-                    product(&reference(), &a, &b, &mut want, m, n, k);
-                    want
-                };
-                let want = reference_all(most_m, most_n);
-                for m in 1..=most_m {
-                    for n in 1..=most_n {
-                        if k > 1 && m % kernel.mr > 1 && n % kernel.nr > 1 && (m * n) % 7 != 0 {
-                            continue;
-                        }
-                        let mut got = vec![T::nan(); m * n];
-                        product(&context, &a, &b, &mut got, m, n, k);
-                        for (i, &got) in got.iter().enumerate() {
-                            let want = want[i / n * most_n + i % n]; // N10: m and n change no element
-                            assert!(support::same(got, want), "{} {m} x {n} x {k}, element {i}", kernel.name);
+                // An rhs that is packed, because its columns lie side by side, and one that is read in place. A column keeps its place whatever n is.
+                for strides in [[1, k as isize], [most_n as isize, 1]] {
+                    let mut want = vec![T::nan(); most_m * most_n];
+                    product(&reference(), &a, (&b, strides), &mut want, [most_m, most_n, k]);
+                    for m in 1..=most_m {
+                        for n in 1..=most_n {
+                            if k > 1 && m % kernel.mr > 1 && n % kernel.nr > 1 && (m * n) % 7 != 0 {
+                                continue;
+                            }
+                            let mut got = vec![T::nan(); m * n];
+                            product(&context, &a, (&b, strides), &mut got, [m, n, k]);
+                            for (i, &got) in got.iter().enumerate() {
+                                let want = want[i / n * most_n + i % n]; // N10: m and n change no element
+                                let same = support::same(got, want);
+                                assert!(same, "{} {m} x {n} x {k} {strides:?}, element {i}", kernel.name);
+                            }
                         }
                     }
                 }
@@ -183,18 +183,80 @@ fn every_edge_of_every_kernel() {
     fn product<T: Real>(
         context: &Context<'_>,
         a: &[T],
-        b: &[T],
+        (b, strides): (&[T], [isize; 2]),
         out: &mut [T],
-        m: usize,
-        n: usize,
-        k: usize,
+        [m, n, k]: [usize; 3],
     ) {
         let a = tile25::View::new(a, [m, k]).unwrap();
-        // A column of b keeps its place whatever n is: b is stored k-contiguous.
-        let b = tile25::View::strided(b, 0, [k, n], [1, k as isize]).unwrap();
+        let b = tile25::View::strided(b, 0, [k, n], strides).unwrap();
         let out = tile25::ViewMut::new(out, [m, n]).unwrap();
         let plan = Matmul::new(a.spec(), b.spec(), out.spec()).unwrap().plan(context).unwrap();
         plan.run(a, b, out, Epilogue::default(), &mut plan.workspace()).unwrap();
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+/// Rows so far apart that operands do not lie well: the panels that microkernels keep for later, rows and columns asked for ahead, the kernels of few rows.
+#[test]
+fn operands_from_afar_are_the_same() {
+    fn check<T: Real>() {
+        const AFAR: usize = 701;
+        let pools = pools();
+        let long = KC + 35;
+        let mut rng = support::Rng::new(11);
+        let data = [0, 1].map(|_| fill::<T>(&mut rng, AFAR * long, Kind::Smooth));
+        let bias: Vec<T> = fill(&mut rng, AFAR, Kind::Smooth);
+        let shapes = [
+            [1, 500, long],
+            [2, 70, long],
+            [3, 65, 40],
+            [4, 130, long],
+            [6, 33, long],
+            [9, 97, long],
+            [29, 150, long],
+            [277, 100, long],
+        ];
+        for [m, n, k] in shapes {
+            // (rows, k) of the lhs, (k, columns) of the rhs: side by side, or AFAR from one to the next, or neither.
+            for (lhs, rhs) in [
+                ([AFAR, 1], [AFAR, 1]),
+                ([1, AFAR], [AFAR, 1]),
+                ([AFAR, 1], [1, AFAR]),
+                ([1, AFAR], [1, AFAR]),
+                ([2, AFAR], [AFAR, 2]),
+            ] {
+                let needs = |[x, y]: [usize; 2], [a, b]: [usize; 2]| (a - 1) * x + (b - 1) * y < AFAR * long;
+                if !needs(lhs, [m, k]) || !needs(rhs, [k, n]) {
+                    continue;
+                }
+                let signed = |strides: [usize; 2]| strides.map(|stride| stride as isize);
+                let a = tile25::View::strided(&data[0], 0, [m, k], signed(lhs)).unwrap();
+                let b = tile25::View::strided(&data[1], 0, [k, n], signed(rhs)).unwrap();
+                let run = |context: &Context<'_>, accum: Accum| {
+                    let mut out = vec![T::from(0.5).unwrap(); m * n];
+                    let view = tile25::ViewMut::new(&mut out, [m, n]).unwrap();
+                    let op = Matmul::new(a.spec(), b.spec(), view.spec()).unwrap().accum(accum);
+                    let plan = op.plan(context).unwrap();
+                    let epilogue = Epilogue { bias: Some(&bias[..n]), act: Act::Relu, ..Epilogue::default() };
+                    plan.run(a, b, view, epilogue, &mut plan.workspace()).unwrap();
+                    out
+                };
+                for accum in [Accum::Replace, Accum::Add] {
+                    let want = run(&reference(), accum);
+                    for context in contexts(&pools) {
+                        // The scalar fma of the portable token needs a second for a large one.
+                        if context.isa.name() == "portable" && m * n > 10_000 {
+                            continue;
+                        }
+                        assert_same(&run(&context, accum), &want, || {
+                            let threads = context.threads.count();
+                            format!("{m} x {n} x {k} {lhs:?} {rhs:?} on {} and {threads}", context.isa)
+                        });
+                    }
+                }
+            }
+        }
     }
     check::<f32>();
     check::<f64>();
