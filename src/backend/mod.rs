@@ -1,4 +1,5 @@
-//! Who computes: the scalar definition, and the tile that executes plans on rayon's threads.
+//! Who computes: the scalar definition; the tile that executes plans on rayon's threads; parts, a thread each, where a host needs no plan. Only `tile`, `parts` and
+//! `cast` know threads.
 
 pub(crate) mod cast;
 pub(crate) mod parts;

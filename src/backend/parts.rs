@@ -1,9 +1,9 @@
 //! Executes a batch of float products in parts: each part of C by one thread from start to end, with scratch of its own.
 //!
 //! A tile plan shares what it packs between the dies, in steps; on a host that costs waiting, and memory traffic that nothing overlaps. Every valid plan
-//! gives the same bits, so where a host is better served by it, the planner's own plan is executed in other pieces: C is cut into as many parts as
-//! there are threads, and no part waits for another. The loops of a part are [`Product`]'s. [`super::tile`] executes everything else: plans handed in, products whose
-//! k is split among threads, results that are narrower than their sums.
+//! gives the same bits, so where a host is better served by it, the planner's own plan is not walked: C is cut into as many parts as there are threads, and no
+//! part waits for another. The loops of a part are [`Product`]'s. [`super::tile`] executes everything else: plans handed in, products whose k is split among
+//! threads, results that are narrower than their sums, dot products of narrow formats, convolutions.
 
 use std::sync::{PoisonError, RwLock, TryLockError};
 
@@ -23,7 +23,8 @@ use crate::workspace::{Scratch, Workspace};
 use super::schedule::{Gemm, Reader};
 use super::tile::{Run, Source};
 
-/// Multiply-adds that a part should have at least: below, a fork costs more than it saves (benches/record/2026-11-25-in-place.md).
+/// Multiply-adds that a part should have at least: below, a fork costs more than it saves. Half of the planner's threshold, for two parts
+/// (benches/record/2026-11-24-blocks.md).
 const PART_MACS: u64 = 96 * 96 * 96 / 2;
 
 /// How C is cut: into how many parts along the batch, the rows and the columns.

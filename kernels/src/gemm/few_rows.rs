@@ -23,7 +23,7 @@ use crate::simd::{FloatLanes, Lanes, Simd};
 
 use super::Write;
 
-/// Most rows that these kernels take.
+/// Most rows that the first form takes.
 pub(super) const FEW_ROWS: usize = 4;
 
 /// Columns of a group of the transposed form: a vector of AVX-512.

@@ -224,7 +224,7 @@ impl<T: Copy> Band<'_, T> {
     #[inline(always)]
     pub fn row(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.m);
-        // SAFETY: `MatMut::new` found every element inside its slice; the band is a rectangle of a part that owns its elements (`MatMut::band`
+        // SAFETY: `MatMut::new` found every element inside its slice; the band is a rectangle of a part that owns its elements (`MatMut::band` and `bands`
         // checked it) and is borrowed from it exclusively; its columns have stride 1.
         unsafe { std::slice::from_raw_parts_mut(self.at.offset(row as isize * self.stride), self.n) }
     }
