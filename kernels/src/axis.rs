@@ -162,6 +162,15 @@ pub struct Window {
     pub bounds: [isize; COORDS],
 }
 
+/// What one x index contributes to the elements of a window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lane {
+    /// Their offset, less what k contributes.
+    pub offset: isize,
+    /// Their coordinates, less what k contributes.
+    pub coords: [isize; COORDS],
+}
+
 /// The bound of a coordinate that no dim moves.
 pub const NO_BOUND: isize = isize::MAX;
 
@@ -169,6 +178,17 @@ impl Window {
     /// A window without padding.
     pub fn plain(start: isize, x: Axis, k: Axis) -> Self {
         Window { start, x, k, origin: [0; COORDS], bounds: [NO_BOUND; COORDS] }
+    }
+
+    /// What `count` x indices from `first` on contribute, one after the other.
+    #[inline]
+    pub fn lanes(&self, first: usize, count: usize, mut lane: impl FnMut(usize, Lane)) {
+        let mut cursor = self.x.cursor(first);
+        for i in 0..count {
+            let coords = std::array::from_fn(|d| self.origin[d] + cursor.coords[d]);
+            lane(i, Lane { offset: self.start + cursor.offset, coords });
+            self.x.advance(&mut cursor, 1);
+        }
     }
 
     /// Whether no element can be padding.

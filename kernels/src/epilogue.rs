@@ -484,7 +484,7 @@ pub trait FinishFrom<A: Sums>: Word {
 }
 
 macro_rules! finish_from {
-    ($($a:ty => $w:ty),*) => {$(
+    ($($a:ty => $w:ty, $widener:ident;)*) => {$(
         impl WithSimd for FinishInto<'_, '_, '_, '_, '_, $a, $w> {
             type Output = ();
             #[inline(always)]
@@ -500,14 +500,14 @@ macro_rules! finish_from {
         }
         impl FinishFrom<$a> for $w {
             fn widen_into(format: Format, tile: &mut TileMut<'_, $w>, sums: &mut TileMut<'_, $a>) {
-                let codec = Codec::of(format).expect("the plan refuses to add to any but floats");
+                let widen = $widener(format);
                 for j in (0..tile.n()).step_by(PANEL_COLS) {
                     let width = PANEL_COLS.min(tile.n() - j);
                     for i in 0..tile.m() {
                         let (mut old, mut values) = ([<$w>::zeroed(); PANEL_COLS], [<$a>::zeroed(); PANEL_COLS]);
                         tile.panel(j, width).read_row(i, &mut old);
                         for (value, old) in values.iter_mut().zip(old) {
-                            *value = codec.widen(old as u32) as $a;
+                            *value = widen(old) as $a;
                         }
                         sums.panel(j, width).write_row(i, &values);
                     }
@@ -524,24 +524,34 @@ macro_rules! finish_from {
         }
     )*};
 }
-finish_from!(f32 => u8, f32 => u16, i32 => u8, i32 => u16, i32 => f32);
 
-/// Sums in the word of the result are finished in place; these combinations exist so that one executor serves all.
-macro_rules! never_apart {
-    ($($t:ty),*) => {$(
-        impl FinishFrom<$t> for $t {
-            fn widen_into(_: Format, _: &mut TileMut<'_, $t>, _: &mut TileMut<'_, $t>) {
-                unreachable!("sums of the result's own word lie in the result");
-            }
-            fn finish_into(
-                _: Isa,
-                _: &Epilogue<'_, <$t as Sums>::Param>,
-                _: &mut TileMut<'_, $t>,
-                _: &mut TileMut<'_, $t>,
-            ) {
-                unreachable!("sums of the result's own word lie in the result");
-            }
-        }
-    )*};
+/// The values of codes of a narrow float format.
+fn codes<W: Into<u32>>(format: Format) -> impl Fn(W) -> f32 {
+    let codec = Codec::of(format).expect("the plan refuses to add to any but floats");
+    move |code| codec.widen(code.into())
 }
-never_apart!(f32, f64, i32);
+
+/// The values themselves.
+fn themselves<W>(_: Format) -> impl Fn(W) -> W {
+    |value| value
+}
+
+finish_from! {
+    f32 => u8, codes;
+    f32 => u16, codes;
+    f32 => f32, themselves;
+    f64 => f64, themselves;
+    i32 => u8, codes;
+    i32 => u16, codes;
+    i32 => f32, themselves;
+}
+
+/// Sums in i32 are never finished elsewhere; the combination exists so that one executor serves all.
+impl FinishFrom<i32> for i32 {
+    fn widen_into(_: Format, _: &mut TileMut<'_, i32>, _: &mut TileMut<'_, i32>) {
+        unreachable!("sums in i32 lie in the result");
+    }
+    fn finish_into(_: Isa, _: &Epilogue<'_, f32>, _: &mut TileMut<'_, i32>, _: &mut TileMut<'_, i32>) {
+        unreachable!("sums in i32 lie in the result");
+    }
+}

@@ -3,7 +3,7 @@
 //! No threads, no plans, no I/O. All unsafe code of the project is here, in `simd/`, `mat/` and `buf.rs`. The crate is an
 //! implementation detail of `tile25`; its items may change with any release.
 //!
-//! Arrows point down: `simd` <- `format`, `axis`, `mat`, `buf` <- `pack` <- `gemm` <- `registry`.
+//! Arrows point down: `simd` <- `format`, `axis`, `scan`, `mat`, `buf` <- `pack` <- `gemm` <- `registry`.
 
 pub mod axis;
 pub mod buf;
@@ -16,6 +16,7 @@ pub mod mat;
 pub mod math;
 pub mod pack;
 pub mod registry;
+pub mod scan;
 pub mod simd;
 
 pub use isa::Isa;

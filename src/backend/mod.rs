@@ -1,8 +1,9 @@
-//! Who computes: the scalar definition; the tile that executes plans on rayon's threads; parts, a thread each, where a host needs no plan. Only `tile`, `parts` and
-//! `cast` know threads.
+//! Who computes: the scalar definition; the tile that executes plans on rayon's threads; parts, a thread each, where a host needs no plan, of
+//! matrices and of windows. Only `tile`, `parts`, `windows` and `cast` know threads.
 
 pub(crate) mod cast;
 pub(crate) mod parts;
 pub(crate) mod reference;
 pub(crate) mod schedule;
 pub(crate) mod tile;
+pub(crate) mod windows;

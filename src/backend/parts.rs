@@ -5,7 +5,7 @@
 //! part waits for another. The loops of a part are [`Product`]'s. [`super::tile`] executes everything else: plans handed in, products whose k is split among
 //! threads, results that are narrower than their sums, dot products of narrow formats, convolutions.
 
-use std::sync::{PoisonError, RwLock, TryLockError};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{Epilogue, Param};
@@ -25,7 +25,7 @@ use super::tile::{Run, Source};
 
 /// Multiply-adds that a part should have at least: below, a fork costs more than it saves. Half of the planner's threshold, for two parts
 /// (benches/record/2026-11-24-blocks.md).
-const PART_MACS: u64 = 96 * 96 * 96 / 2;
+pub(super) const PART_MACS: u64 = 96 * 96 * 96 / 2;
 
 /// How C is cut: into how many parts along the batch, the rows and the columns.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Parts {
 
 /// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
 /// divides evenly, then rows by columns such that a part reads least.
-fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usize; 3] {
+pub(super) fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usize; 3] {
     let along_batch = if units[0] >= 8 * threads { threads } else { gcd(units[0], threads) };
     let rest = threads / along_batch;
     let cuts = (1..=rest).map(|rows| [along_batch, rows.min(units[1]), (rest / rows).min(units[2])]);
@@ -100,6 +100,11 @@ impl Parts {
             packs_rhs: matches!(rhs, Lies::Transposed(_)),
             dst,
         })
+    }
+
+    /// Whether both operands lie as the kernels read them.
+    pub(crate) fn reads_in_place(&self) -> bool {
+        self.lhs.is_some() && self.rhs.is_some() && !self.packs_rhs
     }
 
     /// What a run needs.
@@ -186,10 +191,12 @@ impl Parts {
         let Out { add, k, start, threads, workspace } = *out;
         let dst = MatMut::new(dst, start as isize, &self.dst).expect("the view and the plan were checked");
         let job = Job { parts: self, k, lhs, rhs, add, epilogue, panels: &workspace.panels };
+        let grains = [1, self.kernel.mr, self.kernel.nr];
+        let split = |dst| split(dst, self.counts, grains, &|dst| job.part(dst));
         match threads {
             _ if self.counts == [1; 3] => job.part(dst),
-            Threads::Pool(pool) => pool.install(|| job.split(dst, self.counts)),
-            _ => job.split(dst, self.counts),
+            Threads::Pool(pool) => pool.install(|| split(dst)),
+            _ => split(dst),
         }
     }
 }
@@ -204,7 +211,7 @@ struct Out<'a> {
 }
 
 /// Words that are the elements themselves.
-trait OwnWords: Sized {
+pub(super) trait OwnWords: Sized {
     fn own<'a>(words: Words<'a>) -> Option<&'a [Self]>;
 }
 
@@ -261,6 +268,39 @@ fn operand<'a, T: Real + OwnWords>(
     gemm::Source::Pack { window, start: start as isize, batch, operand, matrices }
 }
 
+/// Cuts `dst` into `counts` parts at multiples of `grains` along each index, and computes them on the threads of the current pool.
+pub(super) fn split<T: Copy + Send>(
+    dst: MatMut<'_, T>,
+    counts: [usize; 3],
+    grains: [usize; 3],
+    part: &(impl Fn(MatMut<'_, T>) + Sync),
+) {
+    let Some(d) = (0..3).find(|&d| counts[d] > 1) else { return part(dst) };
+    let (index, range) =
+        [(Index::Batch, dst.batch()), (Index::Row, dst.rows()), (Index::Col, dst.cols())][d].clone();
+    let (first, units) = (counts[d] / 2, range.len().div_ceil(grains[d]));
+    let at = range.start + (units * first / counts[d] * grains[d]).min(range.len());
+    let (left, right) = dst.split(index, at);
+    let (mut of_left, mut of_right) = (counts, counts);
+    (of_left[d], of_right[d]) = (first, counts[d] - first);
+    rayon::join(|| split(left, of_left, grains, part), || split(right, of_right, grains, part));
+}
+
+/// The first pair of scratches that nobody uses. There are as many as threads: one is free unless the pool has grown since the plan was made. A panic in an
+/// earlier run broke no scratch.
+pub(super) fn free_pair(panels: &[RwLock<Buf>]) -> (RwLockWriteGuard<'_, Buf>, RwLockWriteGuard<'_, Buf>) {
+    let free = panels.chunks_exact(2).find_map(|pair| match pair[0].try_write() {
+        Ok(first) => Some((first, pair)),
+        Err(TryLockError::Poisoned(first)) => Some((first.into_inner(), pair)),
+        Err(TryLockError::WouldBlock) => None,
+    });
+    let (first, pair) = free.unwrap_or_else(|| {
+        let pair = &panels[..2];
+        (pair[0].write().unwrap_or_else(PoisonError::into_inner), pair)
+    });
+    (first, pair[1].write().unwrap_or_else(PoisonError::into_inner))
+}
+
 struct Job<'a, T> {
     parts: &'a Parts,
     k: usize,
@@ -272,23 +312,6 @@ struct Job<'a, T> {
 }
 
 impl<T: Real> Job<'_, T> {
-    /// Cuts `dst` into `counts` parts and computes them on the threads of the current pool.
-    fn split(&self, dst: MatMut<'_, T>, counts: [usize; 3]) {
-        let Some(d) = (0..3).find(|&d| counts[d] > 1) else { return self.part(dst) };
-        let (index, range, grain) = [
-            (Index::Batch, dst.batch(), 1),
-            (Index::Row, dst.rows(), self.parts.kernel.mr),
-            (Index::Col, dst.cols(), self.parts.kernel.nr),
-        ][d]
-            .clone();
-        let (first, units) = (counts[d] / 2, range.len().div_ceil(grain));
-        let at = range.start + (units * first / counts[d] * grain).min(range.len());
-        let (left, right) = dst.split(index, at);
-        let (mut of_left, mut of_right) = (counts, counts);
-        (of_left[d], of_right[d]) = (first, counts[d] - first);
-        rayon::join(|| self.split(left, of_left), || self.split(right, of_right));
-    }
-
     /// Computes a part with the first scratch that nobody uses.
     fn part(&self, dst: MatMut<'_, T>) {
         let blocking = self.parts.blocking;
@@ -296,17 +319,7 @@ impl<T: Real> Job<'_, T> {
         if [lhs, rhs] == [0, 0] {
             return self.multiply(dst, blocking, [&mut [], &mut []]);
         }
-        // As many scratches as threads: one is free unless the pool has grown since the plan was made. A panic in an earlier run broke no scratch.
-        let free = self.panels.chunks_exact(2).find_map(|pair| match pair[0].try_write() {
-            Ok(first) => Some((first, pair)),
-            Err(TryLockError::Poisoned(first)) => Some((first.into_inner(), pair)),
-            Err(TryLockError::WouldBlock) => None,
-        });
-        let (mut first, pair) = free.unwrap_or_else(|| {
-            let pair = &self.panels[..2];
-            (pair[0].write().unwrap_or_else(PoisonError::into_inner), pair)
-        });
-        let mut second = pair[1].write().unwrap_or_else(PoisonError::into_inner);
+        let (mut first, mut second) = free_pair(self.panels);
         self.multiply(dst, blocking, [first.as_mut_slice(lhs), second.as_mut_slice(rhs)]);
     }
 

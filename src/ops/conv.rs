@@ -12,16 +12,21 @@
 //! | backward data, a phase at a time | c_in | batch, input position of the phase | kernel position of the phase, c_out |
 //! | backward weights | c_out | c_in, kernel position | batch, output position |
 
+use std::sync::OnceLock;
+
 use tile25_kernels::axis::{Axis, Dim, NO_BOUND, NO_COORD, Window};
 use tile25_kernels::epilogue::Along;
 use tile25_kernels::format::{Element, Format};
 use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
+use tile25_kernels::scan::{Scan, ScanAxis};
 
+use crate::backend::parts::Parts;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::schedule::{Gemm, Reader, Schedule};
 use crate::backend::tile::Run;
+use crate::backend::windows::Windowed;
 use crate::context::{Backend, Context};
 use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
@@ -191,17 +196,13 @@ impl Convolution {
         let gemms = match self.direction {
             Direction::Forward => vec![self.forward_gemm()],
             Direction::BackwardData | Direction::Transposed => self.backward_data_gemms(),
-            Direction::BackwardWeights => vec![self.backward_weights_gemm()],
+            Direction::BackwardWeights => vec![(self.backward_weights_gemm(), None)],
         };
         let mut scratch = Scratch::default();
-        let parts = gemms.into_iter().map(|gemm| {
-            let transposed = gemm.prefers_transposed();
-            let gemm = if transposed { gemm.transposed() } else { gemm };
-            let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
-            let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
-            let schedule = Schedule::new(&tile_plan, kernel, threads);
-            scratch.merge(schedule.scratch());
-            Part { gemm, transposed, tile_plan, schedule }
+        let parts = gemms.into_iter().map(|(gemm, scan)| {
+            let part = Part::new(gemm, scan, kernel, context);
+            scratch.merge(&part.scratch());
+            part
         });
         let parts = parts.collect();
         Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch })
@@ -211,14 +212,26 @@ impl Convolution {
         Problem { formats: self.formats, batch, m, n, k }
     }
 
-    fn forward_gemm(&self) -> Gemm {
+    fn forward_gemm(&self) -> (Gemm, Option<Scan>) {
         let g = &self.geometry;
         let (x, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
         let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
-        let axes: [_; 3] = std::array::from_fn(|d| input_axis(g, d, x[d + 2]));
-        let start = (0..3).map(|d| -(g.padding[d].0 as isize) * x[d + 2]).sum();
+        let scan = Scan {
+            start: 0,
+            images: (g.batch, x[0]),
+            channels: (c_in, x[1]),
+            axes: std::array::from_fn(|d| ScanAxis {
+                positions: g.output[d],
+                step: g.stride[d] as isize,
+                taps: g.kernel[d],
+                tap_step: g.dilation[d] as isize,
+                origin: -(g.padding[d].0 as isize),
+                size: g.input[d],
+                stride: x[d + 2],
+            }),
+        };
         let taps = |d: usize| Dim::plain(g.kernel[d], w[d + 2]);
-        Gemm {
+        let gemm = Gemm {
             problem: self.problem(g.groups, c_out, g.batch * product(g.output), product(g.kernel) * c_in),
             lhs: Reader {
                 window: Window::plain(
@@ -228,49 +241,42 @@ impl Convolution {
                 ),
                 batch: Axis::strided(g.groups, c_out as isize * w[0]),
             },
-            rhs: Reader {
-                window: Window {
-                    start,
-                    x: Axis::new(&[Dim::plain(g.batch, x[0]), axes[0].0, axes[1].0, axes[2].0]),
-                    k: Axis::new(&[axes[0].1, axes[1].1, axes[2].1, Dim::plain(c_in, x[1])]),
-                    origin: axes.map(|axis| axis.2),
-                    bounds: axes.map(|axis| axis.3),
-                },
-                batch: Axis::strided(g.groups, c_in as isize * x[1]),
-            },
-            dst: self.dst(0, &self.out.layout),
-        }
+            rhs: Reader { window: scan.window(), batch: Axis::strided(g.groups, c_in as isize * x[1]) },
+            dst: self.dst(&self.out.layout, false),
+        };
+        (gemm, Some(scan))
     }
 
     /// One product a phase: the input positions that lie alike modulo the stride meet the same kernel positions.
-    fn backward_data_gemms(&self) -> Vec<Gemm> {
+    fn backward_data_gemms(&self) -> Vec<(Gemm, Option<Scan>)> {
         let g = &self.geometry;
         let (dy, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
         let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
         self.phases()
             .map(|phase| {
-                let mut start_dy = 0;
                 let mut start_w = 0;
                 let mut taps_w = [Dim::plain(1, 0); 3];
                 let axes: [_; 3] = std::array::from_fn(|d| {
                     let (taps, first, period) = g.phase_taps(d, phase[d]);
                     let shift = (g.phase_first(d, phase[d]) + g.padding[d].0) as isize
                         - (first * g.dilation[d]) as isize;
-                    let origin = shift.div_euclid(g.stride[d] as isize);
-                    let back = -((period * g.dilation[d] / g.stride[d]) as isize);
-                    start_dy += origin * dy[d + 2];
                     start_w += first as isize * w[d + 2];
                     taps_w[d] = Dim::plain(taps, period as isize * w[d + 2]);
-                    let positions = g.phase_extent(d, phase[d]);
-                    let (low, high) =
-                        (origin + back * (taps as isize - 1).max(0), origin + positions as isize - 1);
-                    let inside = low >= 0 && high < g.output[d] as isize;
-                    window_axis(d, inside, (positions, 1), (taps, back), dy[d + 2], origin, g.output[d])
+                    ScanAxis {
+                        positions: g.phase_extent(d, phase[d]),
+                        step: 1,
+                        // A phase without kernel positions has a k of 0, and nothing is read.
+                        taps: taps.max(1),
+                        tap_step: -((period * g.dilation[d] / g.stride[d]) as isize),
+                        origin: shift.div_euclid(g.stride[d] as isize),
+                        size: g.output[d],
+                        stride: dy[d + 2],
+                    }
                 });
-                let positions: usize = axes.iter().map(|axis| axis.0.extent).product();
-                let taps: usize = axes.iter().map(|axis| axis.1.extent).product();
-                Gemm {
-                    problem: self.problem(g.groups, c_in, g.batch * positions, taps * c_out),
+                let scan = Scan { start: 0, images: (g.batch, dy[0]), channels: (c_out, dy[1]), axes };
+                let taps: usize = taps_w.iter().map(|dim| dim.extent).product();
+                let gemm = Gemm {
+                    problem: self.problem(g.groups, c_in, scan.rows(), taps * c_out),
                     lhs: Reader {
                         window: Window::plain(
                             start_w,
@@ -280,17 +286,12 @@ impl Convolution {
                         batch: Axis::strided(g.groups, c_out as isize * w[0]),
                     },
                     rhs: Reader {
-                        window: Window {
-                            start: start_dy,
-                            x: Axis::new(&[Dim::plain(g.batch, dy[0]), axes[0].0, axes[1].0, axes[2].0]),
-                            k: Axis::new(&[axes[0].1, axes[1].1, axes[2].1, Dim::plain(c_out, dy[1])]),
-                            origin: axes.map(|axis| axis.2),
-                            bounds: axes.map(|axis| axis.3),
-                        },
+                        window: scan.window(),
                         batch: Axis::strided(g.groups, c_out as isize * dy[1]),
                     },
-                    dst: self.phase_dst(phase, &self.out.layout),
-                }
+                    dst: self.phase_dst(phase, &self.out.layout, false),
+                };
+                (gemm, Some(scan))
             })
             .collect()
     }
@@ -333,7 +334,7 @@ impl Convolution {
                 },
                 batch: Axis::strided(g.groups, c_in as isize * x[1]),
             },
-            dst: self.weights_dst(0, &self.out.layout),
+            dst: self.weights_dst(&self.out.layout),
         }
     }
 
@@ -349,35 +350,51 @@ impl Convolution {
         }
     }
 
-    /// Where output elements lie: groups as batch, channels as rows, batch and positions as columns.
-    fn dst(&self, start: isize, layout: &Layout) -> MatSpec {
+    /// Where the elements of an output lie: channels as rows, positions as columns. Groups are the batch and images a part of the columns or, of a
+    /// single group, images are the batch.
+    fn dst(&self, layout: &Layout, by_image: bool) -> MatSpec {
         let (g, y) = (&self.geometry, strides5(layout));
-        let spatial = |d: usize| Dim::plain(g.output[d], y[d + 2]);
+        let spatial = std::array::from_fn(|d| Dim::plain(g.output[d], y[d + 2]));
+        self.positions(0, g.c_out_per_group(), &y, spatial, by_image)
+    }
+
+    /// The same for the positions of a phase.
+    fn phase_dst(&self, phase: [usize; 3], layout: &Layout, by_image: bool) -> MatSpec {
+        let (g, dx) = (&self.geometry, strides5(layout));
+        let start = (0..3).map(|d| g.phase_first(d, phase[d]) as isize * dx[d + 2]).sum();
+        let spatial = std::array::from_fn(|d| {
+            Dim::plain(g.phase_extent(d, phase[d]), g.stride[d] as isize * dx[d + 2])
+        });
+        self.positions(start, g.c_in_per_group(), &dx, spatial, by_image)
+    }
+
+    fn positions(
+        &self,
+        start: isize,
+        channels: usize,
+        strides: &[isize; 5],
+        [a, b, c]: [Dim; 3],
+        by_image: bool,
+    ) -> MatSpec {
+        let images = Dim::plain(self.geometry.batch, strides[0]);
+        let (batch, outer) = match by_image {
+            true => (Axis::new(&[images]), Dim::plain(1, 0)),
+            false => (Axis::strided(self.geometry.groups, channels as isize * strides[1]), images),
+        };
         MatSpec {
             start,
-            batch: Axis::strided(g.groups, g.c_out_per_group() as isize * y[1]),
-            rows: Axis::strided(g.c_out_per_group(), y[1]),
-            cols: Axis::new(&[Dim::plain(g.batch, y[0]), spatial(0), spatial(1), spatial(2)]),
+            batch,
+            rows: Axis::strided(channels, strides[1]),
+            cols: Axis::new(&[outer, a, b, c]),
         }
     }
 
-    fn phase_dst(&self, phase: [usize; 3], layout: &Layout) -> MatSpec {
-        let (g, dx) = (&self.geometry, strides5(layout));
-        let spatial = |d: usize| Dim::plain(g.phase_extent(d, phase[d]), g.stride[d] as isize * dx[d + 2]);
-        MatSpec {
-            start: (0..3).map(|d| g.phase_first(d, phase[d]) as isize * dx[d + 2]).sum(),
-            batch: Axis::strided(g.groups, g.c_in_per_group() as isize * dx[1]),
-            rows: Axis::strided(g.c_in_per_group(), dx[1]),
-            cols: Axis::new(&[Dim::plain(g.batch, dx[0]), spatial(0), spatial(1), spatial(2)]),
-        }
-    }
-
-    fn weights_dst(&self, start: isize, layout: &Layout) -> MatSpec {
+    fn weights_dst(&self, layout: &Layout) -> MatSpec {
         let (g, dw) = (&self.geometry, strides5(layout));
         let tap = |d: usize| Dim::plain(g.kernel[d], dw[d + 2]);
         let cols = self.weight_order(Dim::plain(g.c_in_per_group(), dw[1]), [tap(0), tap(1), tap(2)]);
         MatSpec {
-            start,
+            start: 0,
             batch: Axis::strided(g.groups, g.c_out_per_group() as isize * dw[0]),
             rows: Axis::strided(g.c_out_per_group(), dw[0]),
             cols: Axis::new(&cols),
@@ -397,12 +414,103 @@ fn product(extents: [usize; 3]) -> usize {
     extents.iter().product()
 }
 
+/// Lanes of the widest vector. Images whose positions leave an eighth of them idle are not multiplied one by one.
+const LANES_AT_MOST: usize = 16;
+
+/// Who executes a product.
+#[derive(Clone, Debug)]
+enum How {
+    Parts(Box<Parts>),
+    Windows(Box<Windowed>),
+    Tickets(Box<Schedule>),
+}
+
 #[derive(Clone, Debug)]
 struct Part {
     gemm: Gemm,
     transposed: bool,
-    tile_plan: TilePlan,
-    schedule: Schedule,
+    /// Whether the batch is of images and not of groups.
+    by_image: bool,
+    kernel: Kernel,
+    threads: usize,
+    how: How,
+    /// Made when first asked for, unless it is walked.
+    tile_plan: OnceLock<TilePlan>,
+}
+
+impl Part {
+    /// Plans a product whose rhs reads what `scan` goes over, if it is one.
+    fn new(gemm: Gemm, scan: Option<Scan>, kernel: Kernel, context: &Context<'_>) -> Self {
+        let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
+        if let Some((gemm, parts)) = scan.and_then(|_| Self::of_images(&gemm, kernel, threads)) {
+            let how = How::Parts(Box::new(parts));
+            let by_image = gemm.problem.batch > 1;
+            return Part {
+                gemm,
+                transposed: false,
+                by_image,
+                kernel,
+                threads,
+                how,
+                tile_plan: OnceLock::new(),
+            };
+        }
+        let of_positions = gemm.transposed();
+        if let Some(windowed) = scan.and_then(|scan| Windowed::new(&of_positions, scan, kernel, threads)) {
+            let (gemm, how) = (of_positions, How::Windows(Box::new(windowed)));
+            return Part {
+                gemm,
+                transposed: true,
+                by_image: false,
+                kernel,
+                threads,
+                how,
+                tile_plan: OnceLock::new(),
+            };
+        }
+        let transposed = gemm.prefers_transposed();
+        let gemm = if transposed { of_positions } else { gemm };
+        let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
+        let how = How::Tickets(Box::new(Schedule::new(&tile_plan, kernel, threads)));
+        Part { gemm, transposed, by_image: false, kernel, threads, how, tile_plan: tile_plan.into() }
+    }
+
+    /// A product for each image, where all of one lie in memory as matrices that are read and written in place.
+    fn of_images(gemm: &Gemm, kernel: Kernel, threads: usize) -> Option<(Gemm, Parts)> {
+        let mut gemm = *gemm;
+        if gemm.problem.batch > 1 {
+            return None;
+        }
+        if let (&[of_x, x], &[of_y, y]) = (gemm.rhs.window.x.dims(), gemm.dst.cols.dims()) {
+            let images = of_x.extent;
+            if of_y.extent != images {
+                return None;
+            }
+            (gemm.problem.batch, gemm.problem.n) = (images, gemm.problem.n / images);
+            gemm.lhs.batch = Axis::strided(images, 0);
+            gemm.rhs.batch = Axis::strided(images, of_x.stride);
+            gemm.dst.batch = Axis::strided(images, of_y.stride);
+            (gemm.rhs.window.x, gemm.dst.cols) = (Axis::new(&[x]), Axis::new(&[y]));
+        }
+        let n = gemm.problem.n;
+        if n.next_multiple_of(LANES_AT_MOST) * 8 > n * 9 {
+            return None;
+        }
+        let parts = Parts::new(&gemm, kernel, threads)?;
+        parts.reads_in_place().then_some((gemm, parts))
+    }
+
+    fn scratch(&self) -> Scratch {
+        match &self.how {
+            How::Parts(parts) => parts.scratch(),
+            How::Windows(windowed) => windowed.scratch(),
+            How::Tickets(schedule) => schedule.scratch().clone(),
+        }
+    }
+
+    fn tile_plan(&self) -> &TilePlan {
+        self.tile_plan.get_or_init(|| planner::plan(self.gemm.problem, grain(self.kernel), self.threads))
+    }
 }
 
 /// A planned convolution. The gradient of the input of a strided convolution has one part a phase, run one after the other.
@@ -423,7 +531,7 @@ impl ConvPlan<'_> {
 
     /// Which die computes what, part by part. A plan is of the transposed product where the output lies channels-last.
     pub fn tile_plans(&self) -> impl Iterator<Item = &TilePlan> {
-        self.parts.iter().map(|part| &part.tile_plan)
+        self.parts.iter().map(Part::tile_plan)
     }
 
     /// Scratch for [`run`](Self::run).
@@ -481,23 +589,37 @@ impl ConvPlan<'_> {
             let (lhs, rhs) = if part.transposed { (x, w) } else { (w, x) };
             let spec_of = |layout: &Layout| {
                 let mut spec = match self.op.direction {
-                    Direction::Forward => self.op.dst(0, layout),
-                    Direction::BackwardWeights => self.op.weights_dst(0, layout),
-                    Direction::BackwardData | Direction::Transposed => self.op.phase_dst(phase, layout),
+                    Direction::Forward => self.op.dst(layout, part.by_image),
+                    Direction::BackwardWeights => self.op.weights_dst(layout),
+                    Direction::BackwardData | Direction::Transposed => {
+                        self.op.phase_dst(phase, layout, part.by_image)
+                    }
                 };
                 if part.transposed {
                     std::mem::swap(&mut spec.rows, &mut spec.cols);
                 }
                 spec
             };
+            // Values of channels begin anew with each group.
+            let rows = if part.by_image { 0 } else { rows };
             let channel =
                 |values| if part.transposed { Along::Col(values, rows) } else { Along::Row(values, rows) };
             let run = Run { gemm: &part.gemm, lhs, rhs, accum: self.op.accum };
             let epilogue = epilogue.for_kernel(&out.spec(), out.zero(), spec_of, channel, channel);
-            let mut dst = part.gemm.dst;
-            dst.start += out.start() as isize;
+            let (start, threads) = (out.start(), &self.context.threads);
             let words = C::words_mut(out.rb_mut().into_data());
-            part.schedule.run(&run, &epilogue, words, dst, &self.context.threads, workspace);
+            match &part.how {
+                How::Parts(parts) => {
+                    let epilogue = Some(&epilogue).filter(|epilogue| !epilogue.is_identity());
+                    parts.run(&run, epilogue, words, start, threads, workspace);
+                }
+                How::Windows(windowed) => windowed.run(&run, &epilogue, words, start, threads, workspace),
+                How::Tickets(schedule) => {
+                    let mut dst = part.gemm.dst;
+                    dst.start += start as isize;
+                    schedule.run(&run, &epilogue, words, dst, threads, workspace);
+                }
+            }
         }
         Ok(())
     }

@@ -17,14 +17,14 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Bands, MatRef, Parts};
+use crate::mat::{Band, Bands, Down, MatRef, Parts, Run};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
 use crate::simd::{FloatLanes, Lanes, Portable};
 
-use super::Write;
+use super::{Sight, Write};
 
 /// Steps of k between two looks ahead: a tile of AVX-512 computes some 770 cycles meanwhile, twice the latency of memory.
 const STRIDE: usize = 32;
@@ -93,6 +93,13 @@ pub trait InPlace<T>: FloatLanes<T> {
         keep: Option<&mut [T]>,
         later: Later<'_, T>,
     );
+
+    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k, the rhs a panel `[k][NR]`, each row of the lhs in a place of its own; any m up to MR and n
+    /// up to NR.
+    ///
+    /// # Panics
+    /// If the operands do not fit each other and the result.
+    fn through_window(self, lhs: Sight<'_, '_, T>, rhs: MatRef<'_, T>, dst: &mut Band<'_, T>, write: Write);
 
     /// The same tile of many small products, one after the other: the choice of the microkernel is made once.
     ///
@@ -227,6 +234,45 @@ fn tile<
     write_out(s, &acc, dst, write);
 }
 
+/// `acc` and the products of a run. By value: sums behind a reference would go through memory with every step.
+#[inline(always)]
+fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+    s: S,
+    run: Run<'_, T, M>,
+    rows: &mut Down<'_, T>,
+    mut acc: [[S::V; NV]; M],
+) -> [[S::V; NV]; M] {
+    for a in run {
+        let Some(b) = rows.next() else { break };
+        let mut row = [s.splat(T::zeroed()); NV];
+        for (j, row) in row.iter_mut().enumerate() {
+            *row = s.load(&b[j * S::LANES..]);
+        }
+        step(s, &a, &row, &mut acc);
+    }
+    acc
+}
+
+/// A tile whose lhs is read run by run.
+#[inline(always)]
+fn tile_through_window<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+    s: S,
+    lhs: Sight<'_, '_, T>,
+    rhs: MatRef<'_, T>,
+    dst: &mut Band<'_, T>,
+    write: Write,
+) {
+    for row in 0..M {
+        dst.prefetch(row);
+    }
+    let mut acc = [[s.splat(T::zeroed()); NV]; M];
+    let mut rows = rhs.down();
+    for stretch in 0..lhs.stretches() {
+        acc = over_run(s, lhs.run::<M>(stretch), &mut rows, acc);
+    }
+    write_out(s, &acc, dst, write);
+}
+
 #[inline(always)]
 fn tiles<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
     s: S,
@@ -265,6 +311,19 @@ macro_rules! in_place {
             }
 
             #[inline(always)]
+            fn through_window(
+                self,
+                lhs: Sight<'_, '_, $t>,
+                rhs: MatRef<'_, $t>,
+                dst: &mut Band<'_, $t>,
+                write: Write,
+            ) {
+                assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
+                let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
+                $(in_place!(@window $t, $token, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
+            }
+
+            #[inline(always)]
             fn in_place_batch(
                 self,
                 lhs: Parts<'_, $t>,
@@ -283,6 +342,15 @@ macro_rules! in_place {
         if $rows == $m {
             match $lanes {
                 $($v => return tiles::<$t, $token, $m, $v>($s, $lhs, $rhs, $dst, $write),)*
+                _ => unreachable!("no tile of {} vectors", $lanes),
+            }
+        }
+    };
+    (@window $t:ty, $token:ty, $m:literal, [$($v:literal)*],
+     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
+        if $rows == $m {
+            match $lanes {
+                $($v => return tile_through_window::<$t, $token, $m, $v>($s, $lhs, $rhs, $dst, $write),)*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }

@@ -24,12 +24,14 @@ use crate::pack::{Form, Operand, Side, pack};
 use crate::simd::{FloatLanes, Simd, Unit, WithSimd};
 
 use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
-use super::{Acc, InPlace, Later, Ukernel, Write};
+use super::{Acc, InPlace, Later, Ukernel, Windows, Write};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Param + Finish<Param = Self> {
     /// What their panels are.
     const FORM: Form;
+    /// A segment of zeros.
+    const ZEROS: &'static [Self];
     /// Whether a few rows can be multiplied by a matrix whose columns lie side by side without packing it.
     const TRANSPOSES: bool;
     /// Multiplies a few rows by such a matrix.
@@ -45,6 +47,8 @@ pub trait Real: Acc + Param + Finish<Param = Self> {
     );
     /// Computes `product` with the instructions of `isa`.
     fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
+    /// Computes `windows` with the instructions of `isa`.
+    fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, Self>);
 }
 
 /// One operand of a [`Product`].
@@ -495,6 +499,8 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     }
 }
 
+struct WindowsJob<'p, 'a, 'b, 'c, T>(Isa, &'p mut Windows<'a, 'b, 'c, T>);
+
 struct Job<'p, 'a, 'b, T>(Isa, &'p mut Product<'a, 'b, T>);
 
 /// A few rows of f32 times a transposed matrix.
@@ -518,8 +524,16 @@ macro_rules! real {
                 self.1.run(s, self.0);
             }
         }
+        impl WithSimd for WindowsJob<'_, '_, '_, '_, $t> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                self.1.run(s, self.0);
+            }
+        }
         impl Real for $t {
             const FORM: Form = Form::$form;
+            const ZEROS: &'static [$t] = &[0.0; KC];
             const TRANSPOSES: bool = $transposes;
             fn few_rows_transposed(
                 isa: Isa,
@@ -533,6 +547,9 @@ macro_rules! real {
             }
             fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
                 isa.dispatch_floats(Job(isa, product));
+            }
+            fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
+                isa.dispatch_floats(WindowsJob(isa, windows));
             }
         }
     };

@@ -6,11 +6,13 @@
 
 mod cut;
 mod read;
+mod runs;
 mod tiles;
 mod write;
 
 pub use cut::{Cut, Rect};
 pub use read::{Across, Below, Down, MatRef, Matrices, Parts};
+pub use runs::Run;
 pub use tiles::{Claims, PANEL_COLS, Panel, TileMut, Tiles};
 pub use write::{Band, Bands, Index, MatMut};
 

@@ -7,6 +7,7 @@
 //! Both operands have this form: `W` is MR for the lhs and NR for the rhs. Matrices, convolution inputs, output gradients and weights all come
 //! through here; they differ in their [`Window`] and in what `convert` makes of their elements. `panel` walks one panel.
 
+mod band;
 mod convert;
 pub mod guard;
 mod panel;
@@ -20,6 +21,7 @@ use crate::gemm::Ukernel;
 use crate::isa::Isa;
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 
+pub use band::{Bands, copy_band};
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 
@@ -159,7 +161,8 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Packs `x` by `k` of `window` over `operand` into panels of `width` lanes at the front of `out`. `k` lies within one segment.
+/// Packs `x` by `k` of `window` over `operand` into panels of `width` lanes at the front of `out`. `k` lies within one segment, unless there is but one panel
+/// and its form has no tail.
 ///
 /// # Panics
 /// If `out` is shorter than [`Form::packed_bytes`], the window leaves the operand where its coordinates are valid, or the form

@@ -10,21 +10,14 @@
 
 use std::ops::Range;
 
-use crate::axis::{COORDS, Cursor, Window};
+use crate::axis::{COORDS, Cursor, Lane, Window};
 use crate::mat::CACHE_LINE;
-use crate::simd::{Simd, prefetch};
+use crate::simd::{Simd, prefetch, prefetch_near};
 
 use super::convert::Convert;
 
 /// Steps of k that are staged at a time: a multiple of every unit's.
 const STAGE: usize = 32;
-
-/// What the x index of one lane contributes.
-#[derive(Clone, Copy, Default)]
-struct Lane {
-    offset: isize,
-    coords: [isize; COORDS],
-}
 
 /// The words of an operand as they are, padded as `C` pads.
 #[derive(Clone, Copy)]
@@ -64,7 +57,11 @@ pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
     if matrix::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel) {
         return;
     }
-    let lane = lanes_of::<W>(window, x0, lanes);
+    if interleaved::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel) {
+        return;
+    }
+    let mut lane = [Lane::default(); W];
+    window.lanes(x0, lanes, |w, this| lane[w] = this);
     let at = window.k.cursor(k.start);
     let one_run = window.is_plain() && lanes == W && window.k.run(&at) >= k.len();
     if C::K == 1 || (one_run && (window.k.inner().stride == 1 || side_by_side(&lane))) {
@@ -143,16 +140,69 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
     true
 }
 
+/// All of k of a plain operand in which the inner dim of k takes long steps and the outer one short ones, such as weights whose kernel positions lie inside their
+/// channels: it is read in the order of memory, for run by run each cache line would come again for every kernel position.
+#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
 #[inline(always)]
-fn lanes_of<const W: usize>(window: &Window, x0: usize, lanes: usize) -> [Lane; W] {
-    let mut lane = [Lane::default(); W];
-    let mut cursor = window.x.cursor(x0);
-    for lane in &mut lane[..lanes] {
-        lane.offset = window.start + cursor.offset;
-        lane.coords = std::array::from_fn(|d| window.origin[d] + cursor.coords[d]);
-        window.x.advance(&mut cursor, 1);
+fn interleaved<S: Simd, C: Convert, const W: usize>(
+    s: S,
+    convert: &C,
+    window: &Window,
+    data: &[C::Word],
+    x0: usize,
+    lanes: usize,
+    k: &Range<usize>,
+    panel: &mut [C::Out],
+) -> bool {
+    let [outer, inner] = window.k.dims() else { return false };
+    let (x, taps, channels) = (window.x.cursor(x0), outer.extent, inner.extent);
+    let whole = window.is_plain() && *k == (0..taps * channels) && window.x.run(&x) >= lanes;
+    let (first, across) = (window.start + x.offset, window.x.inner().stride);
+    if C::K != 1 || !whole || across == 1 || outer.stride.abs() >= inner.stride.abs() {
+        return false;
     }
-    lane
+    let mut from = 0;
+    if lanes == W && outer.stride == 1 && inner.stride == taps as isize {
+        // Lanes are long runs: squares of them are transposed, each step then goes to its row.
+        let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
+            let first = (first + w as isize * across) as usize;
+            &data[first..first + k.len()]
+        });
+        from = k.len() / 8 * 8;
+        let (mut tap, mut channel) = (0, 0);
+        for t in (0..from).step_by(8) {
+            let to: [usize; 8] = std::array::from_fn(|_| {
+                let to = (tap * channels + channel) * W;
+                (tap, channel) = if tap + 1 < taps { (tap + 1, channel) } else { (0, channel + 1) };
+                to
+            });
+            for w in (0..W).step_by(8) {
+                let lanes = (W - w).min(8);
+                let mut block = [[convert.unit(0, [convert.pad(0); 4], 1); 8]; 8];
+                for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
+                    prefetch_near(
+                        row.as_ptr().wrapping_add(t + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()),
+                    );
+                    *block = convert.along(s, w + j, &row[t..t + 8]);
+                }
+                for (to, block) in to.iter().zip(C::transpose(s, block)) {
+                    panel[to + w..to + w + lanes].copy_from_slice(&block[..lanes]);
+                }
+            }
+        }
+    }
+    let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
+    for channel in from / taps..channels {
+        for tap in 0..taps {
+            let first = first + channel as isize * inner.stride + tap as isize * outer.stride;
+            let out = &mut panel[(tap * channels + channel) * W..][..W];
+            for (w, out) in out[..lanes].iter_mut().enumerate() {
+                *out = convert.unit(w, [data[(first + w as isize * across) as usize]; 4], 1);
+            }
+            out[lanes..].copy_from_slice(&pad[lanes..]);
+        }
+    }
+    true
 }
 
 #[inline(always)]
@@ -268,6 +318,9 @@ fn valid_interval(window: &Window, lane: &Lane, at: &Cursor, len: usize) -> (usi
     if low < high { (low as usize, high as usize) } else { (0, 0) }
 }
 
+/// Cache lines of a row that are asked for before they are read.
+const LINES_AHEAD: usize = 6;
+
 /// `out[u][w] = unit(rows[w][u K..])`, in blocks of 8 by 8 units that stay in registers.
 #[inline(always)]
 fn transpose<S: Simd, C: Convert, const W: usize>(
@@ -280,23 +333,32 @@ fn transpose<S: Simd, C: Convert, const W: usize>(
     let units = len / C::K;
     let whole = units - units % 8;
     let pad = convert.unit(0, [convert.pad(0); 4], 1);
-    for t in (0..whole).step_by(8) {
+    // A cache line of each row at a time: rows a power of two apart share a few sets of the first-level cache, which would lose a line between two visits.
+    let line = (CACHE_LINE / size_of::<C::Word>() / C::K).max(8);
+    for first in (0..whole).step_by(line) {
         for w in (0..W).step_by(8) {
             let lanes = (W - w).min(8);
-            let mut block = [[pad; 8]; 8];
-            for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
-                *block = convert.along(s, w + j, &row[t * C::K..(t + 8) * C::K]);
+            for row in &rows[w..w + lanes] {
+                prefetch_near(
+                    row.as_ptr().wrapping_add(first * C::K + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()),
+                );
             }
-            let block = C::transpose(s, block);
-            let out = &mut out[t * W + w..];
-            if lanes == 8 || (W < 8 && out.len() >= 7 * W + 8) {
-                // Narrow panels: what a whole store writes past its row is overwritten by the next row.
-                for (step, block) in block.iter().enumerate() {
-                    out[step * W..step * W + 8].copy_from_slice(block);
+            for t in (first..whole.min(first + line)).step_by(8) {
+                let mut block = [[pad; 8]; 8];
+                for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
+                    *block = convert.along(s, w + j, &row[t * C::K..(t + 8) * C::K]);
                 }
-            } else {
-                for (step, block) in block.iter().enumerate() {
-                    out[step * W..step * W + lanes].copy_from_slice(&block[..lanes]);
+                let block = C::transpose(s, block);
+                let out = &mut out[t * W + w..];
+                if lanes == 8 || (W < 8 && out.len() >= 7 * W + 8) {
+                    // Narrow panels: what a whole store writes past its row is overwritten by the next row.
+                    for (step, block) in block.iter().enumerate() {
+                        out[step * W..step * W + 8].copy_from_slice(block);
+                    }
+                } else {
+                    for (step, block) in block.iter().enumerate() {
+                        out[step * W..step * W + lanes].copy_from_slice(&block[..lanes]);
+                    }
                 }
             }
         }

@@ -1,0 +1,313 @@
+//! How a convolution goes over its input, and the part of the input that some output positions need.
+//!
+//! Forward, output position `p` and kernel position `t` meet the input coordinate `p step + t tap_step + origin` on each axis. Backward data is the same over the
+//! gradient of the output, phase by phase, with taps that go backward. What lies outside the tensor is zero.
+
+use std::ops::Range;
+
+use crate::axis::{Axis, COORDS, Dim, NO_BOUND, NO_COORD, Window};
+
+/// One spatial axis of a [`Scan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ScanAxis {
+    /// Number of positions.
+    pub positions: usize,
+    /// Coordinates from a position to the next, at least 1.
+    pub step: isize,
+    /// Number of taps, at least 1.
+    pub taps: usize,
+    /// Coordinates from a tap to the next.
+    pub tap_step: isize,
+    /// The coordinate of position 0 and tap 0.
+    pub origin: isize,
+    /// Coordinates of the tensor: `0..size`.
+    pub size: usize,
+    /// Elements from a coordinate to the next.
+    pub stride: isize,
+}
+
+impl ScanAxis {
+    /// How far taps reach beyond a position's lowest coordinate.
+    fn reach(&self) -> usize {
+        (self.taps - 1) * self.tap_step.unsigned_abs()
+    }
+
+    /// The lowest coordinate that is met.
+    fn low(&self) -> isize {
+        self.origin + (self.taps as isize - 1) * self.tap_step.min(0)
+    }
+
+    /// Coordinates from the lowest to the highest that are met.
+    fn extent(&self) -> usize {
+        (self.positions - 1) * self.step as usize + self.reach() + 1
+    }
+
+    /// Whether all of them are the tensor's.
+    fn is_inside(&self) -> bool {
+        self.low() >= 0 && self.low() + self.extent() as isize <= self.size as isize
+    }
+
+    /// Whether the coordinate `low + at` is met.
+    fn meets(&self, at: usize) -> bool {
+        let step = self.step as usize;
+        self.reach() + 1 >= step
+            || (0..self.taps).any(|tap| {
+                let tap = tap * self.tap_step.unsigned_abs();
+                at >= tap && (at - tap).is_multiple_of(step)
+            })
+    }
+}
+
+/// How a convolution goes over one group of its input. Positions are ordered image first, then axis by axis; taps axis by axis, then the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scan {
+    /// Offset of coordinate 0 on every axis, in the first image and channel.
+    pub start: isize,
+    /// Number of images, and elements from one to the next.
+    pub images: (usize, isize),
+    /// Number of channels, and elements from one to the next.
+    pub channels: (usize, isize),
+    /// Depth, height, width.
+    pub axes: [ScanAxis; COORDS],
+}
+
+/// A part of the input, brought to lie channels innermost and padded: `[line][coordinate across][channel]`. A line is a pair of coordinates on the first two axes
+/// in an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Band {
+    /// Lines, counted from the lowest coordinates that are met, image by image.
+    pub lines: Range<usize>,
+    /// Of these the ones that are read, by their place on the second axis: all, unless the band is of one depth of positions.
+    used: Range<usize>,
+    /// Coordinates on the last axis, counted from the lowest that is met.
+    pub across: Range<usize>,
+    /// Reads the band as [`Scan::window`] reads the tensor, for its rows.
+    pub window: Window,
+}
+
+impl Band {
+    /// Elements that it takes.
+    pub fn len(&self, channels: usize) -> usize {
+        self.lines.len() * self.across.len() * channels
+    }
+}
+
+impl Scan {
+    /// Number of positions in all images.
+    pub fn rows(&self) -> usize {
+        self.images.0 * self.axes.iter().map(|axis| axis.positions).product::<usize>()
+    }
+
+    /// The window that reads the tensor itself.
+    pub fn window(&self) -> Window {
+        let inside = self.axes.map(|axis| axis.is_inside());
+        // Where coordinates never leave the tensor, dims are plain and can merge with their neighbours.
+        let dim = |d: usize, extent: usize, step: isize| Dim {
+            extent,
+            stride: step * self.axes[d].stride,
+            along: if inside[d] { NO_COORD } else { d },
+            step: if inside[d] { 0 } else { step },
+        };
+        let positions: [Dim; COORDS] =
+            std::array::from_fn(|d| dim(d, self.axes[d].positions, self.axes[d].step));
+        let taps: [Dim; COORDS] = std::array::from_fn(|d| dim(d, self.axes[d].taps, self.axes[d].tap_step));
+        let plain = |(extent, stride)| Dim::plain(extent, stride);
+        Window {
+            start: self.start + self.axes.iter().map(|axis| axis.origin * axis.stride).sum::<isize>(),
+            x: Axis::new(&[plain(self.images), positions[0], positions[1], positions[2]]),
+            k: Axis::new(&[taps[0], taps[1], taps[2], plain(self.channels)]),
+            origin: std::array::from_fn(|d| if inside[d] { 0 } else { self.axes[d].origin }),
+            bounds: std::array::from_fn(|d| if inside[d] { NO_BOUND } else { self.axes[d].size as isize }),
+        }
+    }
+
+    /// Lines of one image.
+    fn lines_of_image(&self) -> usize {
+        self.axes[0].extent() * self.axes[1].extent()
+    }
+
+    /// The lowest line that a line of output positions meets.
+    fn first_line(&self, output_line: usize) -> usize {
+        let [depth, height, _] = self.axes;
+        let (plane, row) = (output_line / height.positions, output_line % height.positions);
+        let (image, plane) = (plane / depth.positions, plane % depth.positions);
+        image * self.lines_of_image()
+            + plane * depth.step as usize * height.extent()
+            + row * height.step as usize
+    }
+
+    /// Lines beyond the lowest that a line of output positions meets.
+    fn lines_beyond(&self) -> usize {
+        self.axes[0].reach() * self.axes[1].extent() + self.axes[1].reach()
+    }
+
+    /// The band of some positions, at least one.
+    pub fn band(&self, rows: Range<usize>) -> Band {
+        let [_, height, width] = self.axes;
+        let (first, last) = (rows.start / width.positions, (rows.end - 1) / width.positions);
+        let lines = self.first_line(first)..self.first_line(last) + self.lines_beyond() + 1;
+        let one_plane = first / height.positions == last / height.positions;
+        let used = if one_plane {
+            let at = |line: usize| line % height.positions * height.step as usize;
+            at(first)..at(last) + height.reach() + 1
+        } else {
+            0..height.extent()
+        };
+        let at = |row: usize| row % width.positions * width.step as usize;
+        let across = if first == last {
+            at(rows.start)..at(rows.end - 1) + width.reach() + 1
+        } else {
+            0..width.extent()
+        };
+        let channels = self.channels.0 as isize;
+        let strides = {
+            let line = across.len() as isize * channels;
+            [height.extent() as isize * line, line, channels]
+        };
+        let plain = |d: usize, extent: usize, step: isize| Dim::plain(extent, step * strides[d]);
+        let [a, b, c] = self.axes;
+        // Taps that go backward begin at the far end.
+        let start =
+            (0..COORDS).map(|d| (self.axes[d].origin - self.axes[d].low()) * strides[d]).sum::<isize>()
+                - lines.start as isize * strides[1]
+                - across.start as isize * strides[2];
+        let window = Window::plain(
+            start,
+            Axis::new(&[
+                Dim::plain(self.images.0, self.lines_of_image() as isize * strides[1]),
+                plain(0, a.positions, a.step),
+                plain(1, b.positions, b.step),
+                plain(2, c.positions, c.step),
+            ]),
+            Axis::new(&[
+                plain(0, a.taps, a.tap_step),
+                plain(1, b.taps, b.tap_step),
+                plain(2, c.taps, c.tap_step),
+                Dim::plain(self.channels.0, 1),
+            ]),
+        );
+        Band { lines, used, across, window }
+    }
+
+    /// The most elements that the band of `lines` neighbouring lines of positions takes, or of `across` positions in one line.
+    pub fn band_elements(&self, lines: usize, across: Option<usize>) -> usize {
+        let width = &self.axes[2];
+        let across = across.map_or(width.extent(), |positions| {
+            (positions.min(width.positions) - 1) * width.step as usize + width.reach() + 1
+        });
+        let all = self.images.0 * self.axes[0].positions * self.axes[1].positions;
+        let lines = lines.min(all);
+        // Where a band begins repeats image by image.
+        let first = 0..(all / self.images.0).min(all - lines + 1);
+        let longest = first.map(|first| self.first_line(first + lines - 1) - self.first_line(first)).max();
+        (longest.unwrap_or(0) + self.lines_beyond() + 1) * across * self.channels.0
+    }
+
+    /// The lines of a band that are read: where each lies in it, and the offset in the tensor of its coordinate 0 on the last axis, `None` for padding.
+    pub fn lines<'s>(&'s self, band: &'s Band) -> impl Iterator<Item = (usize, Option<isize>)> + 's {
+        let [depth, height, _] = self.axes;
+        band.lines.clone().filter_map(move |line| {
+            let (image, at) = (line / self.lines_of_image(), line % self.lines_of_image());
+            let (plane, row) = (at / height.extent(), at % height.extent());
+            if !band.used.contains(&row) || !depth.meets(plane) || !height.meets(row) {
+                return None;
+            }
+            let (z, y) = (depth.low() + plane as isize, height.low() + row as isize);
+            let inside = (0..depth.size as isize).contains(&z) && (0..height.size as isize).contains(&y);
+            let offset = self.start + image as isize * self.images.1 + z * depth.stride + y * height.stride;
+            Some((line - band.lines.start, inside.then_some(offset)))
+        })
+    }
+
+    /// Which coordinates of the last axis the places across a band are: the first of its places that is one of the tensor, and these coordinates.
+    pub fn across(&self, band: &Band) -> (usize, Range<usize>) {
+        let width = &self.axes[2];
+        let first = width.low() + band.across.start as isize;
+        let inside = |coordinate: isize| coordinate.clamp(0, width.size as isize);
+        let (from, to) = (inside(first), inside(first + band.across.len() as isize));
+        // Without any of the tensor's, all places are before the first.
+        let at = if from < to { from - first } else { band.across.len() as isize };
+        (at as usize, from as usize..to as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(axes: [(usize, isize, usize, isize, isize, usize); 3]) -> Scan {
+        let mut stride = 2;
+        let mut axes = axes.map(|(positions, step, taps, tap_step, origin, size)| ScanAxis {
+            positions,
+            step,
+            taps,
+            tap_step,
+            origin,
+            size,
+            stride: 0,
+        });
+        for axis in axes.iter_mut().rev() {
+            axis.stride = stride;
+            stride *= axis.size as isize;
+        }
+        Scan { start: 0, images: (2, stride), channels: (2, 1), axes }
+    }
+
+    /// Every element of every row of a band is that of the tensor's window, or padding.
+    #[test]
+    fn a_band_reads_what_the_window_reads() {
+        for axes in [
+            [(1, 1, 1, 1, 0, 1), (4, 1, 3, 1, -1, 4), (5, 1, 3, 1, -1, 5)],
+            [(1, 1, 1, 1, 0, 1), (3, 2, 3, 1, -1, 6), (3, 2, 2, 2, -1, 5)],
+            [(2, 1, 2, 1, 0, 3), (3, 1, 3, -1, 1, 3), (4, 1, 2, -2, 1, 4)],
+            [(2, 3, 1, 1, 0, 4), (2, 2, 1, 1, 0, 4), (7, 1, 1, 1, 0, 7)],
+            [(1, 1, 1, 1, 0, 1), (1, 1, 1, 1, 0, 1), (9, 2, 5, 3, -4, 21)],
+        ] {
+            let scan = scan(axes);
+            let window = scan.window();
+            let tensor: Vec<u32> = (1..=scan.images.0 as u32 * scan.images.1 as u32).collect();
+            for rows in (0..scan.rows()).flat_map(|from| (from + 1..=scan.rows()).map(move |to| from..to)) {
+                let band = scan.band(rows.clone());
+                let mut data = vec![u32::MAX; band.len(2)];
+                let (at, across) = scan.across(&band);
+                for (line, offset) in scan.lines(&band) {
+                    let width = band.across.len() * 2;
+                    let to = &mut data[line * width..][..width];
+                    to.fill(0);
+                    if let Some(offset) = offset {
+                        for (i, x) in across.clone().enumerate() {
+                            let from = (offset + x as isize * scan.axes[2].stride) as usize;
+                            to[(at + i) * 2..][..2].copy_from_slice(&tensor[from..from + 2]);
+                        }
+                    }
+                }
+                for row in rows {
+                    let (x, of_band) = (window.x.cursor(row), band.window.x.offset(row));
+                    for k in 0..window.k.extent() {
+                        let at = window.k.cursor(k);
+                        let inside = (0..COORDS).all(|d| {
+                            (0..window.bounds[d]).contains(&(window.origin[d] + x.coords[d] + at.coords[d]))
+                        });
+                        let value =
+                            if inside { tensor[(window.start + x.offset + at.offset) as usize] } else { 0 };
+                        let here = (band.window.start + of_band + band.window.k.offset(k)) as usize;
+                        assert_eq!(data[here], value, "row {row} of {band:?}, k {k}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_band_takes_more_than_the_most() {
+        let scan = scan([(3, 1, 2, 1, 0, 4), (4, 2, 3, 1, -1, 8), (5, 1, 3, 1, -1, 5)]);
+        for lines in 1..20 {
+            let bands = (0..scan.rows() / 5).map(|line| {
+                let end = (line + lines).min(scan.rows() / 5) * 5;
+                scan.band(line * 5..end).len(2)
+            });
+            assert_eq!(bands.max(), Some(scan.band_elements(lines, None)));
+        }
+        assert_eq!(scan.band(1..3).len(2), scan.band_elements(1, Some(2)));
+    }
+}
