@@ -455,6 +455,20 @@ impl Part {
                 tile_plan: OnceLock::new(),
             };
         }
+        if scan.is_none()
+            && let Some(parts) = Parts::new(&gemm, kernel, threads)
+        {
+            let how = How::Parts(Box::new(parts));
+            return Part {
+                gemm,
+                transposed: false,
+                by_image: false,
+                kernel,
+                threads,
+                how,
+                tile_plan: OnceLock::new(),
+            };
+        }
         let of_positions = gemm.transposed();
         if let Some(windowed) = scan.and_then(|scan| Windowed::new(&of_positions, scan, kernel, threads)) {
             let (gemm, how) = (of_positions, How::Windows(Box::new(windowed)));

@@ -245,7 +245,36 @@ fn walk<S: Simd, C: Convert, const W: usize>(
             });
             transpose::<S, C, W>(s, convert, &rows, out);
         } else {
-            gather::<C, W>(convert, data, lane, &valid[..lanes], at.offset, inner.stride, out);
+            // Where every lane is inside, rows are whole; what is left on both sides goes lane by lane.
+            let (mut low, mut high) = (0, len);
+            for &(first, end) in &valid[..lanes] {
+                (low, high) = (low.max(first), high.min(end));
+            }
+            if lanes < W || inner.stride != 1 || C::K > 1 || high < low + 8 {
+                (low, high) = (len, len);
+            }
+            let sides = [0..low, high..len];
+            for steps in sides.into_iter().filter(|steps| !steps.is_empty()) {
+                let mut part = [(0usize, 0usize); W];
+                for (part, &(first, end)) in part.iter_mut().zip(&valid[..lanes]) {
+                    let inside = first.max(steps.start)..end.min(steps.end);
+                    *part = if inside.is_empty() {
+                        (0, 0)
+                    } else {
+                        (inside.start - steps.start, inside.end - steps.start)
+                    };
+                }
+                let offset = at.offset + steps.start as isize * inner.stride;
+                let out = &mut out[steps.start / C::K * W..steps.end.div_ceil(C::K) * W];
+                gather::<C, W>(convert, data, lane, &part[..lanes], offset, inner.stride, out);
+            }
+            if low < high {
+                let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
+                    let first = (lane[w].offset + at.offset) as usize;
+                    &data[first + low..first + high]
+                });
+                transpose::<S, C, W>(s, convert, &rows, &mut out[low * W..high * W]);
+            }
         }
         window.k.advance(&mut at, len);
         done += len;
