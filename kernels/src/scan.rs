@@ -83,6 +83,8 @@ pub struct Band {
     pub across: Range<usize>,
     /// Reads the band as [`Scan::window`] reads the tensor, for its rows.
     pub window: Window,
+    /// The taps alone, in the order of k.
+    pub taps: Axis,
 }
 
 impl Band {
@@ -171,6 +173,7 @@ impl Scan {
             (0..COORDS).map(|d| (self.axes[d].origin - self.axes[d].low()) * strides[d]).sum::<isize>()
                 - lines.start as isize * strides[1]
                 - across.start as isize * strides[2];
+        let taps = [plain(0, a.taps, a.tap_step), plain(1, b.taps, b.tap_step), plain(2, c.taps, c.tap_step)];
         let window = Window::plain(
             start,
             Axis::new(&[
@@ -179,14 +182,9 @@ impl Scan {
                 plain(1, b.positions, b.step),
                 plain(2, c.positions, c.step),
             ]),
-            Axis::new(&[
-                plain(0, a.taps, a.tap_step),
-                plain(1, b.taps, b.tap_step),
-                plain(2, c.taps, c.tap_step),
-                Dim::plain(self.channels.0, 1),
-            ]),
+            Axis::new(&[taps[0], taps[1], taps[2], Dim::plain(self.channels.0, 1)]),
         );
-        Band { lines, used, across, window }
+        Band { lines, used, across, window, taps: Axis::new(&taps) }
     }
 
     /// The most elements that the band of `lines` neighbouring lines of positions takes, or of `across` positions in one line.

@@ -45,13 +45,41 @@ const IN_PLACE_FROM: usize = 16;
 
 /// How positions are cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Block {
+pub(super) enum Block {
     /// So many, read in place.
     Rows(usize),
     /// Those of so many lines, copied.
     Lines(usize),
     /// So many in one line, copied.
     Across(usize),
+}
+
+impl Block {
+    /// Blocks of positions whose input is copied to a band of elements of `bytes`; the most positions of one, and elements of its band.
+    pub(super) fn copied(scan: &Scan, bytes: usize) -> (Block, usize, usize) {
+        let (most, width) = (BAND_BYTES / bytes, scan.axes[2].positions);
+        let all = scan.rows() / width;
+        let doubled = |first: usize, end: usize| (0..).map(move |i| first << i).take_while(move |&n| n < end);
+        let lines = doubled(1, 2 * all).take_while(|&lines| scan.band_elements(lines, None) <= most).last();
+        if let Some(lines) = lines {
+            let rows = scan.rows().min(lines * width);
+            return (Block::Lines(lines), rows, scan.band_elements(lines, None));
+        }
+        let fits = |&across: &usize| scan.band_elements(1, Some(across)) <= most;
+        let across = doubled(LEAST_ACROSS, width).take_while(fits).last().unwrap_or(LEAST_ACROSS).min(width);
+        (Block::Across(across), across, scan.band_elements(1, Some(across)))
+    }
+
+    /// Where the block ends that begins at position `row`, of those up to `end`.
+    pub(super) fn end(self, scan: &Scan, row: usize, end: usize) -> usize {
+        let width = scan.axes[2].positions;
+        let line = row / width;
+        end.min(match self {
+            Block::Rows(rows) => row + rows,
+            Block::Lines(lines) => (line + lines) * width,
+            Block::Across(positions) => ((line + 1) * width).min(row + positions),
+        })
+    }
 }
 
 /// A planned convolution over a window.
@@ -96,26 +124,12 @@ impl Windowed {
         let one_run = window.is_plain() && window.k.dims().len() == 1;
         let runs = inner.along == NO_COORD && inner.stride == 1 && inner.extent >= IN_PLACE_FROM;
         let here = formats.out == formats.sums && dst.band_stride().is_some();
-        let width = scan.axes[2].positions;
         let packs_late = m <= ONE_BLOCK && counts[1] == 1;
         let (block, rows, band) = if one_run || runs {
             let rows = if packs_late { m } else { WINDOW_ROWS };
             (Block::Rows(rows), m.min(rows), 0)
         } else {
-            let most = BAND_BYTES / bytes;
-            let all = m / width;
-            let fits = |lines: &usize| scan.band_elements(*lines, None) <= most;
-            let lines =
-                (0..).map(|shift| 1 << shift).take_while(|&lines| lines < 2 * all).filter(fits).last();
-            let across = (0..).map(|shift| LEAST_ACROSS << shift).take_while(|&across| across < width);
-            match lines {
-                Some(lines) => (Block::Lines(lines), m.min(lines * width), scan.band_elements(lines, None)),
-                None => {
-                    let fits = |across: &usize| scan.band_elements(1, Some(*across)) <= most;
-                    let across = across.filter(fits).last().unwrap_or(LEAST_ACROSS).min(width);
-                    (Block::Across(across), across, scan.band_elements(1, Some(across)))
-                }
-            }
+            Block::copied(&scan, bytes)
         };
         let padded = n.next_multiple_of(kernel.nr);
         let cols = if here {
@@ -260,17 +274,6 @@ impl Windowed {
         };
         share(0..groups * of_group, panels, self.counts.iter().product(), kernel.nr * k, &pack_one);
     }
-
-    /// Where the block ends that begins at position `row`, of those up to `end`.
-    fn block_end(&self, row: usize, end: usize) -> usize {
-        let width = self.scan.axes[2].positions;
-        let line = row / width;
-        end.min(match self.block {
-            Block::Rows(rows) => row + rows,
-            Block::Lines(lines) => (line + lines) * width,
-            Block::Across(positions) => ((line + 1) * width).min(row + positions),
-        })
-    }
 }
 
 /// As [`cut`], but along the index of a group that gives the smallest largest part: with few positions or channels a panel more or less is a difference.
@@ -344,7 +347,7 @@ impl<'a, T: Real + Bands> Job<'a, T> {
         let start = self.start + groups.offset(group);
         let mut row = rows.start;
         while row < rows.end {
-            let now = row..self.windowed.block_end(row, rows.end);
+            let now = row..how.end(scan, row, rows.end);
             row = now.end;
             if let Block::Rows(_) = how {
                 block(self.data, &Window { start: window.start + start, ..*window }, now);
@@ -387,6 +390,8 @@ impl<'a, T: Real + Bands> Job<'a, T> {
                     data,
                     window,
                     rows: rows.clone(),
+                    k: 0..self.windowed.shape[3],
+                    by_column: false,
                     weights: self.weights(group, late),
                     cols: cols.clone(),
                     dst: &mut dst,
@@ -427,6 +432,8 @@ impl<'a, T: Real + Bands> Job<'a, T> {
                         data,
                         window,
                         rows: rows.clone(),
+                        k: 0..self.windowed.shape[3],
+                        by_column: false,
                         weights: self.weights(group, late),
                         cols,
                         dst: &mut sums,

@@ -22,6 +22,7 @@ use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 
+use crate::backend::depthwise::{Depthwise, Sum};
 use crate::backend::parts::Parts;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::schedule::{Gemm, Reader, Schedule};
@@ -196,11 +197,11 @@ impl Convolution {
         let gemms = match self.direction {
             Direction::Forward => vec![self.forward_gemm()],
             Direction::BackwardData | Direction::Transposed => self.backward_data_gemms(),
-            Direction::BackwardWeights => vec![(self.backward_weights_gemm(), None)],
+            Direction::BackwardWeights => vec![(self.backward_weights_gemm(), self.scan())],
         };
         let mut scratch = Scratch::default();
         let parts = gemms.into_iter().map(|(gemm, scan)| {
-            let part = Part::new(gemm, scan, kernel, context);
+            let part = Part::new(gemm, &scan, self.direction, kernel, context);
             scratch.merge(&part.scratch());
             part
         });
@@ -212,14 +213,13 @@ impl Convolution {
         Problem { formats: self.formats, batch, m, n, k }
     }
 
-    fn forward_gemm(&self) -> (Gemm, Option<Scan>) {
-        let g = &self.geometry;
-        let (x, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
-        let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
-        let scan = Scan {
+    /// How a convolution and the gradient of its weights go over the input.
+    fn scan(&self) -> Scan {
+        let (g, x) = (&self.geometry, strides5(&self.first.layout));
+        Scan {
             start: 0,
             images: (g.batch, x[0]),
-            channels: (c_in, x[1]),
+            channels: (g.c_in_per_group(), x[1]),
             axes: std::array::from_fn(|d| ScanAxis {
                 positions: g.output[d],
                 step: g.stride[d] as isize,
@@ -229,7 +229,14 @@ impl Convolution {
                 size: g.input[d],
                 stride: x[d + 2],
             }),
-        };
+        }
+    }
+
+    fn forward_gemm(&self) -> (Gemm, Scan) {
+        let g = &self.geometry;
+        let (x, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
+        let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
+        let scan = self.scan();
         let taps = |d: usize| Dim::plain(g.kernel[d], w[d + 2]);
         let gemm = Gemm {
             problem: self.problem(g.groups, c_out, g.batch * product(g.output), product(g.kernel) * c_in),
@@ -244,11 +251,11 @@ impl Convolution {
             rhs: Reader { window: scan.window(), batch: Axis::strided(g.groups, c_in as isize * x[1]) },
             dst: self.dst(&self.out.layout, false),
         };
-        (gemm, Some(scan))
+        (gemm, scan)
     }
 
     /// One product a phase: the input positions that lie alike modulo the stride meet the same kernel positions.
-    fn backward_data_gemms(&self) -> Vec<(Gemm, Option<Scan>)> {
+    fn backward_data_gemms(&self) -> Vec<(Gemm, Scan)> {
         let g = &self.geometry;
         let (dy, w) = (strides5(&self.first.layout), strides5(&self.second.layout));
         let (c_in, c_out) = (g.c_in_per_group(), g.c_out_per_group());
@@ -291,7 +298,7 @@ impl Convolution {
                     },
                     dst: self.phase_dst(phase, &self.out.layout, false),
                 };
-                (gemm, Some(scan))
+                (gemm, scan)
             })
             .collect()
     }
@@ -422,15 +429,26 @@ const LANES_AT_MOST: usize = 16;
 enum How {
     Parts(Box<Parts>),
     Windows(Box<Windowed>),
+    Depthwise(Box<Depthwise>),
     Tickets(Box<Schedule>),
+}
+
+/// What the indices of a product are that is executed. As it is made, groups are the batch, channels rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    AsMade,
+    /// Rows and columns exchanged.
+    Transposed,
+    /// One group: images are the batch.
+    ByImage,
+    /// One channel a group: columns are rows, groups are columns.
+    ByChannel,
 }
 
 #[derive(Clone, Debug)]
 struct Part {
     gemm: Gemm,
-    transposed: bool,
-    /// Whether the batch is of images and not of groups.
-    by_image: bool,
+    turn: Turn,
     kernel: Kernel,
     threads: usize,
     how: How,
@@ -439,54 +457,36 @@ struct Part {
 }
 
 impl Part {
-    /// Plans a product whose rhs reads what `scan` goes over, if it is one.
-    fn new(gemm: Gemm, scan: Option<Scan>, kernel: Kernel, context: &Context<'_>) -> Self {
+    /// Plans a product that goes over its input as `scan` says.
+    fn new(gemm: Gemm, scan: &Scan, direction: Direction, kernel: Kernel, context: &Context<'_>) -> Self {
         let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
-        if let Some((gemm, parts)) = scan.and_then(|_| Self::of_images(&gemm, kernel, threads)) {
-            let how = How::Parts(Box::new(parts));
-            let by_image = gemm.problem.batch > 1;
-            return Part {
-                gemm,
-                transposed: false,
-                by_image,
-                kernel,
-                threads,
-                how,
-                tile_plan: OnceLock::new(),
-            };
+        let part = |gemm, turn, how| Part { gemm, turn, kernel, threads, how, tile_plan: OnceLock::new() };
+        let of_weights = direction == Direction::BackwardWeights;
+        let sum = if of_weights { Sum::Positions } else { Sum::Taps };
+        if let Some(depthwise) = Depthwise::new(&gemm, scan, sum, kernel, threads) {
+            return part(gemm, Turn::ByChannel, How::Depthwise(Box::new(depthwise)));
         }
-        if scan.is_none()
-            && let Some(parts) = Parts::new(&gemm, kernel, threads)
-        {
-            let how = How::Parts(Box::new(parts));
-            return Part {
-                gemm,
-                transposed: false,
-                by_image: false,
-                kernel,
-                threads,
-                how,
-                tile_plan: OnceLock::new(),
-            };
+        if of_weights {
+            if let Some(parts) = Parts::new(&gemm, kernel, threads) {
+                return part(gemm, Turn::AsMade, How::Parts(Box::new(parts)));
+            }
+        } else {
+            if let Some((gemm, parts)) = Self::of_images(&gemm, kernel, threads) {
+                let turn = if gemm.problem.batch > 1 { Turn::ByImage } else { Turn::AsMade };
+                return part(gemm, turn, How::Parts(Box::new(parts)));
+            }
+            let of_positions = gemm.transposed();
+            if let Some(windowed) = Windowed::new(&of_positions, *scan, kernel, threads) {
+                return part(of_positions, Turn::Transposed, How::Windows(Box::new(windowed)));
+            }
         }
-        let of_positions = gemm.transposed();
-        if let Some(windowed) = scan.and_then(|scan| Windowed::new(&of_positions, scan, kernel, threads)) {
-            let (gemm, how) = (of_positions, How::Windows(Box::new(windowed)));
-            return Part {
-                gemm,
-                transposed: true,
-                by_image: false,
-                kernel,
-                threads,
-                how,
-                tile_plan: OnceLock::new(),
-            };
-        }
-        let transposed = gemm.prefers_transposed();
-        let gemm = if transposed { of_positions } else { gemm };
+        let (gemm, turn) = match gemm.prefers_transposed() {
+            true => (gemm.transposed(), Turn::Transposed),
+            false => (gemm, Turn::AsMade),
+        };
         let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
         let how = How::Tickets(Box::new(Schedule::new(&tile_plan, kernel, threads)));
-        Part { gemm, transposed, by_image: false, kernel, threads, how, tile_plan: tile_plan.into() }
+        Part { gemm, turn, kernel, threads, how, tile_plan: tile_plan.into() }
     }
 
     /// A product for each image, where all of one lie in memory as matrices that are read and written in place.
@@ -518,6 +518,7 @@ impl Part {
         match &self.how {
             How::Parts(parts) => parts.scratch(),
             How::Windows(windowed) => windowed.scratch(),
+            How::Depthwise(depthwise) => depthwise.scratch(),
             How::Tickets(schedule) => schedule.scratch().clone(),
         }
     }
@@ -597,27 +598,35 @@ impl ConvPlan<'_> {
         workspace.progress.clear_report();
         let phases = self.op.phases();
         for (part, phase) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))) {
-            let rows = if part.transposed { part.gemm.problem.n } else { part.gemm.problem.m };
+            let transposed = part.turn == Turn::Transposed;
+            let rows = if transposed { part.gemm.problem.n } else { part.gemm.problem.m };
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
             let (x, w) = (source(&first, Side::Rhs, 0), source(&second, Side::Lhs, rows));
-            let (lhs, rhs) = if part.transposed { (x, w) } else { (w, x) };
+            let (lhs, rhs) = if transposed { (x, w) } else { (w, x) };
+            let by_image = part.turn == Turn::ByImage;
             let spec_of = |layout: &Layout| {
-                let mut spec = match self.op.direction {
-                    Direction::Forward => self.op.dst(layout, part.by_image),
+                let spec = match self.op.direction {
+                    Direction::Forward => self.op.dst(layout, by_image),
                     Direction::BackwardWeights => self.op.weights_dst(layout),
                     Direction::BackwardData | Direction::Transposed => {
-                        self.op.phase_dst(phase, layout, part.by_image)
+                        self.op.phase_dst(phase, layout, by_image)
                     }
                 };
-                if part.transposed {
-                    std::mem::swap(&mut spec.rows, &mut spec.cols);
+                match part.turn {
+                    Turn::AsMade | Turn::ByImage => spec,
+                    Turn::Transposed => MatSpec { rows: spec.cols, cols: spec.rows, ..spec },
+                    Turn::ByChannel => {
+                        MatSpec { batch: Axis::strided(1, 0), rows: spec.cols, cols: spec.batch, ..spec }
+                    }
                 }
-                spec
             };
-            // Values of channels begin anew with each group.
-            let rows = if part.by_image { 0 } else { rows };
-            let channel =
-                |values| if part.transposed { Along::Col(values, rows) } else { Along::Row(values, rows) };
+            // The values of channels begin anew with each group.
+            let channel = |values| match part.turn {
+                Turn::AsMade => Along::Row(values, rows),
+                Turn::Transposed => Along::Col(values, rows),
+                Turn::ByImage => Along::Row(values, 0),
+                Turn::ByChannel => Along::Col(values, 0),
+            };
             let run = Run { gemm: &part.gemm, lhs, rhs, accum: self.op.accum };
             let epilogue = epilogue.for_kernel(&out.spec(), out.zero(), spec_of, channel, channel);
             let (start, threads) = (out.start(), &self.context.threads);
@@ -627,6 +636,7 @@ impl ConvPlan<'_> {
                     let epilogue = Some(&epilogue).filter(|epilogue| !epilogue.is_identity());
                     parts.run(&run, epilogue, words, start, threads, workspace);
                 }
+                How::Depthwise(depthwise) => depthwise.run(&run, &epilogue, words, start, threads, workspace),
                 How::Windows(windowed) => windowed.run(&run, &epilogue, words, start, threads, workspace),
                 How::Tickets(schedule) => {
                     let mut dst = part.gemm.dst;

@@ -101,6 +101,13 @@ pub trait InPlace<T>: FloatLanes<T> {
     /// If the operands do not fit each other and the result.
     fn through_window(self, lhs: Sight<'_, '_, T>, rhs: MatRef<'_, T>, dst: &mut Band<'_, T>, write: Write);
 
+    /// `dst[i][j] = sum of lhs[i][k][j] rhs[k][j]` over one segment of k, or that added: every column has a product of its own. An element of the lhs is as many
+    /// values side by side as the result has columns. One row or MR, any n up to NR.
+    ///
+    /// # Panics
+    /// If the operands do not fit each other and the result.
+    fn column_by_column(self, lhs: Sight<'_, '_, T>, rhs: MatRef<'_, T>, dst: &mut Band<'_, T>, write: Write);
+
     /// The same tile of many small products, one after the other: the choice of the microkernel is made once.
     ///
     /// # Panics
@@ -268,9 +275,61 @@ fn tile_through_window<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, con
     let mut acc = [[s.splat(T::zeroed()); NV]; M];
     let mut rows = rhs.down();
     for stretch in 0..lhs.stretches() {
-        acc = over_run(s, lhs.run::<M>(stretch), &mut rows, acc);
+        acc = over_run(s, lhs.run::<M>(stretch, 1), &mut rows, acc);
     }
     write_out(s, &acc, dst, write);
+}
+
+/// A tile of products that are each of one column. `MASKED`: the last vector is not a whole one.
+#[inline(always)]
+fn tile_column_by_column<
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
+    const M: usize,
+    const NV: usize,
+    const MASKED: bool,
+>(
+    s: S,
+    lhs: Sight<'_, '_, T>,
+    rhs: MatRef<'_, T>,
+    dst: &mut Band<'_, T>,
+    write: Write,
+) {
+    for row in 0..M {
+        dst.prefetch(row);
+    }
+    let width = dst.n();
+    let mut acc = [[s.splat(T::zeroed()); NV]; M];
+    let mut rows = rhs.down();
+    for stretch in 0..lhs.stretches() {
+        let run = lhs.run::<M>(stretch, width);
+        acc = strips::<T, S, M, NV, MASKED>(s, run, width, &mut rows, acc);
+    }
+    write_out(s, &acc, dst, write);
+}
+
+/// `acc` and the products of a run, by value as above.
+#[inline(always)]
+fn strips<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const MASKED: bool>(
+    s: S,
+    mut run: Run<'_, T, M>,
+    width: usize,
+    rows: &mut Down<'_, T>,
+    mut acc: [[S::V; NV]; M],
+) -> [[S::V; NV]; M] {
+    let last = width - (NV - 1) * S::LANES;
+    while let Some(strips) = run.next_strips() {
+        let Some(b) = rows.next() else { break };
+        for j in 0..NV {
+            let b = s.load(&b[j * S::LANES..]);
+            for (acc, strip) in acc.iter_mut().zip(strips) {
+                let at = &strip[j * S::LANES..];
+                let a = if MASKED && j + 1 == NV { s.load_first_n(at, last) } else { s.load(at) };
+                acc[j] = s.mul_add(a, b, acc[j]);
+            }
+        }
+    }
+    acc
 }
 
 #[inline(always)]
@@ -324,6 +383,21 @@ macro_rules! in_place {
             }
 
             #[inline(always)]
+            fn column_by_column(
+                self,
+                lhs: Sight<'_, '_, $t>,
+                rhs: MatRef<'_, $t>,
+                dst: &mut Band<'_, $t>,
+                write: Write,
+            ) {
+                assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
+                let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
+                in_place!(@columns $t, $token, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                in_place!(@columns $t, $token, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                unreachable!("no tile of {m} rows of products of one column");
+            }
+
+            #[inline(always)]
             fn in_place_batch(
                 self,
                 lhs: Parts<'_, $t>,
@@ -351,6 +425,21 @@ macro_rules! in_place {
         if $rows == $m {
             match $lanes {
                 $($v => return tile_through_window::<$t, $token, $m, $v>($s, $lhs, $rhs, $dst, $write),)*
+                _ => unreachable!("no tile of {} vectors", $lanes),
+            }
+        }
+    };
+    (@columns $t:ty, $token:ty, $m:literal, [$($v:literal)*],
+     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
+        if $rows == $m {
+            let whole = $dst.n() % <$token as Lanes<$t>>::LANES == 0;
+            match $lanes {
+                $($v if whole => {
+                    return tile_column_by_column::<$t, $token, $m, $v, false>($s, $lhs, $rhs, $dst, $write);
+                })*
+                $($v => {
+                    return tile_column_by_column::<$t, $token, $m, $v, true>($s, $lhs, $rhs, $dst, $write);
+                })*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }

@@ -499,7 +499,8 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     }
 }
 
-struct WindowsJob<'p, 'a, 'b, 'c, T>(Isa, &'p mut Windows<'a, 'b, 'c, T>);
+/// Compiled twice: both kinds of microkernels in one function took the compiler minutes.
+struct WindowsJob<'p, 'a, 'b, 'c, T, const BY_COLUMN: bool>(Isa, &'p mut Windows<'a, 'b, 'c, T>);
 
 struct Job<'p, 'a, 'b, T>(Isa, &'p mut Product<'a, 'b, T>);
 
@@ -524,11 +525,11 @@ macro_rules! real {
                 self.1.run(s, self.0);
             }
         }
-        impl WithSimd for WindowsJob<'_, '_, '_, '_, $t> {
+        impl<const BY_COLUMN: bool> WithSimd for WindowsJob<'_, '_, '_, '_, $t, BY_COLUMN> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, s: S) {
-                self.1.run(s, self.0);
+                self.1.run::<S, BY_COLUMN>(s, self.0);
             }
         }
         impl Real for $t {
@@ -549,7 +550,10 @@ macro_rules! real {
                 isa.dispatch_floats(Job(isa, product));
             }
             fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
-                isa.dispatch_floats(WindowsJob(isa, windows));
+                match windows.by_column {
+                    true => isa.dispatch_floats(WindowsJob::<$t, true>(isa, windows)),
+                    false => isa.dispatch_floats(WindowsJob::<$t, false>(isa, windows)),
+                }
             }
         }
     };

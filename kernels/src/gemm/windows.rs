@@ -62,6 +62,8 @@ pub struct Sight<'a, 'b, T> {
     zeros: &'a [T],
     bounds: Option<[isize; COORDS]>,
     step: isize,
+    /// Added to every offset.
+    shift: isize,
     offsets: &'b [isize],
     coords: [&'b [isize]; COORDS],
     stretches: &'b [Stretch],
@@ -80,13 +82,13 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
         self.stretches.len()
     }
 
-    /// The columns of a stretch of all `M` rows.
+    /// The columns of a stretch of all `M` rows, `width` elements side by side each.
     #[inline(always)]
-    pub(super) fn run<const M: usize>(&self, stretch: usize) -> Run<'a, T, M> {
-        let Sight { data, zeros, bounds, step, offsets, coords, stretches } = *self;
+    pub(super) fn run<const M: usize>(&self, stretch: usize, width: usize) -> Run<'a, T, M> {
+        let Sight { data, zeros, bounds, step, shift, offsets, coords, stretches } = *self;
         let Stretch { offset, coords: here, len } = stretches[stretch];
         let offsets: &[isize; M] = offsets.try_into().expect("a tile of M rows");
-        let mut first = offsets.map(|lane| lane + offset);
+        let mut first = offsets.map(|lane| lane + offset + shift);
         if let Some(bounds) = bounds {
             let mut inside = [true; M];
             for d in 0..COORDS {
@@ -99,21 +101,21 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
                 *first = if inside { *first } else { Run::<T, M>::ZEROS };
             }
         }
-        Run::new(data, zeros, first, len, step)
+        Run::wide(data, zeros, first, len, step, width)
     }
 }
 
 /// The rhs of such a product.
 #[derive(Debug)]
 pub enum Weights<'a, 'b, T> {
-    /// Packed before: `[panel][k][lane]`, over all of k.
+    /// Packed before: `[panel][k][lane]`, over the part of k.
     Packed(&'a [T]),
-    /// Packed here, panel by panel: what a window reads of an operand, into scratch of one panel, over a segment or all of k as long as it is. For blocks that
+    /// Packed here, panel by panel: what a window reads of an operand, into scratch of one panel, over a segment or the part of k as long as it is. For blocks that
     /// hold all rows there are.
     Pack(&'b Window, Operand<'a>, &'b mut [T]),
 }
 
-/// A block of such a product, to be computed on one thread: `dst = lhs rhs`, or `dst += lhs rhs`, over all of k.
+/// A block of such a product, to be computed on one thread: `dst = lhs rhs`, or `dst += lhs rhs`.
 #[derive(Debug)]
 pub struct Windows<'a, 'b, 'c, T> {
     /// The elements of the lhs.
@@ -122,6 +124,10 @@ pub struct Windows<'a, 'b, 'c, T> {
     pub window: &'b Window,
     /// Rows of the block.
     pub rows: Range<usize>,
+    /// Which part of k is summed up, from a whole segment on.
+    pub k: Range<usize>,
+    /// Whether every column is a product of its own: the elements of column `cols.start + j` lie `j` behind those that the window names.
+    pub by_column: bool,
     /// The rhs.
     pub weights: Weights<'a, 'b, T>,
     /// Those of the block, from a whole panel on.
@@ -136,17 +142,17 @@ pub struct Windows<'a, 'b, 'c, T> {
 
 impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
-        let (nr, k) = (<S as Ukernel<T>>::NR, self.window.k.extent());
+    pub(super) fn run<S: InPlace<T> + Ukernel<T>, const BY_COLUMN: bool>(&mut self, s: S, isa: Isa) {
+        let (nr, k) = (<S as Ukernel<T>>::NR, self.k.clone());
         assert!(self.window.is_plain() || self.window.k.inner().along == NO_COORD);
-        let segments = (0..k).step_by(KC).map(|first| first..k.min(first + KC));
+        let segments = k.clone().step_by(KC).map(|first| first..k.end.min(first + KC));
         let mut stretches = [Stretch::NONE; KC];
         if let Weights::Packed(_) = self.weights {
             for segment in segments {
                 let count = Stretch::all(self.window, &segment, &mut stretches);
                 for i in self.rows.clone().step_by(WINDOW_ROWS) {
                     let rows = i..self.rows.end.min(i + WINDOW_ROWS);
-                    self.block(s, &stretches[..count], &segment, rows, self.cols.clone());
+                    self.block::<S, BY_COLUMN>(s, &stretches[..count], &segment, rows, self.cols.clone());
                 }
             }
             return;
@@ -156,22 +162,22 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
             let cols = j..self.cols.end.min(j + nr);
             for segment in segments.clone() {
                 if let Weights::Pack(window, operand, panel) = &mut self.weights {
-                    let all = panel.len() >= nr * k;
-                    let now = if all { 0..k } else { segment.clone() };
-                    if !all || segment.start == 0 {
+                    let all = panel.len() >= nr * k.len();
+                    let now = if all { k.clone() } else { segment.clone() };
+                    if !all || segment.start == k.start {
                         let panel = bytemuck::cast_slice_mut(&mut panel[..nr * now.len()]);
                         pack(isa, T::FORM, Side::Rhs, window, *operand, cols.clone(), now, nr, panel);
                     }
                 }
                 let count = Stretch::all(self.window, &segment, &mut stretches);
-                self.block(s, &stretches[..count], &segment, self.rows.clone(), cols.clone());
+                self.block::<S, BY_COLUMN>(s, &stretches[..count], &segment, self.rows.clone(), cols.clone());
             }
         }
     }
 
     /// Some rows by some columns over a segment.
     #[inline(always)]
-    fn block<S: InPlace<T> + Ukernel<T>>(
+    fn block<S: InPlace<T> + Ukernel<T>, const BY_COLUMN: bool>(
         &mut self,
         s: S,
         stretches: &[Stretch],
@@ -180,8 +186,9 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
         cols: Range<usize>,
     ) {
         let (mr, nr, kc) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR, segment.len());
-        let write = if segment.start > 0 || self.add { Write::Add } else { Write::Replace };
-        let (window, k) = (self.window, self.window.k.extent());
+        let write = if segment.start > self.k.start || self.add { Write::Add } else { Write::Replace };
+        let (window, k) = (self.window, self.k.len());
+        let of_panel = (segment.start - self.k.start) * nr;
         let [batch, first_row, first_col] = self.at;
         let mut of_rows = Rows { offsets: [0; WINDOW_ROWS], coords: [[0; WINDOW_ROWS]; COORDS] };
         for i in rows.clone().step_by(WINDOW_ROWS) {
@@ -195,14 +202,18 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
             for j in cols.clone().step_by(nr) {
                 let cols = j..cols.end.min(j + nr);
                 let panel = match &self.weights {
-                    Weights::Packed(panels) => &panels[j * k + segment.start * nr..],
-                    Weights::Pack(_, _, panel) if panel.len() >= nr * k => &panel[segment.start * nr..],
+                    Weights::Packed(panels) => &panels[j * k + of_panel..],
+                    Weights::Pack(_, _, panel) if panel.len() >= nr * k => &panel[of_panel..],
                     Weights::Pack(_, _, panel) => &**panel,
                 };
                 let panel = MatRef::row_major(panel, kc, nr);
                 let to_cols = first_col + j - self.cols.start..first_col + cols.end - self.cols.start;
-                for at in (0..block.len()).step_by(mr) {
-                    let tile = at..block.len().min(at + mr);
+                let mut next = 0;
+                while next < block.len() {
+                    let (at, left) = (next, block.len() - next);
+                    // Rows that fill no tile are taken one by one where every column is a product: few are left of positions or taps.
+                    next += if BY_COLUMN && left < mr { 1 } else { left.min(mr) };
+                    let tile = at..next;
                     let row = first_row + (i - self.rows.start) + at;
                     let mut band = self.dst.band(batch, row..row + tile.len(), to_cols.clone());
                     let lhs = Sight {
@@ -210,12 +221,17 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                         zeros: T::ZEROS,
                         bounds: (!window.is_plain()).then_some(window.bounds),
                         step: window.k.inner().stride,
+                        shift: if BY_COLUMN { (j - self.cols.start) as isize } else { 0 },
                         offsets: &of_rows.offsets[tile.clone()],
                         coords: of_rows.coords.each_ref().map(|coords| &coords[tile.clone()]),
                         stretches,
                     };
-                    // The only call: what it inlines is large.
-                    s.through_window(lhs, panel, &mut band, write);
+                    // The only call of each: what they inline is large.
+                    if BY_COLUMN {
+                        s.column_by_column(lhs, panel, &mut band, write);
+                    } else {
+                        s.through_window(lhs, panel, &mut band, write);
+                    }
                 }
             }
         }

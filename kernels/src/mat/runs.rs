@@ -11,6 +11,8 @@ pub struct Run<'a, T, const M: usize> {
     offset: isize,
     left: usize,
     step: isize,
+    /// Elements side by side that a column is of.
+    width: usize,
     owner: PhantomData<&'a [T]>,
 }
 
@@ -24,8 +26,24 @@ impl<'a, T: Copy, const M: usize> Run<'a, T, M> {
     /// If an element lies outside.
     #[inline(always)]
     pub fn new(data: &'a [T], zeros: &'a [T], first: [isize; M], len: usize, step: isize) -> Self {
+        Self::wide(data, zeros, first, len, step, 1)
+    }
+
+    /// The same of columns that are `width` elements side by side each.
+    ///
+    /// # Panics
+    /// As there.
+    #[inline(always)]
+    pub fn wide(
+        data: &'a [T],
+        zeros: &'a [T],
+        first: [isize; M],
+        len: usize,
+        step: isize,
+        width: usize,
+    ) -> Self {
         let last = (len.max(1) as isize - 1).checked_mul(step).expect("an offset");
-        let (low, high) = (last.min(0), last.max(0));
+        let (low, high) = (last.min(0), last.max(0).saturating_add_unsigned(width.max(1) - 1));
         // Of a slice of at most isize::MAX bytes: no difference overflows. A first element is inside if both ends of its row are.
         let places = |slice: &[T]| (slice.len() as isize - high).saturating_add(low).max(0) as usize;
         let (of_data, of_zeros) = (places(data), places(zeros));
@@ -38,7 +56,19 @@ impl<'a, T: Copy, const M: usize> Run<'a, T, M> {
             *row = if padding { *row } else { data.as_ptr().wrapping_offset(first) };
         }
         assert!(inside, "a row lies outside");
-        Run { rows, offset: 0, left: len, step, owner: PhantomData }
+        Run { rows, offset: 0, left: len, step, width, owner: PhantomData }
+    }
+
+    /// The next column, as slices.
+    #[inline(always)]
+    pub fn next_strips(&mut self) -> Option<[&'a [T]; M]> {
+        self.left = self.left.checked_sub(1)?;
+        // SAFETY: `wide` found columns 0 to `left` of every row, `width` elements each, inside its slice, and each call takes the next.
+        let strips = self
+            .rows
+            .map(|row| unsafe { std::slice::from_raw_parts(row.wrapping_offset(self.offset), self.width) });
+        self.offset = self.offset.wrapping_add(self.step);
+        Some(strips)
     }
 }
 
@@ -71,6 +101,16 @@ mod tests {
         assert_eq!(run.collect::<Vec<_>>(), [[4, 0, 10], [5, 0, 11], [6, 0, 12]]);
         let back = Run::new(&data, &zeros, [19, 4], 3, -2);
         assert_eq!(back.collect::<Vec<_>>(), [[19, 4], [17, 2], [15, 0]]);
+    }
+
+    #[test]
+    fn strips_lie_side_by_side() {
+        let data: Vec<i32> = (0..20).collect();
+        let mut run = Run::wide(&data, &[0; 4], [4, Run::<i32, 3>::ZEROS, 16], 1, 9, 4);
+        assert_eq!(run.next_strips(), Some([&data[4..8], &[0; 4], &data[16..20]]));
+        assert_eq!(run.next_strips(), None);
+        let refused = |first| std::panic::catch_unwind(|| Run::wide(&data, &[0; 4], first, 2, 9, 4)).is_err();
+        assert!(!refused([7]) && refused([8]) && refused([-1]) && refused([Run::<i32, 1>::ZEROS]));
     }
 
     #[test]
