@@ -7,7 +7,7 @@ use support::Real;
 use support::{Kind, Laid, assert_same, config, contexts, fill, kind, pools, reference};
 use tile25::conv::{Conv, Convolution};
 use tile25::numerics::KC;
-use tile25::{Accum, Act, Context, Epilogue, Error, Matmul};
+use tile25::{Accum, Act, Context, Epilogue, Error, Layout, Matmul};
 
 /// Extents around the borders of tiles: 0 and 1 more or less than lanes and tiles, or anything small.
 fn extent() -> impl Strategy<Value = usize> {
@@ -373,6 +373,10 @@ impl<const D: usize> ConvCase<D> {
 }
 
 fn conv_is_the_same<T: Real, const D: usize>(case: &ConvCase<D>) {
+    conv_laid_out::<T, D>(case, |dims, seed, input| Laid::new(dims, seed, input, case.kind));
+}
+
+fn conv_laid_out<T: Real, const D: usize>(case: &ConvCase<D>, laid: impl Fn(&[usize], u64, bool) -> Laid<T>) {
     let join = |a: usize, b: usize, spatial: &[usize]| -> Vec<usize> {
         [a, b].into_iter().chain(spatial.iter().copied()).collect()
     };
@@ -384,10 +388,10 @@ fn conv_is_the_same<T: Real, const D: usize>(case: &ConvCase<D>) {
         1 | 3 => (&y, &w, &x, case.c_in),
         _ => (&x, &y, &w, case.c_out),
     };
-    let a = Laid::<T>::new(first, case.seed, true, case.kind);
-    let b = Laid::<T>::new(second, case.seed ^ 1, true, case.kind);
-    let out = Laid::<T>::new(out, case.seed ^ 2, false, case.kind);
-    let residual = Laid::<T>::new(out.layout.dims(), case.seed ^ 3, true, case.kind);
+    let a = laid(first, case.seed, true);
+    let b = laid(second, case.seed ^ 1, true);
+    let out = laid(out, case.seed ^ 2, false);
+    let residual = laid(out.layout.dims(), case.seed ^ 3, true);
     let bias: Vec<T> = fill(&mut support::Rng::new(case.seed ^ 4), channels, case.kind);
     compare(&out, |context, out| {
         let (a_spec, b_spec, out_spec) = (a.view().spec(), b.view().spec(), out.view().spec());
@@ -427,4 +431,72 @@ proptest! {
     fn conv_3d(case in conv_case::<3>()) {
         conv_is_the_same::<f32, 3>(&case);
     }
+}
+
+/// Channels last and positions last, with several blocks of positions, panels of channels and segments of k: every way that a convolution can take, where random
+/// shapes are too small for most of them.
+fn conv_in_both_orders<const D: usize>(
+    batch: usize,
+    [c_in, c_out]: [usize; 2],
+    input: [usize; D],
+    kernel: [usize; D],
+    conv: Conv<D>,
+) {
+    for direction in 0..3 {
+        for (order, kind) in [(1, Kind::Smooth), (D + 1, Kind::Smooth), (1, Kind::Wild), (D + 1, Kind::Wild)]
+        {
+            let plain = Finish { add: false, scale: false, bias: false, residual: false, act: Act::None };
+            let all = Finish { add: true, scale: true, bias: direction != 2, residual: true, act: Act::Relu };
+            let finish = if kind == Kind::Wild { all } else { plain };
+            let seed = 77 + order as u64;
+            let case = ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed };
+            conv_laid_out::<f32, D>(&case, |dims, seed, _| {
+                let rest = (0..dims.len()).filter(|&d| d != order);
+                let mut strides = vec![0isize; dims.len()];
+                let mut span = 1;
+                for d in rest.chain([order]).collect::<Vec<_>>().into_iter().rev() {
+                    strides[d] = span as isize;
+                    span *= dims[d];
+                }
+                let data = fill(&mut support::Rng::new(seed), span, kind);
+                Laid { data, start: 0, layout: Layout::strided(dims, &strides).unwrap() }
+            });
+        }
+    }
+}
+
+fn padded<const D: usize>(stride: usize, padding: usize, groups: usize) -> Conv<D> {
+    Conv { stride: [stride; D], padding: [(padding, padding); D], groups, ..Conv::default() }
+}
+
+#[test]
+fn many_channels_in_both_orders() {
+    conv_in_both_orders(2, [70, 52], [6, 11], [3, 3], padded(1, 1, 1));
+    conv_in_both_orders(1, [17, 50], [25, 26], [3, 3], padded(1, 1, 1));
+    conv_in_both_orders(2, [33, 49], [9, 10], [1, 1], padded(1, 0, 1));
+    conv_in_both_orders(1, [40, 24], [13, 14], [3, 2], padded(2, 1, 2));
+}
+
+#[test]
+fn few_channels_in_both_orders() {
+    conv_in_both_orders(2, [3, 50], [30, 23], [7, 7], padded(2, 3, 1));
+    conv_in_both_orders(1, [2, 9], [5, 8, 9], [3, 3, 3], padded(1, 1, 1));
+    conv_in_both_orders(1, [20, 5], [8, 7, 9], [3, 1, 2], padded(1, 1, 1));
+}
+
+#[test]
+fn a_long_sequence_in_both_orders() {
+    let conv = Conv { padding: [(4, 0)], dilation: [2], ..Conv::default() };
+    conv_in_both_orders(1, [24, 6], [6000], [3], conv);
+    conv_in_both_orders(1, [5, 6], [600], [9], padded(3, 4, 1));
+}
+
+#[test]
+fn depthwise_in_both_orders() {
+    conv_in_both_orders(2, [53, 53], [23, 30], [3, 3], padded(1, 1, 53));
+    conv_in_both_orders(1, [100, 100], [15, 14], [5, 5], padded(2, 2, 100));
+    conv_in_both_orders(2, [9, 9], [700], [4], padded(1, 0, 9));
+    conv_in_both_orders(1, [18, 36], [9, 9], [3, 3], padded(1, 1, 18));
+    // As many positions as taps.
+    conv_in_both_orders(1, [50, 50], [5, 5], [3, 3], padded(1, 0, 50));
 }

@@ -27,14 +27,14 @@ pub struct Sample {
     /// GB/s of reading memory, of the same process.
     pub bandwidth: f64,
     pub kernel: String,
-    /// Largest difference from the f64 product over some elements, as a part of the sum of magnitudes: a contender that computes something else is caught.
+    /// Largest difference from f64 over some elements, as a part of the sum of magnitudes: a contender that computes something else is caught.
     pub error: f64,
 }
 
 /// Measures every case and prints the samples.
-pub fn run(
+pub fn run<C: Case + Sync>(
     contender: Contender,
-    cases: &[Case],
+    cases: &[C],
     threads: usize,
     isa: Isa,
     libraries: &Libraries,
@@ -42,12 +42,13 @@ pub fn run(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
     pool.install(|| {
         let bandwidth = read_bandwidth(threads);
-        for (i, &case) in cases.iter().enumerate() {
+        for (i, case) in cases.iter().enumerate() {
             let value = |i: usize| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5;
-            let a: Vec<f32> = (0..case.batch * case.m * case.k).map(value).collect();
-            let b: Vec<f32> = (0..case.batch * case.k * case.n).map(|i| value(i + 77)).collect();
-            let mut c = vec![0f32; case.batch * case.m * case.n];
-            let (mut work, kernel) = contender.prepare(case, threads, isa, libraries)?;
+            let [of_a, of_b, of_c] = case.lens();
+            let a: Vec<f32> = (0..of_a).map(value).collect();
+            let b: Vec<f32> = (0..of_b).map(|i| value(i + 77)).collect();
+            let mut c = vec![0f32; of_c];
+            let (mut work, kernel) = case.prepare(contender, threads, isa, libraries)?;
             let warm_up = if i == 0 { FIRST_WARM_UP } else { WARM_UP };
             let start = Instant::now();
             let mut calls = 0u32;
@@ -64,7 +65,7 @@ pub fn run(
             }
             let taken = start.elapsed().as_secs_f64() / f64::from(repeats);
             let peak = before.max(fma_peak(isa, threads));
-            let error = error(&case, &a, &b, &c);
+            let error = case.error(&a, &b, &c);
             let sample =
                 Sample { case: i, gflops: case.flops() / taken / 1e9, peak, bandwidth, kernel, error };
             println!("{}", serde_json::to_string(&sample).map_err(|e| e.to_string())?);
@@ -88,23 +89,4 @@ fn read_bandwidth(threads: usize) -> f64 {
         BEYOND_CACHES as f64 / start.elapsed().as_secs_f64() / 1e9
     };
     (0..3).map(|_| once()).fold(0.0, f64::max)
-}
-
-fn error(case: &Case, a: &[f32], b: &[f32], c: &[f32]) -> f64 {
-    let Case { batch, m, n, k, ta, tb } = *case;
-    let mut worst = 0f64;
-    for sample in 0..8 {
-        let (p, i, j) = (sample * 31 % batch, sample * 13 % m, sample * 17 % n);
-        let at = |t: bool, base: usize, rows: usize, cols: usize, row: usize, col: usize| {
-            base * rows * cols + if t { col * rows + row } else { row * cols + col }
-        };
-        let (mut sum, mut size) = (0f64, 0f64);
-        for l in 0..k {
-            let term = f64::from(a[at(ta, p, m, k, i, l)]) * f64::from(b[at(tb, p, k, n, l, j)]);
-            sum += term;
-            size += term.abs();
-        }
-        worst = worst.max((sum - f64::from(c[at(false, p, m, n, i, j)])).abs() / size.max(1e-30));
-    }
-    worst
 }

@@ -1,4 +1,4 @@
-//! Who competes, and how each is called. Every call computes `c = a b` in f32 for row-major `c`.
+//! Who competes, and how each is called for a product: every call computes `c = a b` in f32 for row-major `c`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use rten_tensor::NdTensorView;
 use serde::{Deserialize, Serialize};
 use tile25::{Context, Epilogue, Isa, Matmul, Threads, View, ViewMut};
 
-use crate::sets::Case;
+use crate::sets::Gemm;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,8 +26,12 @@ pub enum Contender {
     Rten,
     /// OpenBLAS, if its shared library is there
     Openblas,
-    /// oneDNN, if its shared library is there
+    /// oneDNN, if its shared library is there; of a convolution with the reorders that the caller's layout takes
     Onednn,
+    /// oneDNN in its own layouts, reorders left out: only convolutions
+    #[value(name = "onednn-blocked")]
+    #[serde(rename = "onednn-blocked")]
+    OnednnBlocked,
 }
 
 /// Where the shared libraries are.
@@ -46,7 +50,7 @@ impl Libraries {
     pub fn path(&self, contender: Contender) -> Option<PathBuf> {
         let (given, fetched) = match contender {
             Contender::Openblas => (&self.openblas, "libscipy_openblas.so"),
-            Contender::Onednn => (&self.onednn, "libdnnl.so"),
+            Contender::Onednn | Contender::OnednnBlocked => (&self.onednn, "libdnnl.so"),
             _ => return None,
         };
         let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("lib").join(fetched);
@@ -55,7 +59,8 @@ impl Libraries {
 
     /// Whether a contender can compete.
     pub fn has(&self, contender: Contender) -> bool {
-        !matches!(contender, Contender::Openblas | Contender::Onednn) || self.path(contender).is_some()
+        use Contender::{Onednn, OnednnBlocked, Openblas};
+        !matches!(contender, Openblas | Onednn | OnednnBlocked) || self.path(contender).is_some()
     }
 }
 
@@ -68,8 +73,8 @@ fn strides(rows: usize, cols: usize, transposed: bool) -> (isize, isize) {
 }
 
 /// A library that is called product by product, as a whole batch.
-fn each(case: Case, mut one: impl FnMut(&[f32], &[f32], &mut [f32]) + 'static) -> Run {
-    let Case { m, n, k, .. } = case;
+fn each(case: Gemm, mut one: impl FnMut(&[f32], &[f32], &mut [f32]) + 'static) -> Run {
+    let Gemm { m, n, k, .. } = case;
     Box::new(move |a, b, c| {
         let products = a.chunks_exact(m * k).zip(b.chunks_exact(k * n)).zip(c.chunks_exact_mut(m * n));
         for ((a, b), c) in products {
@@ -85,21 +90,30 @@ impl Contender {
             Contender::Matrixmultiply => &["MATMUL_NUM_THREADS"],
             Contender::Rten => &["RTEN_NUM_THREADS"],
             Contender::Openblas => &["OPENBLAS_NUM_THREADS"],
-            Contender::Onednn => &["OMP_NUM_THREADS"],
+            Contender::Onednn | Contender::OnednnBlocked => &["OMP_NUM_THREADS"],
             _ => &[],
         };
         names.iter().map(|&name| (name, threads.to_string())).collect()
     }
 
-    /// Makes a case ready. The caller is inside a rayon pool of `threads`.
-    pub fn prepare(
+    /// Whether it has an operation.
+    pub fn does(self, op: &str) -> bool {
+        match self {
+            Contender::Ours | Contender::Onednn => true,
+            Contender::OnednnBlocked => op == "conv",
+            _ => op == "matmul",
+        }
+    }
+
+    /// Makes a product ready. The caller is inside a rayon pool of `threads`.
+    pub fn matmul(
         self,
-        case: Case,
+        case: Gemm,
         threads: usize,
         isa: Isa,
         libraries: &Libraries,
     ) -> Result<(Run, String), String> {
-        let Case { batch, m, n, k, ta, tb } = case;
+        let Gemm { batch, m, n, k, ta, tb } = case;
         let (a_row, a_col) = strides(m, k, ta);
         let (b_row, b_col) = strides(k, n, tb);
         let mut kernel = String::new();
@@ -210,20 +224,21 @@ impl Contender {
             }
             Contender::Openblas => openblas(case, threads, &load(self, libraries)?)?,
             Contender::Onednn => onednn(case, &load(self, libraries)?)?,
+            Contender::OnednnBlocked => return Err("only convolutions have blocked layouts here".into()),
         };
         Ok((run, kernel))
     }
 }
 
 /// A shared library, for as long as the process lives.
-fn load(contender: Contender, libraries: &Libraries) -> Result<&'static Library, String> {
+pub fn load(contender: Contender, libraries: &Libraries) -> Result<&'static Library, String> {
     let path = libraries.path(contender).ok_or("no shared library: run fetch.sh")?;
     // SAFETY: the library is one that the user named or fetch.sh brought; its initialisers are its own affair.
     let library = unsafe { Library::new(&path) }.map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Box::leak(Box::new(library)))
 }
 
-fn symbol<T: Copy + 'static>(library: &'static Library, names: &[&str]) -> Result<T, String> {
+pub fn symbol<T: Copy + 'static>(library: &'static Library, names: &[&str]) -> Result<T, String> {
     for name in names {
         // SAFETY: the callers' types are those of the C headers.
         let found: Result<Symbol<'static, T>, _> = unsafe { library.get(name.as_bytes()) };
@@ -251,8 +266,8 @@ type CblasSgemm = unsafe extern "C" fn(
     i32,
 );
 
-fn openblas(case: Case, threads: usize, library: &&'static Library) -> Result<Run, String> {
-    let Case { m, n, k, ta, tb, .. } = case;
+fn openblas(case: Gemm, threads: usize, library: &&'static Library) -> Result<Run, String> {
+    let Gemm { m, n, k, ta, tb, .. } = case;
     let sgemm: CblasSgemm = symbol(library, &["scipy_cblas_sgemm", "cblas_sgemm"])?;
     let set_threads: unsafe extern "C" fn(i32) =
         symbol(library, &["scipy_openblas_set_num_threads", "openblas_set_num_threads"])?;
@@ -300,8 +315,8 @@ type DnnlSgemm = unsafe extern "C" fn(
     i64,
 ) -> i32;
 
-fn onednn(case: Case, library: &&'static Library) -> Result<Run, String> {
-    let Case { m, n, k, ta, tb, .. } = case;
+fn onednn(case: Gemm, library: &&'static Library) -> Result<Run, String> {
+    let Gemm { m, n, k, ta, tb, .. } = case;
     let sgemm: DnnlSgemm = symbol(library, &["dnnl_sgemm"])?;
     let flag = |transposed: bool| if transposed { b'T' } else { b'N' } as i8;
     let (lda, ldb) = (if ta { m } else { k } as i64, if tb { k } else { n } as i64);

@@ -1,9 +1,11 @@
 //! tile25 beside its peers: one process a contender, their rounds in turns, medians.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml -- matmul` prints a table; `--json` one object a line.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml -- matmul` (or `conv`) prints a table; `--json` one object a line.
 
 mod child;
 mod contenders;
+mod conv;
+mod onednn;
 mod sets;
 #[allow(dead_code, unreachable_pub, reason = "shared with the criterion benches, which use all of it")]
 #[path = "../../support/mod.rs"]
@@ -16,6 +18,7 @@ use std::process::Command;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use serde_json::Value;
 use tile25::Isa;
 
 use child::Sample;
@@ -36,17 +39,37 @@ struct Cli {
 #[derive(Subcommand)]
 enum Op {
     /// Products in f32
-    Matmul(Options),
+    Matmul {
+        /// The shapes
+        #[arg(long, value_enum, default_value_t = Set::Squares)]
+        set: Set,
+        /// How operands are stored [default: as the set says]
+        #[arg(long, value_enum)]
+        transpose: Option<Transpose>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Convolutions in f32
+    Conv {
+        /// The shapes
+        #[arg(long, value_enum, default_value_t = conv::Set::Resnet50)]
+        set: conv::Set,
+        /// What is computed
+        #[arg(long, value_enum, default_value_t = conv::Direction::Forward)]
+        direction: conv::Direction,
+        /// How tensors lie
+        #[arg(long, value_enum, default_value_t = conv::Order::Nhwc)]
+        layout: conv::Order,
+        /// Images, where the set does not say
+        #[arg(long, default_value_t = 1)]
+        batch: usize,
+        #[command(flatten)]
+        options: Options,
+    },
 }
 
 #[derive(Args, Clone)]
 struct Options {
-    /// The shapes
-    #[arg(long, value_enum, default_value_t = Set::Squares)]
-    set: Set,
-    /// How operands are stored [default: as the set says]
-    #[arg(long, value_enum)]
-    transpose: Option<Transpose>,
     /// Only shapes whose name contains this, such as "1024 x 1024"
     #[arg(long)]
     only: Option<String>,
@@ -77,11 +100,10 @@ struct Options {
 struct Row {
     op: &'static str,
     format: &'static str,
-    m: usize,
-    n: usize,
-    k: usize,
-    batch: usize,
-    transpose: String,
+    #[serde(flatten)]
+    shape: Value,
+    #[serde(skip)]
+    name: String,
     threads: usize,
     ours_gflops: f64,
     peers: BTreeMap<Contender, f64>,
@@ -92,20 +114,30 @@ struct Row {
 }
 
 impl Row {
-    fn best(&self) -> Option<(&Contender, f64)> {
-        self.peers.iter().map(|(name, &gflops)| (name, gflops)).max_by(|a, b| a.1.total_cmp(&b.1))
+    /// The best of those who get and leave operands as we do.
+    fn best(&self) -> Option<f64> {
+        let alike = self.peers.iter().filter(|(name, _)| **name != Contender::OnednnBlocked);
+        alike.map(|(_, &gflops)| gflops).max_by(f64::total_cmp)
     }
 
     /// Ours over the best peer.
     fn ratio(&self) -> Option<f64> {
-        self.best().map(|(_, best)| self.ours_gflops / best)
+        self.best().map(|best| self.ours_gflops / best)
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Op::Matmul(options) = Cli::parse().command;
+    match Cli::parse().command {
+        Op::Matmul { set, transpose, options } => compare(&options, set.cases(transpose)),
+        Op::Conv { set, direction, layout, batch, options } => {
+            compare(&options, set.cases(direction, layout, batch))
+        }
+    }
+}
+
+/// Measures the cases as one contender, or all contenders by processes of their own.
+fn compare<C: Case + Sync>(options: &Options, mut cases: Vec<C>) -> Result<(), Box<dyn Error>> {
     let isa = options.isa.unwrap_or_else(Isa::detect);
-    let mut cases = options.set.cases(options.transpose);
     if let Some(part) = &options.only {
         cases.retain(|case| case.name().contains(part));
     }
@@ -117,11 +149,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut contenders = options.contenders.clone();
     if contenders.is_empty() {
-        contenders =
-            Contender::value_variants().iter().copied().filter(|&c| options.libraries.has(c)).collect();
+        let all = Contender::value_variants().iter().copied();
+        contenders = all.filter(|&c| options.libraries.has(c)).collect();
     }
+    contenders.retain(|contender| contender.does(C::OP));
     for &threads in &options.threads {
-        let rows = measure(&options, &contenders, &cases, threads, isa)?;
+        let rows = measure(options, &contenders, &cases, threads, isa)?;
         if options.json {
             for row in &rows {
                 println!("{}", serde_json::to_string(row)?);
@@ -134,10 +167,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// All rounds of all contenders on `threads` threads.
-fn measure(
+fn measure<C: Case>(
     options: &Options,
     contenders: &[Contender],
-    cases: &[Case],
+    cases: &[C],
     threads: usize,
     isa: Isa,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -145,14 +178,10 @@ fn measure(
     for round in 0..options.rounds {
         for &contender in contenders {
             eprintln!("round {} of {}: {contender:?} on {threads} threads", round + 1, options.rounds);
-            for sample in spawn(options, contender, threads, isa)? {
+            for sample in spawn(contender, threads)? {
                 if sample.error > SANE {
-                    return Err(format!(
-                        "{contender:?} at {}: error {:e}",
-                        cases[sample.case].name(),
-                        sample.error
-                    )
-                    .into());
+                    let name = cases[sample.case].name();
+                    return Err(format!("{contender:?} at {name}: error {:e}", sample.error).into());
                 }
                 samples.entry((contender, sample.case)).or_default().push(sample);
             }
@@ -165,16 +194,12 @@ fn measure(
         let all = || samples.iter().filter(|((_, at), _)| *at == i).flat_map(|(_, samples)| samples);
         let peak = median(all().map(|sample| sample.peak).collect());
         let bandwidth = median(all().map(|sample| sample.bandwidth).collect());
-        let flag = |t: bool| if t { 't' } else { 'n' };
         let ours = contenders.contains(&Contender::Ours);
         Row {
-            op: "matmul",
+            op: C::OP,
             format: "f32",
-            m: case.m,
-            n: case.n,
-            k: case.k,
-            batch: case.batch,
-            transpose: [flag(case.ta), flag(case.tb)].iter().collect(),
+            shape: case.fields(),
+            name: case.name(),
             threads,
             ours_gflops: if ours { of(Contender::Ours, i, |sample| sample.gflops) } else { f64::NAN },
             peers: contenders
@@ -195,32 +220,20 @@ fn measure(
     Ok(rows.collect())
 }
 
-/// A process of one contender: its samples.
-fn spawn(
-    options: &Options,
-    contender: Contender,
-    threads: usize,
-    isa: Isa,
-) -> Result<Vec<Sample>, Box<dyn Error>> {
-    let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-        value().map(|value| value.get_name().to_string()).unwrap_or_default()
-    };
+/// A process of one contender: its samples. It is called as this one was, told whom to measure.
+fn spawn(contender: Contender, threads: usize) -> Result<Vec<Sample>, Box<dyn Error>> {
+    let name = contender.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default();
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("matmul").args(["--child", &name(&|| contender.to_possible_value())]);
-    command.args(["--set", &name(&|| options.set.to_possible_value()), "--isa", isa.name()]);
-    command.args(["--threads", &threads.to_string()]);
-    if let Some(transpose) = options.transpose {
-        command.args(["--transpose", &name(&|| transpose.to_possible_value())]);
-    }
-    if let Some(part) = &options.only {
-        command.args(["--only", part]);
-    }
-    for (flag, path) in [("--openblas", &options.libraries.openblas), ("--onednn", &options.libraries.onednn)]
-    {
-        if let Some(path) = path {
-            command.arg(flag).arg(path);
+    let mut given = std::env::args_os().skip(1).peekable();
+    while let Some(argument) = given.next() {
+        // One number of threads a process.
+        if argument == "--threads" {
+            given.next();
+        } else if !argument.to_string_lossy().starts_with("--threads=") {
+            command.arg(argument);
         }
     }
+    command.args(["--child", &name, "--threads", &threads.to_string()]);
     // What tunes OpenBLAS for another machine stays out.
     command.env_remove("OPENBLAS_CORETYPE").env_remove("OPENBLAS_L2_SIZE");
     command.envs(contender.environment(threads)).stderr(std::process::Stdio::inherit());
@@ -235,21 +248,13 @@ fn print_table(rows: &[Row], contenders: &[Contender], threads: usize) {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     let peers: Vec<Contender> = contenders.iter().copied().filter(|&c| c != Contender::Ours).collect();
-    let mut header = vec!["m x n x k".to_string(), "ours".into()];
+    let mut header = vec!["shape".to_string(), "ours".into()];
     header.extend(peers.iter().map(|peer| format!("{peer:?}").to_lowercase()));
     header.extend(["ours / best peer", "ours, % of roofline", "peak GFLOP/s"].map(String::from));
     table.set_header(header);
     let percent = |gflops: f64, of: f64| format!("{:.1}", 100.0 * gflops / of);
     for row in rows {
-        let case = Case {
-            batch: row.batch,
-            m: row.m,
-            n: row.n,
-            k: row.k,
-            ta: row.transpose.starts_with('t'),
-            tb: row.transpose.ends_with('t'),
-        };
-        let mut cells = vec![case.name(), percent(row.ours_gflops, row.peak_gflops)];
+        let mut cells = vec![row.name.clone(), percent(row.ours_gflops, row.peak_gflops)];
         cells.extend(peers.iter().map(|peer| percent(row.peers[peer], row.peak_gflops)));
         cells.push(row.ratio().map_or(String::new(), |ratio| format!("{ratio:.2}")));
         cells.push(percent(row.ours_gflops, row.roofline_gflops));

@@ -1,11 +1,42 @@
-//! The shapes, by class of use.
+//! What is measured: a trait for all operations, and the shapes of products by class of use.
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tile25::Isa;
+
+use crate::contenders::{Contender, Libraries, Run};
+
+/// One shape of an operation with two operands and a result.
+pub trait Case {
+    /// The operation's name.
+    const OP: &'static str;
+    fn name(&self) -> String;
+    fn flops(&self) -> f64;
+    /// Elements of both operands and of the result.
+    fn lens(&self) -> [usize; 3];
+    /// Makes a contender ready: what it runs, and the kernel if that is known. The caller is inside a rayon pool of `threads`.
+    fn prepare(
+        &self,
+        contender: Contender,
+        threads: usize,
+        isa: Isa,
+        libraries: &Libraries,
+    ) -> Result<(Run, String), String>;
+    /// Largest difference of some elements from f64, as a part of the sum of magnitudes.
+    fn error(&self, a: &[f32], b: &[f32], c: &[f32]) -> f64;
+    /// What a record says of the shape.
+    fn fields(&self) -> Value;
+
+    /// Bytes of both operands and the result in f32, each once.
+    fn bytes(&self) -> f64 {
+        4.0 * self.lens().iter().sum::<usize>() as f64
+    }
+}
 
 /// A batch of row-major products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Case {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gemm {
     pub batch: usize,
     pub m: usize,
     pub n: usize,
@@ -16,24 +47,62 @@ pub struct Case {
     pub tb: bool,
 }
 
-impl Case {
+impl Gemm {
     fn new(batch: usize, [m, n, k]: [usize; 3]) -> Self {
-        Case { batch, m, n, k, ta: false, tb: false }
+        Gemm { batch, m, n, k, ta: false, tb: false }
     }
+}
 
-    pub fn flops(&self) -> f64 {
-        2.0 * (self.batch * self.m * self.n * self.k) as f64
-    }
+impl Case for Gemm {
+    const OP: &'static str = "matmul";
 
-    /// Bytes of both operands and the result in f32, each once.
-    pub fn bytes(&self) -> f64 {
-        4.0 * (self.batch * (self.m * self.k + self.k * self.n + self.m * self.n)) as f64
-    }
-
-    pub fn name(&self) -> String {
+    fn name(&self) -> String {
         let t = |t: bool| if t { "t" } else { "n" };
         let batch = if self.batch == 1 { String::new() } else { format!("{} x ", self.batch) };
         format!("{batch}{} x {} x {} {}{}", self.m, self.n, self.k, t(self.ta), t(self.tb))
+    }
+
+    fn flops(&self) -> f64 {
+        2.0 * (self.batch * self.m * self.n * self.k) as f64
+    }
+
+    fn lens(&self) -> [usize; 3] {
+        [self.m * self.k, self.k * self.n, self.m * self.n].map(|len| self.batch * len)
+    }
+
+    fn prepare(
+        &self,
+        contender: Contender,
+        threads: usize,
+        isa: Isa,
+        libraries: &Libraries,
+    ) -> Result<(Run, String), String> {
+        contender.matmul(*self, threads, isa, libraries)
+    }
+
+    fn error(&self, a: &[f32], b: &[f32], c: &[f32]) -> f64 {
+        let Gemm { batch, m, n, k, ta, tb } = *self;
+        let mut worst = 0f64;
+        for sample in 0..8 {
+            let (p, i, j) = (sample * 31 % batch, sample * 13 % m, sample * 17 % n);
+            let at = |t: bool, base: usize, rows: usize, cols: usize, row: usize, col: usize| {
+                base * rows * cols + if t { col * rows + row } else { row * cols + col }
+            };
+            let (mut sum, mut size) = (0f64, 0f64);
+            for l in 0..k {
+                let term = f64::from(a[at(ta, p, m, k, i, l)]) * f64::from(b[at(tb, p, k, n, l, j)]);
+                sum += term;
+                size += term.abs();
+            }
+            worst = worst.max((sum - f64::from(c[at(false, p, m, n, i, j)])).abs() / size.max(1e-30));
+        }
+        worst
+    }
+
+    fn fields(&self) -> Value {
+        let flag = |t: bool| if t { 't' } else { 'n' };
+        let transpose: String = [flag(self.ta), flag(self.tb)].iter().collect();
+        json!({ "m": self.m, "n": self.n, "k": self.k, "batch": self.batch, "transpose": transpose })
     }
 }
 
@@ -65,11 +134,11 @@ pub enum Transpose {
 
 #[derive(Deserialize)]
 struct DeepBench {
-    sets: std::collections::BTreeMap<String, Vec<Gemm>>,
+    sets: std::collections::BTreeMap<String, Vec<DeepBenchGemm>>,
 }
 
 #[derive(Deserialize)]
-struct Gemm {
+struct DeepBenchGemm {
     m: usize,
     n: usize,
     k: usize,
@@ -79,41 +148,41 @@ struct Gemm {
 
 impl Set {
     /// The cases, each once; `transpose` overrides how operands are stored.
-    pub fn cases(self, transpose: Option<Transpose>) -> Vec<Case> {
-        let mut cases: Vec<Case> = match self {
+    pub fn cases(self, transpose: Option<Transpose>) -> Vec<Gemm> {
+        let mut cases: Vec<Gemm> = match self {
             Set::Squares => [
                 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 127, 255, 511,
                 1023, 2047,
             ]
-            .map(|n| Case::new(1, [n; 3]))
+            .map(|n| Gemm::new(1, [n; 3]))
             .into(),
             Set::Deepbench => {
                 let file: DeepBench = serde_json::from_str(include_str!("../../shapes/deepbench_gemm.json"))
                     .expect("the file is ours");
                 let gemms = file.sets.into_values().flatten();
-                gemms.map(|g| Case { batch: 1, m: g.m, n: g.n, k: g.k, ta: g.a_t, tb: g.b_t }).collect()
+                gemms.map(|g| Gemm { batch: 1, m: g.m, n: g.n, k: g.k, ta: g.a_t, tb: g.b_t }).collect()
             }
             Set::Transformer => {
                 // Hidden sizes and their four products: q, k, v together, out, up, down.
                 let layers =
                     [768, 384].into_iter().flat_map(|h| [[3 * h, h], [h, h], [4 * h, h], [h, 4 * h]]);
-                let layers = layers.flat_map(|[n, k]| [1, 3, 128, 1024].map(|m| Case::new(1, [m, n, k])));
-                let scores = Case { tb: true, ..Case::new(96, [128, 128, 64]) };
-                layers.chain([scores, Case::new(96, [128, 64, 128])]).collect()
+                let layers = layers.flat_map(|[n, k]| [1, 3, 128, 1024].map(|m| Gemm::new(1, [m, n, k])));
+                let scores = Gemm { tb: true, ..Gemm::new(96, [128, 128, 64]) };
+                layers.chain([scores, Gemm::new(96, [128, 64, 128])]).collect()
             }
             Set::Skinny => [1, 2, 4, 8, 16, 32]
                 .into_iter()
                 .flat_map(|few| [[few, 4096, 4096], [4096, few, 4096], [4096, 4096, few]])
-                .map(|shape| Case::new(1, shape))
+                .map(|shape| Gemm::new(1, shape))
                 .collect(),
-            Set::Tiny => [4, 8, 12, 16, 17, 24, 32].map(|n| Case::new(1000, [n; 3])).into(),
+            Set::Tiny => [4, 8, 12, 16, 17, 24, 32].map(|n| Gemm::new(1000, [n; 3])).into(),
             Set::Gemv => [256, 1024, 4096, 8192]
                 .into_iter()
                 .flat_map(|n| {
                     [
-                        Case::new(1, [1, n, n]),
-                        Case { tb: true, ..Case::new(1, [1, n, n]) },
-                        Case::new(1, [n, 1, n]),
+                        Gemm::new(1, [1, n, n]),
+                        Gemm { tb: true, ..Gemm::new(1, [1, n, n]) },
+                        Gemm::new(1, [n, 1, n]),
                     ]
                 })
                 .collect(),

@@ -270,8 +270,8 @@ fn walk<S: Simd, C: Convert, const W: usize>(
             }
             if low < high {
                 let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
-                    let first = (lane[w].offset + at.offset) as usize;
-                    &data[first + low..first + high]
+                    let first = (lane[w].offset + at.offset + low as isize) as usize;
+                    &data[first..first + (high - low)]
                 });
                 transpose::<S, C, W>(s, convert, &rows, &mut out[low * W..high * W]);
             }

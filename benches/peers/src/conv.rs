@@ -1,0 +1,390 @@
+//! Convolutions: the shapes, by class of use, and how each contender is called.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tile25::conv::{Conv, Convolution};
+use tile25::{Context, Epilogue, Format, Isa, Layout, Spec, Threads, View, ViewMut};
+
+use crate::contenders::{Contender, Libraries, Run, load};
+use crate::onednn::{Blocking, Engine};
+use crate::sets::Case;
+
+/// What is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    Forward,
+    BackwardData,
+    BackwardWeights,
+}
+
+/// How activations and weights lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Channels innermost, of weights the input channels
+    Nhwc,
+    /// Positions innermost, of weights the kernel positions
+    Nchw,
+}
+
+/// Classes of shapes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Set {
+    /// The distinct layers of ResNet-50
+    Resnet50,
+    /// The distinct depthwise layers of EfficientNet-Lite0
+    Depthwise,
+    /// The distinct layers of EfficientNet-Lite0
+    Efficientnet,
+    /// The distinct layers of TransNetV2: three dimensions
+    Transnet,
+    /// DeepBench's training set, with its own batches
+    Deepbench,
+    /// The first layers of ResNet-50 and EfficientNet-Lite0
+    FirstLayer,
+    /// Long sequences: a WaveNet and a temporal convolutional network
+    Conv1d,
+}
+
+/// A convolution with one to three spatial axes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Convolve {
+    pub direction: Direction,
+    pub order: Order,
+    pub batch: usize,
+    pub c_in: usize,
+    pub c_out: usize,
+    pub groups: usize,
+    pub input: Vec<usize>,
+    pub output: Vec<usize>,
+    pub kernel: Vec<usize>,
+    pub stride: Vec<usize>,
+    pub low: Vec<usize>,
+    pub high: Vec<usize>,
+    pub dilation: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+struct Net {
+    layers: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct DeepBench {
+    sets: std::collections::BTreeMap<String, Vec<Value>>,
+}
+
+/// A layer as the files write it: DeepBench in small letters, the networks in large ones.
+fn layer(value: &Value) -> Option<Convolve> {
+    let one = |names: [&str; 2]| names.iter().find_map(|name| value.get(name)?.as_u64()).map(|n| n as usize);
+    let list = |name: &str| -> Option<Vec<usize>> {
+        value.get(name)?.as_array()?.iter().map(|n| n.as_u64().map(|n| n as usize)).collect()
+    };
+    if !value.get("op")?.as_str()?.eq_ignore_ascii_case("conv") {
+        return None;
+    }
+    Some(Convolve {
+        direction: Direction::Forward,
+        order: Order::Nhwc,
+        batch: one(["N", "n"])?,
+        c_in: one(["C", "c"])?,
+        c_out: one(["K", "k"])?,
+        groups: one(["groups", "g"])?,
+        input: list("in")?,
+        output: list("out")?,
+        kernel: list("kernel")?,
+        stride: list("stride")?,
+        low: list("pad")?,
+        high: list("pad_r")?,
+        dilation: list("dilation")?,
+    })
+}
+
+impl Set {
+    /// The cases, each once; of networks with `batch` images.
+    pub fn cases(self, direction: Direction, order: Order, batch: usize) -> Vec<Convolve> {
+        let net = |text: &str| -> Vec<Convolve> {
+            let net: Net = serde_json::from_str(text).expect("the file is ours");
+            net.layers.iter().filter_map(layer).collect()
+        };
+        let resnet50 = || net(include_str!("../../shapes/resnet50.json"));
+        let efficientnet = || net(include_str!("../../shapes/efficientnet_lite0.json"));
+        let cases: Vec<Convolve> = match self {
+            Set::Resnet50 => resnet50(),
+            Set::Efficientnet => efficientnet(),
+            Set::Depthwise => efficientnet().into_iter().filter(|case| case.groups > 1).collect(),
+            Set::FirstLayer => {
+                resnet50().into_iter().chain(efficientnet()).filter(|case| case.c_in == 3).collect()
+            }
+            Set::Transnet => net(include_str!("../../shapes/transnetv2.json")),
+            Set::Deepbench => {
+                let file: DeepBench = serde_json::from_str(include_str!("../../shapes/deepbench_conv.json"))
+                    .expect("the file is ours");
+                file.sets["training_set"].iter().filter_map(layer).collect()
+            }
+            Set::Conv1d => [(64, 16000, 2, 4), (256, 1000, 3, 2)]
+                .map(|(channels, length, kernel, dilation)| Convolve {
+                    direction,
+                    order,
+                    batch: 1,
+                    c_in: channels,
+                    c_out: channels,
+                    groups: 1,
+                    input: vec![length],
+                    output: vec![length],
+                    kernel: vec![kernel],
+                    stride: vec![1],
+                    low: vec![(kernel - 1) * dilation],
+                    high: vec![0],
+                    dilation: vec![dilation],
+                })
+                .into(),
+        };
+        let own_batch = matches!(self, Set::Deepbench);
+        let mut seen = std::collections::HashSet::new();
+        let turned = cases.into_iter().map(|case| Convolve {
+            direction,
+            order,
+            batch: if own_batch { case.batch } else { batch },
+            ..case
+        });
+        turned.filter(|case| seen.insert(case.clone())).collect()
+    }
+}
+
+/// Dense strides of `dims`, with `last` innermost.
+fn strides(dims: &[usize], last: usize) -> Vec<isize> {
+    let order = (0..dims.len()).filter(|&d| d != last).chain([last]);
+    let mut strides = vec![0; dims.len()];
+    let mut step = 1;
+    for d in order.collect::<Vec<_>>().into_iter().rev() {
+        strides[d] = step;
+        step *= dims[d] as isize;
+    }
+    strides
+}
+
+impl Convolve {
+    fn dims(&self) -> [Vec<usize>; 3] {
+        let with =
+            |outer: [usize; 2], spatial: &[usize]| outer.into_iter().chain(spatial.iter().copied()).collect();
+        [
+            with([self.batch, self.c_in], &self.input),
+            with([self.c_out, self.c_in / self.groups], &self.kernel),
+            with([self.batch, self.c_out], &self.output),
+        ]
+    }
+
+    /// Dims and strides of x, w and y.
+    pub fn tensors(&self) -> [(Vec<usize>, Vec<isize>); 3] {
+        self.dims().map(|dims| {
+            let last = if self.order == Order::Nhwc { 1 } else { dims.len() - 1 };
+            let strides = strides(&dims, last);
+            (dims, strides)
+        })
+    }
+
+    /// Which of x, w, y are the first operand, the second one and the result.
+    pub fn roles(&self) -> [usize; 3] {
+        match self.direction {
+            Direction::Forward => [0, 1, 2],
+            Direction::BackwardData => [2, 1, 0],
+            Direction::BackwardWeights => [0, 2, 1],
+        }
+    }
+
+    fn ours<const D: usize>(&self, threads: usize, isa: Isa) -> Result<(Run, String), String> {
+        let of = |values: &[usize]| std::array::from_fn::<usize, D, _>(|d| values[d]);
+        let conv = Conv::<D> {
+            stride: of(&self.stride),
+            padding: std::array::from_fn(|d| (self.low[d], self.high[d])),
+            dilation: of(&self.dilation),
+            groups: self.groups,
+        };
+        let context = Context {
+            isa,
+            threads: if threads == 1 { Threads::Seq } else { Threads::Current },
+            ..Context::default()
+        };
+        let text = |error: tile25::Error| error.to_string();
+        let mut layouts = Vec::new();
+        for (dims, strides) in self.tensors() {
+            layouts.push(Layout::strided(&dims, &strides).map_err(text)?);
+        }
+        let layouts = self.roles().map(|role| layouts[role]);
+        let [first, second, out] = layouts.map(|layout| Spec { format: Format::F32, layout });
+        let op = match self.direction {
+            Direction::Forward => Convolution::forward(first, second, out, &conv),
+            Direction::BackwardData => Convolution::backward_data(first, second, out, &conv),
+            Direction::BackwardWeights => Convolution::backward_weights(first, second, out, &conv),
+        };
+        let plan = op.map_err(text)?.plan(&context).map_err(text)?;
+        let kernel = plan.kernel().name.to_string();
+        let mut workspace = plan.workspace();
+        let run: Run = Box::new(move |a, b, c| {
+            let a = View::with_layout(a, 0, layouts[0]).expect("planned");
+            let b = View::with_layout(b, 0, layouts[1]).expect("planned");
+            let c = ViewMut::with_layout(c, 0, layouts[2]).expect("planned");
+            plan.run(a, b, c, Epilogue::default(), &mut workspace).expect("planned");
+        });
+        Ok((run, kernel))
+    }
+
+    /// One element of the result in f64, and the sum of the magnitudes of its terms.
+    fn element(&self, a: &[f32], b: &[f32], at: usize) -> (f64, f64) {
+        let tensors = self.tensors();
+        let [first, second, out] = self.roles();
+        let mut index = Vec::new();
+        let mut rest = at;
+        for &extent in tensors[out].0.iter().rev() {
+            index.insert(0, rest % extent);
+            rest /= extent;
+        }
+        let offset = |tensor: usize, index: &[usize]| -> usize {
+            index.iter().zip(&tensors[tensor].1).map(|(&i, &stride)| i * stride as usize).sum()
+        };
+        let (mut sum, mut size) = (0f64, 0f64);
+        let (in_group, out_group) = (self.c_in / self.groups, self.c_out / self.groups);
+        let mut term = |x: &[usize], w: &[usize], y: &[usize]| {
+            let all = [x, w, y];
+            let (a, b) = (a[offset(first, all[first])], b[offset(second, all[second])]);
+            let term = f64::from(a) * f64::from(b);
+            sum += term;
+            size += term.abs();
+        };
+        // All triples of places that meet, with the one of the result fixed.
+        let each = |extents: &[usize]| -> Vec<Vec<usize>> {
+            extents.iter().fold(vec![vec![]], |all, &extent| {
+                all.iter().flat_map(|head| (0..extent).map(|i| [&head[..], &[i]].concat())).collect()
+            })
+        };
+        let meets = |position: &[usize], tap: &[usize]| -> Option<Vec<usize>> {
+            (0..position.len())
+                .map(|d| {
+                    let at = position[d] * self.stride[d] + tap[d] * self.dilation[d];
+                    at.checked_sub(self.low[d]).filter(|&at| at < self.input[d])
+                })
+                .collect()
+        };
+        match self.direction {
+            Direction::Forward => {
+                let (n, o, position) = (index[0], index[1], &index[2..]);
+                for tap in each(&self.kernel) {
+                    let Some(place) = meets(position, &tap) else { continue };
+                    for c in 0..in_group {
+                        let x = [&[n, o / out_group * in_group + c], &place[..]].concat();
+                        term(&x, &[&[o, c], &tap[..]].concat(), &index);
+                    }
+                }
+            }
+            Direction::BackwardData => {
+                let (n, c, place) = (index[0], index[1], &index[2..]);
+                for tap in each(&self.kernel) {
+                    let position: Option<Vec<usize>> = (0..place.len())
+                        .map(|d| {
+                            let at = (place[d] + self.low[d]).checked_sub(tap[d] * self.dilation[d])?;
+                            (at % self.stride[d] == 0 && at / self.stride[d] < self.output[d])
+                                .then(|| at / self.stride[d])
+                        })
+                        .collect();
+                    let Some(position) = position else { continue };
+                    for o in 0..out_group {
+                        let o = c / in_group * out_group + o;
+                        let y = [&[n, o], &position[..]].concat();
+                        term(&index, &[&[o, c % in_group], &tap[..]].concat(), &y);
+                    }
+                }
+            }
+            Direction::BackwardWeights => {
+                let (o, c, tap) = (index[0], index[1], &index[2..]);
+                for position in each(&self.output) {
+                    let Some(place) = meets(&position, tap) else { continue };
+                    for n in 0..self.batch {
+                        let x = [&[n, o / out_group * in_group + c], &place[..]].concat();
+                        term(&x, &index, &[&[n, o], &position[..]].concat());
+                    }
+                }
+            }
+        }
+        (sum, size)
+    }
+}
+
+impl Case for Convolve {
+    const OP: &'static str = "conv";
+
+    fn name(&self) -> String {
+        let join = |values: &[usize]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let same = |values: &[usize], value: usize| values.iter().all(|&v| v == value);
+        let mut name = format!("{}-{} @{} k{}", self.c_in, self.c_out, join(&self.input), join(&self.kernel));
+        for (what, values, usual) in [("s", &self.stride, 1), ("d", &self.dilation, 1)] {
+            if !same(values, usual) {
+                name += &format!(" {what}{}", join(values));
+            }
+        }
+        if self.groups > 1 {
+            name += &format!(" g{}", self.groups);
+        }
+        format!("{name} n{}", self.batch)
+    }
+
+    fn flops(&self) -> f64 {
+        let [_, w, y] = self.dims();
+        2.0 * (y.iter().product::<usize>() * w[1..].iter().product::<usize>()) as f64
+    }
+
+    fn lens(&self) -> [usize; 3] {
+        let lens = self.dims().map(|dims| dims.iter().product());
+        self.roles().map(|role| lens[role])
+    }
+
+    fn prepare(
+        &self,
+        contender: Contender,
+        threads: usize,
+        isa: Isa,
+        libraries: &Libraries,
+    ) -> Result<(Run, String), String> {
+        let blocking = match contender {
+            Contender::Ours => {
+                return match self.input.len() {
+                    1 => self.ours::<1>(threads, isa),
+                    2 => self.ours::<2>(threads, isa),
+                    _ => self.ours::<3>(threads, isa),
+                };
+            }
+            Contender::Onednn => Blocking::Plain,
+            Contender::OnednnBlocked => Blocking::Own,
+            other => return Err(format!("{other:?} has no convolution")),
+        };
+        let run = Engine::new(load(Contender::Onednn, libraries)?)?.convolution(self, blocking)?;
+        Ok((run, String::new()))
+    }
+
+    fn error(&self, a: &[f32], b: &[f32], c: &[f32]) -> f64 {
+        let tensors = self.tensors();
+        let (dims, strides) = &tensors[self.roles()[2]];
+        let mut worst = 0f64;
+        for sample in 0..6 {
+            let at = sample * 7919 % c.len();
+            let (sum, size) = self.element(a, b, at);
+            let (mut rest, mut place) = (at, 0);
+            for (&extent, &stride) in dims.iter().zip(strides).rev() {
+                place += rest % extent * stride as usize;
+                rest /= extent;
+            }
+            worst = worst.max((sum - f64::from(c[place])).abs() / size.max(1e-30));
+        }
+        worst
+    }
+
+    fn fields(&self) -> Value {
+        json!({
+            "direction": self.direction, "layout": self.order, "n": self.batch, "c_in": self.c_in, "c_out": self.c_out,
+            "groups": self.groups, "in": self.input, "out": self.output, "kernel": self.kernel, "stride": self.stride,
+            "pad": self.low, "pad_r": self.high, "dilation": self.dilation,
+        })
+    }
+}

@@ -1,0 +1,349 @@
+//! oneDNN's primitives, called through its C interface (version 3): the few functions that a convolution takes.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::{null, null_mut};
+
+use libloading::Library;
+
+use crate::contenders::{Run, symbol};
+use crate::conv::{Convolve, Direction};
+
+type Handle = *mut c_void;
+/// A function of the library that writes a handle or a status; every one here returns 0 for success.
+type Status = c_int;
+
+// Values of the enumerations in dnnl_types.h.
+const CPU: c_int = 1;
+const IN_ORDER: u32 = 1;
+const F32: c_int = 3;
+const TAG_ANY: c_int = 1;
+const FORWARD_TRAINING: c_int = 64;
+const FORWARD_INFERENCE: c_int = 96;
+const CONVOLUTION_DIRECT: c_int = 1;
+const QUERY: [[c_int; 3]; 3] = [[129, 131, 133], [130, 131, 134], [129, 132, 134]];
+const ARGUMENT: [[c_int; 3]; 3] = [[1, 33, 17], [129, 33, 145], [1, 161, 145]];
+const FROM: c_int = 1;
+const TO: c_int = 17;
+/// The library allocates.
+const ALLOCATE: Handle = usize::MAX as Handle;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Argument {
+    which: c_int,
+    memory: Handle,
+}
+
+/// Which formats of memory the primitive sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocking {
+    /// The caller's: what the library wants otherwise it gets by reorders, which count.
+    Plain,
+    /// The library's own: reorders happened before and do not count.
+    Own,
+}
+
+/// The library, an engine and a stream on it. All live as long as the process.
+#[derive(Clone, Copy)]
+pub struct Engine {
+    library: &'static Library,
+    engine: Handle,
+    stream: Handle,
+}
+
+/// One operand: as the caller has it, and as the primitive takes it.
+#[derive(Clone, Copy)]
+struct Operand {
+    outside: Handle,
+    inside: Handle,
+    /// From the caller's memory, or to it for a result; null where they are the same.
+    reorder: Handle,
+}
+
+fn check(status: Status, what: &str) -> Result<(), String> {
+    if status == 0 { Ok(()) } else { Err(format!("oneDNN: {what} failed with {status}")) }
+}
+
+impl Engine {
+    pub fn new(library: &'static Library) -> Result<Engine, String> {
+        let create: unsafe extern "C" fn(*mut Handle, c_int, usize) -> Status =
+            symbol(library, &["dnnl_engine_create"])?;
+        let stream_create: unsafe extern "C" fn(*mut Handle, Handle, u32) -> Status =
+            symbol(library, &["dnnl_stream_create"])?;
+        let (mut engine, mut stream) = (null_mut(), null_mut());
+        // SAFETY: the signatures are those of dnnl.h; both write one handle.
+        unsafe {
+            check(create(&mut engine, CPU, 0), "dnnl_engine_create")?;
+            check(stream_create(&mut stream, engine, IN_ORDER), "dnnl_stream_create")?;
+        }
+        Ok(Engine { library, engine, stream })
+    }
+
+    /// A description of f32 memory; without strides the library chooses.
+    fn describe(&self, dims: &[i64], strides: Option<&[i64]>) -> Result<Handle, String> {
+        let by_strides: unsafe extern "C" fn(*mut Handle, c_int, *const i64, c_int, *const i64) -> Status =
+            symbol(self.library, &["dnnl_memory_desc_create_with_strides"])?;
+        let by_tag: unsafe extern "C" fn(*mut Handle, c_int, *const i64, c_int, c_int) -> Status =
+            symbol(self.library, &["dnnl_memory_desc_create_with_tag"])?;
+        let (mut description, rank) = (null_mut(), dims.len() as c_int);
+        // SAFETY: as above; dims and strides have `rank` elements.
+        let status = unsafe {
+            match strides {
+                Some(strides) => by_strides(&mut description, rank, dims.as_ptr(), F32, strides.as_ptr()),
+                None => by_tag(&mut description, rank, dims.as_ptr(), F32, TAG_ANY),
+            }
+        };
+        check(status, "a memory description")?;
+        Ok(description)
+    }
+
+    fn memory(&self, description: Handle, at: Handle) -> Result<Handle, String> {
+        let create: unsafe extern "C" fn(*mut Handle, Handle, Handle, Handle) -> Status =
+            symbol(self.library, &["dnnl_memory_create"])?;
+        let mut memory = null_mut();
+        // SAFETY: as above.
+        check(unsafe { create(&mut memory, description, self.engine, at) }, "dnnl_memory_create")?;
+        Ok(memory)
+    }
+
+    fn primitive(&self, description: Handle) -> Result<Handle, String> {
+        let create: unsafe extern "C" fn(*mut Handle, Handle) -> Status =
+            symbol(self.library, &["dnnl_primitive_create"])?;
+        let mut primitive = null_mut();
+        // SAFETY: as above.
+        check(unsafe { create(&mut primitive, description) }, "dnnl_primitive_create")?;
+        Ok(primitive)
+    }
+
+    fn reorder(&self, from: Handle, to: Handle) -> Result<Handle, String> {
+        let create: unsafe extern "C" fn(
+            *mut Handle,
+            Handle,
+            Handle,
+            Handle,
+            Handle,
+            *const c_void,
+        ) -> Status = symbol(self.library, &["dnnl_reorder_primitive_desc_create"])?;
+        let mut description = null_mut();
+        // SAFETY: as above; no attributes.
+        let status = unsafe { create(&mut description, from, self.engine, to, self.engine, null()) };
+        check(status, "dnnl_reorder_primitive_desc_create")?;
+        self.primitive(description)
+    }
+
+    /// A convolution or one of its gradients, ready to run.
+    pub fn convolution(self, case: &Convolve, blocking: Blocking) -> Result<Run, String> {
+        let which = case.direction as usize;
+        let rank = case.input.len();
+        let plain: Vec<(Vec<i64>, Vec<i64>)> = case
+            .tensors()
+            .into_iter()
+            .enumerate()
+            .map(|(tensor, (dims, strides))| {
+                let mut dims: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
+                let mut strides: Vec<i64> = strides.iter().map(|&s| s as i64).collect();
+                if tensor == 1 && case.groups > 1 {
+                    // Weights of groups have one more dim.
+                    let groups = case.groups as i64;
+                    dims[0] /= groups;
+                    strides.insert(0, strides[0] * dims[0]);
+                    dims.insert(0, groups);
+                }
+                (dims, strides)
+            })
+            .collect();
+        let mut outside = Vec::new();
+        let mut wanted = Vec::new();
+        for (tensor, (dims, strides)) in plain.iter().enumerate() {
+            outside.push(self.describe(dims, Some(strides))?);
+            // Channels-last activations stay where they lie, which is the library's own fast path; else it chooses.
+            let stays = blocking == Blocking::Plain && tensor != 1 && case.order == crate::conv::Order::Nhwc;
+            wanted.push(self.describe(dims, stays.then_some(strides))?);
+        }
+        let of = |values: &[usize], less: i64| values.iter().map(|&v| v as i64 - less).collect::<Vec<_>>();
+        let (strides, dilations) = (of(&case.stride, 0), of(&case.dilation, 1));
+        let (low, high) = (of(&case.low, 0), of(&case.high, 0));
+        assert_eq!(strides.len(), rank);
+        type Forward = unsafe extern "C" fn(
+            *mut Handle,
+            Handle,
+            c_int,
+            c_int,
+            Handle,
+            Handle,
+            Handle,
+            Handle,
+            *const i64,
+            *const i64,
+            *const i64,
+            *const i64,
+            *const c_void,
+        ) -> Status;
+        let forward: Forward = symbol(self.library, &["dnnl_convolution_forward_primitive_desc_create"])?;
+        let mut description = null_mut();
+        let kind = if case.direction == Direction::Forward { FORWARD_INFERENCE } else { FORWARD_TRAINING };
+        // SAFETY: as above; the lists have one element a spatial axis, there is no bias and there are no attributes.
+        let status = unsafe {
+            forward(
+                &mut description,
+                self.engine,
+                kind,
+                CONVOLUTION_DIRECT,
+                wanted[0],
+                wanted[1],
+                null_mut(),
+                wanted[2],
+                strides.as_ptr(),
+                dilations.as_ptr(),
+                low.as_ptr(),
+                high.as_ptr(),
+                null(),
+            )
+        };
+        check(status, "dnnl_convolution_forward_primitive_desc_create")?;
+        if case.direction != Direction::Forward {
+            let hint = description;
+            let lists = [strides.as_ptr(), dilations.as_ptr(), low.as_ptr(), high.as_ptr()];
+            // SAFETY: as above; of the gradient of the weights the bias is left out.
+            let status = unsafe {
+                if case.direction == Direction::BackwardData {
+                    type Data = unsafe extern "C" fn(
+                        *mut Handle,
+                        Handle,
+                        c_int,
+                        Handle,
+                        Handle,
+                        Handle,
+                        *const i64,
+                        *const i64,
+                        *const i64,
+                        *const i64,
+                        Handle,
+                        *const c_void,
+                    ) -> Status;
+                    let data: Data =
+                        symbol(self.library, &["dnnl_convolution_backward_data_primitive_desc_create"])?;
+                    data(
+                        &mut description,
+                        self.engine,
+                        CONVOLUTION_DIRECT,
+                        wanted[0],
+                        wanted[1],
+                        wanted[2],
+                        lists[0],
+                        lists[1],
+                        lists[2],
+                        lists[3],
+                        hint,
+                        null(),
+                    )
+                } else {
+                    type Weights = unsafe extern "C" fn(
+                        *mut Handle,
+                        Handle,
+                        c_int,
+                        Handle,
+                        Handle,
+                        Handle,
+                        Handle,
+                        *const i64,
+                        *const i64,
+                        *const i64,
+                        *const i64,
+                        Handle,
+                        *const c_void,
+                    ) -> Status;
+                    let weights: Weights =
+                        symbol(self.library, &["dnnl_convolution_backward_weights_primitive_desc_create"])?;
+                    weights(
+                        &mut description,
+                        self.engine,
+                        CONVOLUTION_DIRECT,
+                        wanted[0],
+                        wanted[1],
+                        null_mut(),
+                        wanted[2],
+                        lists[0],
+                        lists[1],
+                        lists[2],
+                        lists[3],
+                        hint,
+                        null(),
+                    )
+                }
+            };
+            check(status, "the description of a gradient")?;
+        }
+        let query: unsafe extern "C" fn(Handle, c_int, c_int) -> Handle =
+            symbol(self.library, &["dnnl_primitive_desc_query_md"])?;
+        let equal: unsafe extern "C" fn(Handle, Handle) -> c_int =
+            symbol(self.library, &["dnnl_memory_desc_equal"])?;
+        let result = case.roles()[2];
+        let mut operands = Vec::new();
+        for tensor in 0..3 {
+            // SAFETY: as above; the description outlives the primitive, nothing is freed.
+            let inside = unsafe { query(description, QUERY[which][tensor], 0) };
+            // SAFETY: two descriptions.
+            let same = unsafe { equal(inside, outside[tensor]) } != 0;
+            let memory = self.memory(outside[tensor], null_mut())?;
+            operands.push(if same && blocking == Blocking::Plain {
+                Operand { outside: memory, inside: memory, reorder: null_mut() }
+            } else {
+                let (from, to) =
+                    if tensor == result { (inside, outside[tensor]) } else { (outside[tensor], inside) };
+                Operand {
+                    outside: memory,
+                    inside: self.memory(inside, ALLOCATE)?,
+                    reorder: self.reorder(from, to)?,
+                }
+            });
+        }
+        let primitive = self.primitive(description)?;
+        let execute: unsafe extern "C" fn(Handle, Handle, c_int, *const Argument) -> Status =
+            symbol(self.library, &["dnnl_primitive_execute"])?;
+        let wait: unsafe extern "C" fn(Handle) -> Status = symbol(self.library, &["dnnl_stream_wait"])?;
+        let set: unsafe extern "C" fn(Handle, *mut c_void) -> Status =
+            symbol(self.library, &["dnnl_memory_set_data_handle"])?;
+        let (roles, stream) = (case.roles(), self.stream);
+        let arguments: Vec<Argument> = (0..3)
+            .map(|tensor| Argument { which: ARGUMENT[which][tensor], memory: operands[tensor].inside })
+            .collect();
+        let go = move |primitive: Handle, arguments: &[Argument]| {
+            // SAFETY: the handles live as long as the process, and the memory behind them for this call.
+            let status = unsafe { execute(primitive, stream, arguments.len() as c_int, arguments.as_ptr()) };
+            assert_eq!(status, 0, "dnnl_primitive_execute");
+        };
+        let reorder = move |operand: &Operand, to_inside: bool| {
+            if operand.reorder.is_null() {
+                return;
+            }
+            let (from, to) =
+                if to_inside { (operand.outside, operand.inside) } else { (operand.inside, operand.outside) };
+            go(
+                operand.reorder,
+                &[Argument { which: FROM, memory: from }, Argument { which: TO, memory: to }],
+            );
+        };
+        let mut calls = 0u64;
+        Ok(Box::new(move |a, b, c| {
+            // With its own formats, operands are brought there in the first call, and the result out of there in it too.
+            let counts = blocking == Blocking::Plain || calls == 0;
+            calls += 1;
+            let places = [a.as_ptr().cast_mut(), b.as_ptr().cast_mut(), c.as_mut_ptr()];
+            for (role, place) in roles.into_iter().zip(places) {
+                // SAFETY: the slices have as many elements as the descriptions say; the operands are only read.
+                let status = unsafe { set(operands[role].outside, place.cast()) };
+                assert_eq!(status, 0, "dnnl_memory_set_data_handle");
+            }
+            if counts {
+                roles[..2].iter().for_each(|&role| reorder(&operands[role], true));
+            }
+            go(primitive, &arguments);
+            if counts {
+                reorder(&operands[roles[2]], false);
+            }
+            // SAFETY: the stream is this engine's.
+            assert_eq!(unsafe { wait(stream) }, 0, "dnnl_stream_wait");
+        }))
+    }
+}
