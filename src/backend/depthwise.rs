@@ -24,7 +24,8 @@ use crate::context::Threads;
 use crate::epilogue::Accum;
 use crate::workspace::{Scratch, Workspace};
 
-use super::parts::{OwnWords, PART_MACS, free_pair, split};
+use super::fork::{PART_MACS, free_pair, split};
+use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::tile::{Run, Source};
 use super::windows::Block;

@@ -5,13 +5,13 @@
 //! part waits for another. The loops of a part are [`Product`]'s. [`super::tile`] executes everything else: plans handed in, products whose k is split among
 //! threads, results that are narrower than their sums, dot products of narrow formats, convolutions.
 
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
+use std::sync::RwLock;
 
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{Epilogue, Param};
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{self, Blocking, Lies, Product, Real};
-use tile25_kernels::mat::{Index, MatMut, MatSpec, Matrices, Places};
+use tile25_kernels::mat::{MatMut, MatSpec, Matrices, Places};
 use tile25_kernels::pack::{Form, Operand, Side};
 use tile25_kernels::registry::Kernel;
 
@@ -20,12 +20,9 @@ use crate::epilogue::Accum;
 use crate::error::Error;
 use crate::workspace::{Scratch, Workspace};
 
+use super::fork::{PART_MACS, cut, free_pair, split};
 use super::schedule::{Gemm, Reader};
 use super::tile::{Run, Source};
-
-/// Multiply-adds that a part should have at least: below, a fork costs more than it saves. Half of the planner's threshold, for two parts
-/// (benches/record/2026-11-24-blocks.md).
-pub(super) const PART_MACS: u64 = 96 * 96 * 96 / 2;
 
 /// How C is cut: into how many parts along the batch, the rows and the columns.
 #[derive(Clone, Debug)]
@@ -41,21 +38,6 @@ pub(crate) struct Parts {
     /// Whether the rhs has to be packed all the same.
     packs_rhs: bool,
     dst: Places,
-}
-
-/// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
-/// divides evenly, then rows by columns such that a part reads least.
-pub(super) fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usize; 3] {
-    let along_batch = if units[0] >= 8 * threads { threads } else { gcd(units[0], threads) };
-    let rest = threads / along_batch;
-    let cuts = (1..=rest).map(|rows| [along_batch, rows.min(units[1]), (rest / rows).min(units[2])]);
-    let reads = |&[_, rows, cols]: &[usize; 3]| m.div_ceil(rows) + n.div_ceil(cols);
-    // The most parts, then the least to read.
-    cuts.min_by_key(|cut| (usize::MAX - cut.iter().product::<usize>(), reads(cut))).unwrap_or([1; 3])
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl Parts {
@@ -268,39 +250,6 @@ fn operand<'a, T: Real + OwnWords>(
     gemm::Source::Pack { window, start: start as isize, batch, operand, matrices }
 }
 
-/// Cuts `dst` into `counts` parts at multiples of `grains` along each index, and computes them on the threads of the current pool.
-pub(super) fn split<T: Copy + Send>(
-    dst: MatMut<'_, T>,
-    counts: [usize; 3],
-    grains: [usize; 3],
-    part: &(impl Fn(MatMut<'_, T>) + Sync),
-) {
-    let Some(d) = (0..3).find(|&d| counts[d] > 1) else { return part(dst) };
-    let (index, range) =
-        [(Index::Batch, dst.batch()), (Index::Row, dst.rows()), (Index::Col, dst.cols())][d].clone();
-    let (first, units) = (counts[d] / 2, range.len().div_ceil(grains[d]));
-    let at = range.start + (units * first / counts[d] * grains[d]).min(range.len());
-    let (left, right) = dst.split(index, at);
-    let (mut of_left, mut of_right) = (counts, counts);
-    (of_left[d], of_right[d]) = (first, counts[d] - first);
-    rayon::join(|| split(left, of_left, grains, part), || split(right, of_right, grains, part));
-}
-
-/// The first pair of scratches that nobody uses. There are as many as threads: one is free unless the pool has grown since the plan was made. A panic in an
-/// earlier run broke no scratch.
-pub(super) fn free_pair(panels: &[RwLock<Buf>]) -> (RwLockWriteGuard<'_, Buf>, RwLockWriteGuard<'_, Buf>) {
-    let free = panels.chunks_exact(2).find_map(|pair| match pair[0].try_write() {
-        Ok(first) => Some((first, pair)),
-        Err(TryLockError::Poisoned(first)) => Some((first.into_inner(), pair)),
-        Err(TryLockError::WouldBlock) => None,
-    });
-    let (first, pair) = free.unwrap_or_else(|| {
-        let pair = &panels[..2];
-        (pair[0].write().unwrap_or_else(PoisonError::into_inner), pair)
-    });
-    (first, pair[1].write().unwrap_or_else(PoisonError::into_inner))
-}
-
 struct Job<'a, T> {
     parts: &'a Parts,
     k: usize,
@@ -328,28 +277,5 @@ impl<T: Real> Job<'_, T> {
         let (lhs, rhs) = (self.lhs, self.rhs);
         let mut product = Product { lhs, rhs, k, dst, add, epilogue, blocking, scratch };
         T::product(self.parts.kernel.isa, &mut product);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cut;
-
-    #[test]
-    fn every_thread_has_a_part_where_there_are_so_many() {
-        for (units, threads, parts) in [
-            ([1, 128, 22], 2, [1, 2, 1]),
-            ([1, 16, 86], 2, [1, 1, 2]),
-            ([1, 128, 128], 6, [1, 2, 3]),
-            ([1, 128, 22], 7, [1, 7, 1]),
-            ([1, 1, 86], 7, [1, 1, 7]),
-            ([1, 2, 2], 7, [1, 2, 2]),
-            ([96, 16, 3], 2, [2, 1, 1]),
-            ([3, 16, 3], 2, [1, 2, 1]),
-            ([1000, 1, 1], 7, [7, 1, 1]),
-            ([1, 1, 1], 3, [1, 1, 1]),
-        ] {
-            assert_eq!(cut(units, [8 * units[1], 8 * units[2]], threads), parts, "{units:?} on {threads}");
-        }
     }
 }

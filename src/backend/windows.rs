@@ -27,7 +27,8 @@ use crate::context::Threads;
 use crate::epilogue::Accum;
 use crate::workspace::{Scratch, Workspace};
 
-use super::parts::{OwnWords, PART_MACS, cut, free_pair, split};
+use super::fork::{PART_MACS, evenly, free_pair, share, split};
+use super::parts::OwnWords;
 use super::schedule::Gemm;
 use super::tile::{Run, Source};
 
@@ -273,41 +274,6 @@ impl Windowed {
             pack(kernel.isa, kernel.form, Side::Rhs, &window, operand, x, 0..k, kernel.nr, out);
         };
         share(0..groups * of_group, panels, self.counts.iter().product(), kernel.nr * k, &pack_one);
-    }
-}
-
-/// As [`cut`], but along the index of a group that gives the smallest largest part: with few positions or channels a panel more or less is a difference.
-fn evenly(groups: usize, [m, n]: [usize; 2], [mr, nr]: [usize; 2], threads: usize) -> [usize; 3] {
-    let counts = cut([groups, m.div_ceil(mr), n.div_ceil(nr)], [m, n], threads);
-    let parts = counts[1] * counts[2];
-    let largest = |extent: usize, grain: usize, parts: usize| {
-        extent.min(extent.div_ceil(grain).div_ceil(parts) * grain)
-    };
-    let area = |&[_, rows, cols]: &[usize; 3]| largest(m, mr, rows) * largest(n, nr, cols);
-    let others = (1..=parts).filter(|rows| parts.is_multiple_of(*rows));
-    let others = others.map(|rows| [counts[0], rows, parts / rows]);
-    std::iter::once(counts).chain(others).min_by_key(area).unwrap_or(counts)
-}
-
-/// Does `work` for every unit, each with its own `len` elements of `out`, on up to `threads` threads.
-fn share<T: Send>(
-    units: Range<usize>,
-    out: &mut [T],
-    threads: usize,
-    len: usize,
-    work: &(impl Fn(usize, &mut [T]) + Sync),
-) {
-    if threads > 1 && units.len() > 1 {
-        let middle = units.start + units.len() / 2;
-        let (first, second) = out.split_at_mut((middle - units.start) * len);
-        rayon::join(
-            || share(units.start..middle, first, threads / 2, len, work),
-            || share(middle..units.end, second, threads - threads / 2, len, work),
-        );
-        return;
-    }
-    for (unit, out) in units.zip(out.chunks_exact_mut(len)) {
-        work(unit, out);
     }
 }
 

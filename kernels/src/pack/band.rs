@@ -59,7 +59,7 @@ impl<T: Bands> WithSimd for Copy<'_, T> {
             before.fill(T::zeroed());
             after.fill(T::zeroed());
             let first = start + offset + across.start as isize * scan.axes[2].stride;
-            copy_line(s, scan, &data[..], first, across.len(), out);
+            copy_line(s, scan, data, first, across.len(), out);
         }
     }
 }

@@ -1,0 +1,117 @@
+//! How work is divided among the threads of the current pool: parts of a result, each with one owner, and scratch for each.
+
+use std::ops::Range;
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
+
+use tile25_kernels::buf::Buf;
+use tile25_kernels::mat::{Index, MatMut};
+
+/// Multiply-adds that a part should have at least: below, a fork costs more than it saves. Half of the planner's threshold, for two parts
+/// (benches/record/2026-11-24-blocks.md).
+pub(super) const PART_MACS: u64 = 96 * 96 * 96 / 2;
+
+/// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
+/// divides evenly, then rows by columns such that a part reads least.
+pub(super) fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usize; 3] {
+    let along_batch = if units[0] >= 8 * threads { threads } else { gcd(units[0], threads) };
+    let rest = threads / along_batch;
+    let cuts = (1..=rest).map(|rows| [along_batch, rows.min(units[1]), (rest / rows).min(units[2])]);
+    let reads = |&[_, rows, cols]: &[usize; 3]| m.div_ceil(rows) + n.div_ceil(cols);
+    // The most parts, then the least to read.
+    cuts.min_by_key(|cut| (usize::MAX - cut.iter().product::<usize>(), reads(cut))).unwrap_or([1; 3])
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// As [`cut`], but along the index of a group that gives the smallest largest part: with few positions or channels a panel more or less is a difference.
+pub(super) fn evenly(groups: usize, [m, n]: [usize; 2], [mr, nr]: [usize; 2], threads: usize) -> [usize; 3] {
+    let counts = cut([groups, m.div_ceil(mr), n.div_ceil(nr)], [m, n], threads);
+    let parts = counts[1] * counts[2];
+    let largest = |extent: usize, grain: usize, parts: usize| {
+        extent.min(extent.div_ceil(grain).div_ceil(parts) * grain)
+    };
+    let area = |&[_, rows, cols]: &[usize; 3]| largest(m, mr, rows) * largest(n, nr, cols);
+    let others = (1..=parts).filter(|rows| parts.is_multiple_of(*rows));
+    let others = others.map(|rows| [counts[0], rows, parts / rows]);
+    std::iter::once(counts).chain(others).min_by_key(area).unwrap_or(counts)
+}
+
+/// Does `work` for every unit, each with its own `len` elements of `out`, on up to `threads` threads.
+pub(super) fn share<T: Send>(
+    units: Range<usize>,
+    out: &mut [T],
+    threads: usize,
+    len: usize,
+    work: &(impl Fn(usize, &mut [T]) + Sync),
+) {
+    if threads > 1 && units.len() > 1 {
+        let middle = units.start + units.len() / 2;
+        let (first, second) = out.split_at_mut((middle - units.start) * len);
+        rayon::join(
+            || share(units.start..middle, first, threads / 2, len, work),
+            || share(middle..units.end, second, threads - threads / 2, len, work),
+        );
+        return;
+    }
+    for (unit, out) in units.zip(out.chunks_exact_mut(len)) {
+        work(unit, out);
+    }
+}
+
+/// Cuts `dst` into `counts` parts at multiples of `grains` along each index, and computes them on the threads of the current pool.
+pub(super) fn split<T: Copy + Send>(
+    dst: MatMut<'_, T>,
+    counts: [usize; 3],
+    grains: [usize; 3],
+    part: &(impl Fn(MatMut<'_, T>) + Sync),
+) {
+    let Some(d) = (0..3).find(|&d| counts[d] > 1) else { return part(dst) };
+    let (index, range) =
+        [(Index::Batch, dst.batch()), (Index::Row, dst.rows()), (Index::Col, dst.cols())][d].clone();
+    let (first, units) = (counts[d] / 2, range.len().div_ceil(grains[d]));
+    let at = range.start + (units * first / counts[d] * grains[d]).min(range.len());
+    let (left, right) = dst.split(index, at);
+    let (mut of_left, mut of_right) = (counts, counts);
+    (of_left[d], of_right[d]) = (first, counts[d] - first);
+    rayon::join(|| split(left, of_left, grains, part), || split(right, of_right, grains, part));
+}
+
+/// The first pair of scratches that nobody uses. There are as many as threads: one is free unless the pool has grown since the plan was made. A panic in an
+/// earlier run broke no scratch.
+pub(super) fn free_pair(panels: &[RwLock<Buf>]) -> (RwLockWriteGuard<'_, Buf>, RwLockWriteGuard<'_, Buf>) {
+    let free = panels.chunks_exact(2).find_map(|pair| match pair[0].try_write() {
+        Ok(first) => Some((first, pair)),
+        Err(TryLockError::Poisoned(first)) => Some((first.into_inner(), pair)),
+        Err(TryLockError::WouldBlock) => None,
+    });
+    let (first, pair) = free.unwrap_or_else(|| {
+        let pair = &panels[..2];
+        (pair[0].write().unwrap_or_else(PoisonError::into_inner), pair)
+    });
+    (first, pair[1].write().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn every_thread_has_a_part_where_there_are_so_many() {
+        for (units, threads, parts) in [
+            ([1, 128, 22], 2, [1, 2, 1]),
+            ([1, 16, 86], 2, [1, 1, 2]),
+            ([1, 128, 128], 6, [1, 2, 3]),
+            ([1, 128, 22], 7, [1, 7, 1]),
+            ([1, 1, 86], 7, [1, 1, 7]),
+            ([1, 2, 2], 7, [1, 2, 2]),
+            ([96, 16, 3], 2, [2, 1, 1]),
+            ([3, 16, 3], 2, [1, 2, 1]),
+            ([1000, 1, 1], 7, [7, 1, 1]),
+            ([1, 1, 1], 3, [1, 1, 1]),
+        ] {
+            assert_eq!(cut(units, [8 * units[1], 8 * units[2]], threads), parts, "{units:?} on {threads}");
+        }
+    }
+}
