@@ -44,10 +44,11 @@ fn matmul_is_within_the_bound_of_the_contract() {
     }
 }
 
-/// `<conv(x, w), y> = <x, backward_data(y, w)> = <w, backward_weights(x, y)>`: the three directions are one trilinear form.
+/// `<conv(x, w), y> = <x, backward_data(y, w)> = <w, backward_weights(x, y)>`: the three directions are one trilinear form. Each gradient is also that of
+/// central differences, whose step may be 1: the form is linear in each operand.
 #[test]
 fn the_directions_of_a_convolution_are_adjoint() {
-    let mut rng = support::Rng::new(3);
+    let (mut rng, mut entries) = (support::Rng::new(3), support::Rng::new(4));
     for _ in 0..60 {
         let mut below = |n: usize| rng.below(n);
         let groups = 1 + below(3);
@@ -105,6 +106,28 @@ fn the_directions_of_a_convolution_are_adjoint() {
                 (form - forms[0]).abs() <= bound,
                 "{forms:?} differ by more than {bound:e}: {conv:?} {x_dims:?} {w_dims:?}"
             );
+        }
+        let forward = |x: &[f64], w: &[f64]| {
+            let (xv, wv) = (View::new(x, x_dims).unwrap(), View::new(w, w_dims).unwrap());
+            let op = Convolution::forward(xv.spec(), wv.spec(), dv.spec(), &conv).unwrap();
+            dot(&run(op, xv, wv, y_dims), &dy)
+        };
+        for _ in 0..3 {
+            let (i, j) = (entries.below(x.len()), entries.below(w.len()));
+            let moved = |values: &[f64], at: usize, by: f64| {
+                let mut values = values.to_vec();
+                values[at] += by;
+                values
+            };
+            let of_x = (forward(&moved(&x, i, 1.0), &w) - forward(&moved(&x, i, -1.0), &w)) / 2.0;
+            let of_w = (forward(&x, &moved(&w, j, 1.0)) - forward(&x, &moved(&w, j, -1.0))) / 2.0;
+            for (difference, gradient) in [(of_x, dx[i]), (of_w, dw[j])] {
+                // The moved entry is at most 2 in size: four times as many roundings of the form.
+                assert!(
+                    (difference - gradient).abs() <= 4.0 * bound,
+                    "{difference} is not {gradient}: {conv:?}"
+                );
+            }
         }
     }
 }
