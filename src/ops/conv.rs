@@ -544,7 +544,8 @@ impl ConvPlan<'_> {
         self.kernel
     }
 
-    /// Which die computes what, part by part. A plan is of the transposed product where the output lies channels-last.
+    /// Which die computes what, part by part. A plan is of the product as it runs: transposed where positions are its rows. Products of floats have the same
+    /// bits by any plan and a host runs them in other pieces, faster: their plans are made when first asked for.
     pub fn tile_plans(&self) -> impl Iterator<Item = &TilePlan> {
         self.parts.iter().map(Part::tile_plan)
     }
