@@ -76,7 +76,7 @@ impl Depthwise {
     ) -> Option<Depthwise> {
         let problem = &gemm.problem;
         let formats = problem.formats;
-        let floats = matches!(kernel.form, Form::F32 | Form::F64) && formats.rhs == formats.sums;
+        let floats = kernel.form == Form::F32 && formats.rhs == formats.sums;
         if problem.batch < 2 || problem.m != 1 || scan.channels.0 != 1 || problem.k == 0 || !floats {
             return None;
         }
@@ -154,9 +154,6 @@ impl Depthwise {
             }
             (Format::F32, WordsMut::U8(dst)) => {
                 self.typed::<f32, u8, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (Format::F64, WordsMut::F64(dst)) => {
-                self.typed::<f64, f64, P>(run, epilogue, dst, start, threads, workspace)
             }
             (sums, _) => unreachable!("sums of {sums} of a depthwise convolution"),
         }

@@ -112,7 +112,7 @@ impl Windowed {
     pub(crate) fn new(gemm: &Gemm, scan: Scan, kernel: Kernel, threads: usize) -> Option<Windowed> {
         let (problem, dst) = (&gemm.problem, Places::new(gemm.dst));
         let formats = problem.formats;
-        if !matches!(kernel.form, Form::F32 | Form::F64) || formats.lhs != formats.sums || problem.k == 0 {
+        if kernel.form != Form::F32 || formats.lhs != formats.sums || problem.k == 0 {
             return None;
         }
         let (m, n, k) = (problem.m, problem.n, problem.k);
@@ -206,9 +206,6 @@ impl Windowed {
             }
             (Format::F32, WordsMut::U8(dst)) => {
                 self.typed::<f32, u8, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (Format::F64, WordsMut::F64(dst)) => {
-                self.typed::<f64, f64, P>(run, epilogue, dst, start, threads, workspace)
             }
             (sums, _) => unreachable!("sums of {sums} through windows"),
         }

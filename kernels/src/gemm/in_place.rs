@@ -94,8 +94,8 @@ pub trait InPlace<T>: FloatLanes<T> {
         later: Later<'_, T>,
     );
 
-    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k, the rhs a panel `[k][NR]`, each row of the lhs in a place of its own; any m up to MR and n
-    /// up to NR.
+    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k, the rhs a panel `[k][NR]`, each row of the lhs in a place of its own; one row or MR,
+    /// any n up to NR.
     ///
     /// # Panics
     /// If the operands do not fit each other and the result.
@@ -381,7 +381,9 @@ macro_rules! in_place {
             ) {
                 assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
-                $(in_place!(@window $t, $token, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
+                in_place!(@window $t, $token, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                in_place!(@window $t, $token, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                unreachable!("no tile of {m} rows through a window");
             }
 
             #[inline(always)]

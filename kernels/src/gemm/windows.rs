@@ -211,8 +211,9 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                 let mut next = 0;
                 while next < block.len() {
                     let (at, left) = (next, block.len() - next);
-                    // Rows that fill no tile are taken one by one where every column is a product: few are left of positions or taps.
-                    next += if BY_COLUMN && left < mr { 1 } else { left.min(mr) };
+                    // Rows that fill no tile are taken one by one: there are few among positions or taps, and every further height of a tile is compiled
+                    // for each width, format and instruction set.
+                    next += if left < mr { 1 } else { mr };
                     let tile = at..next;
                     let row = first_row + (i - self.rows.start) + at;
                     let mut band = self.dst.band(batch, row..row + tile.len(), to_cols.clone());
