@@ -465,6 +465,29 @@ fn conv_in_both_orders<const D: usize>(
     }
 }
 
+/// Lines that lie apart in x and y, of one image: no batch of images, though strides look like one.
+#[test]
+fn lines_that_lie_apart_are_no_images() {
+    for batch in [1, 2] {
+        for direction in 0..3 {
+            let finish =
+                Finish { add: true, scale: true, bias: direction != 2, residual: true, act: Act::Relu };
+            let (conv, kind) = (padded(1, 0, 1), Kind::Smooth);
+            let (c_in, c_out, input, kernel) = (20, 9, [6, 32], [1, 1]);
+            let case = ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed: 3 };
+            conv_laid_out::<f32, 2>(&case, |dims, seed, _| {
+                let [_, channels, height, width] = *dims else { unreachable!("two spatial axes") };
+                let line = width + if width > 1 { 3 } else { 0 };
+                let strides =
+                    [channels * height * line, height * line, line, 1].map(|stride| stride as isize);
+                let len = dims[0] * strides[0] as usize;
+                let data = fill(&mut support::Rng::new(seed), len, kind);
+                Laid { data, start: 0, layout: Layout::strided(dims, &strides).unwrap() }
+            });
+        }
+    }
+}
+
 fn padded<const D: usize>(stride: usize, padding: usize, groups: usize) -> Conv<D> {
     Conv { stride: [stride; D], padding: [(padding, padding); D], groups, ..Conv::default() }
 }

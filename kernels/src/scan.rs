@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::axis::{Axis, COORDS, Dim, NO_BOUND, NO_COORD, Window};
+use crate::axis::{Axis, COORDS, Dim, NO_BOUND, Window};
 
 /// One spatial axis of a [`Scan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,27 +100,40 @@ impl Scan {
         self.images.0 * self.axes.iter().map(|axis| axis.positions).product::<usize>()
     }
 
-    /// The window that reads the tensor itself.
+    /// The window that reads the tensor itself: x are positions, k taps and then the channel.
     pub fn window(&self) -> Window {
-        let inside = self.axes.map(|axis| axis.is_inside());
+        let [images, channels] =
+            [self.images, self.channels].map(|(extent, stride)| Dim::plain(extent, stride));
+        let (positions, taps) = self.dims();
+        let [x, k] =
+            [[images, positions[0], positions[1], positions[2]], [taps[0], taps[1], taps[2], channels]];
+        self.window_of(Axis::new(&x), Axis::new(&k))
+    }
+
+    /// Positions and taps as dims of a window.
+    pub fn dims(&self) -> ([Dim; COORDS], [Dim; COORDS]) {
         // Where coordinates never leave the tensor, dims are plain and can merge with their neighbours.
-        let dim = |d: usize, extent: usize, step: isize| Dim {
-            extent,
-            stride: step * self.axes[d].stride,
-            along: if inside[d] { NO_COORD } else { d },
-            step: if inside[d] { 0 } else { step },
+        let dim = |d: usize, extent: usize, step: isize| {
+            let (axis, stride) = (&self.axes[d], step * self.axes[d].stride);
+            match axis.is_inside() {
+                true => Dim::plain(extent, stride),
+                false => Dim { extent, stride, along: d, step },
+            }
         };
-        let positions: [Dim; COORDS] =
-            std::array::from_fn(|d| dim(d, self.axes[d].positions, self.axes[d].step));
-        let taps: [Dim; COORDS] = std::array::from_fn(|d| dim(d, self.axes[d].taps, self.axes[d].tap_step));
-        let plain = |(extent, stride)| Dim::plain(extent, stride);
-        Window {
-            start: self.start + self.axes.iter().map(|axis| axis.origin * axis.stride).sum::<isize>(),
-            x: Axis::new(&[plain(self.images), positions[0], positions[1], positions[2]]),
-            k: Axis::new(&[taps[0], taps[1], taps[2], plain(self.channels)]),
-            origin: std::array::from_fn(|d| if inside[d] { 0 } else { self.axes[d].origin }),
-            bounds: std::array::from_fn(|d| if inside[d] { NO_BOUND } else { self.axes[d].size as isize }),
-        }
+        (
+            std::array::from_fn(|d| dim(d, self.axes[d].positions, self.axes[d].step)),
+            std::array::from_fn(|d| dim(d, self.axes[d].taps, self.axes[d].tap_step)),
+        )
+    }
+
+    /// A window over the tensor with other indices, made of [`Scan::dims`], images and the channel.
+    pub fn window_of(&self, x: Axis, k: Axis) -> Window {
+        let (origin, bounds) = (
+            self.axes.map(|axis| if axis.is_inside() { 0 } else { axis.origin }),
+            self.axes.map(|axis| if axis.is_inside() { NO_BOUND } else { axis.size as isize }),
+        );
+        let start = self.start + self.axes.iter().map(|axis| axis.origin * axis.stride).sum::<isize>();
+        Window { start, x, k, origin, bounds }
     }
 
     /// Lines of one image.

@@ -12,22 +12,22 @@ use std::sync::{PoisonError, RwLock};
 use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{Epilogue, FinishFrom, Param};
-use tile25_kernels::format::{Format, WordsMut};
+use tile25_kernels::epilogue::{FinishFrom, Param};
+use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{Real, WINDOW_ROWS, Weights, Windows};
 use tile25_kernels::mat::{MatMut, MatSpec, Places};
 use tile25_kernels::pack::{Bands, Form, Operand, Side, copy_band, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
-use crate::context::Threads;
 use crate::epilogue::Accum;
-use crate::workspace::{Scratch, Workspace};
+use crate::workspace::Scratch;
 
-use super::fork::{PART_MACS, free_pair, split};
+use super::fork::{PART_MACS, free_pair, within};
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
-use super::tile::{Run, Source};
+use super::sums::{Call, Execute, Finishing, Place, Sums};
+use super::tile::Source;
 use super::windows::Block;
 
 /// What k is.
@@ -47,10 +47,7 @@ pub(crate) struct Depthwise {
     /// Over all channels.
     scan: Scan,
     block: Block,
-    parts: usize,
-    /// Whether sums lie in the result.
-    here: bool,
-    dst: Places,
+    place: Place,
     /// How the weights, or the gradient of the output, are read: x are channels.
     weights: Window,
     /// Rows, channels, k.
@@ -76,7 +73,7 @@ impl Depthwise {
     ) -> Option<Depthwise> {
         let problem = &gemm.problem;
         let formats = problem.formats;
-        let floats = kernel.form == Form::F32 && formats.rhs == formats.sums;
+        let floats = matches!(kernel.form, Form::F32 | Form::F64) && formats.rhs == formats.sums;
         if problem.batch < 2 || problem.m != 1 || scan.channels.0 != 1 || problem.k == 0 || !floats {
             return None;
         }
@@ -85,13 +82,14 @@ impl Depthwise {
         let scan = Scan { channels: (channels, gemm.rhs.batch.inner().stride), ..*scan };
         let spec =
             MatSpec { batch: Axis::strided(1, 0), rows: gemm.dst.cols, cols: gemm.dst.batch, ..gemm.dst };
-        let dst = Places::new(spec);
-        let here = formats.out == formats.sums && dst.band_stride().is_some();
+        let places = Places::new(spec);
+        let here = formats.out == formats.sums && places.band_stride().is_some();
         let bytes = formats.sums.bytes();
         let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let units = match sum {
-            Sum::Taps => rows.div_ceil(kernel.mr),
-            Sum::Positions => channels.div_ceil(kernel.nr),
+        let parts = threads.min(useful);
+        let counts = match sum {
+            Sum::Taps => [1, parts.min(rows.div_ceil(kernel.mr)), 1],
+            Sum::Positions => [1, 1, parts.min(channels.div_ceil(kernel.nr))],
         };
         let window = scan.window();
         let in_place = window.is_plain() && scan.channels.1 == 1;
@@ -116,9 +114,7 @@ impl Depthwise {
             sum,
             scan,
             block,
-            parts: threads.min(useful).min(units),
-            here,
-            dst,
+            place: Place { places, here, counts, grains: [1, kernel.mr, kernel.nr] },
             weights: by_channel(&gemm.lhs),
             shape: [rows, channels, k],
             elements: [packed, panel + band, sums],
@@ -128,58 +124,26 @@ impl Depthwise {
     /// What a run needs: the packed weights, then a band and sums for each thread.
     pub(crate) fn scratch(&self) -> Scratch {
         let [packed, band, sums] = self.elements.map(|elements| elements * self.kernel.form.element_bytes());
-        let pairs = std::iter::repeat_n([band, sums], self.parts).flatten();
+        let pairs = std::iter::repeat_n([band, sums], self.place.counts.iter().product()).flatten();
         Scratch { panels: std::iter::once(packed).chain(pairs).collect(), ..Scratch::default() }
     }
+}
 
-    /// Computes the convolution into the elements of `dst` from `start` on. Allocates nothing.
-    ///
-    /// # Panics
-    /// If an operand, the result or the workspace is not what this was planned for; callers check.
-    pub(crate) fn run<P: Param>(
-        &self,
-        run: &Run<'_>,
-        epilogue: &Epilogue<'_, P>,
-        dst: WordsMut<'_>,
-        start: usize,
-        threads: &Threads<'_>,
-        workspace: &Workspace,
-    ) {
-        match (self.kernel.form.sums(), dst) {
-            (Format::F32, WordsMut::F32(dst)) => {
-                self.typed::<f32, f32, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (Format::F32, WordsMut::U16(dst)) => {
-                self.typed::<f32, u16, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (Format::F32, WordsMut::U8(dst)) => {
-                self.typed::<f32, u8, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (sums, _) => unreachable!("sums of {sums} of a depthwise convolution"),
-        }
+impl Execute for Depthwise {
+    fn sums(&self) -> Format {
+        self.kernel.form.sums()
     }
 
     fn typed<T: Real + Bands + OwnWords, W: FinishFrom<T>, P: Param>(
         &self,
-        run: &Run<'_>,
-        epilogue: &Epilogue<'_, P>,
+        call: &Call<'_, P>,
         dst: &mut [W],
-        start: usize,
-        threads: &Threads<'_>,
-        workspace: &Workspace,
     ) {
-        let epilogue = epilogue.cast();
-        let Source::Floats { words, start: first } = run.rhs else {
-            unreachable!("an input in the format of sums")
-        };
-        let data = T::own(words).expect("an input in the format of sums");
-        let (operand, of_weights) = match run.lhs {
-            Source::Floats { words, start } => (Operand::floats(words), start),
-            Source::Coded { operand, start, .. } => (operand, start),
-            Source::Packed { .. } => unreachable!("weights are packed here"),
-        };
+        let (run, epilogue) = (call.run, call.epilogue.cast());
+        let Source::Floats { words, start } = run.rhs else { unreachable!("an input in the format of sums") };
+        let (operand, of_weights) = run.lhs.operand().expect("weights are packed here");
         let weights = Window { start: self.weights.start + of_weights as isize, ..self.weights };
-        let (packed, scratch) = workspace.panels.split_first().expect("room for the weights");
+        let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
         let [_, channels, k] = self.shape;
         let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
         let packed = packed.as_mut_slice::<T>(self.elements[0]);
@@ -191,34 +155,16 @@ impl Depthwise {
         }
         let job = Job {
             depthwise: self,
-            data,
-            start: first as isize,
+            data: T::own(words).expect("an input in the format of sums"),
+            start: start as isize,
             weights: &weights,
             operand,
             packed,
-            add: run.accum == Accum::Add,
-            epilogue: &epilogue,
+            finishing: Finishing { isa: kernel.isa, accum: run.accum, epilogue: &epilogue },
             scratch,
         };
-        let (counts, grains) = match self.sum {
-            Sum::Taps => ([1, self.parts, 1], [1, kernel.mr, 1]),
-            Sum::Positions => ([1, 1, self.parts], [1, 1, nr]),
-        };
-        const CHECKED: &str = "the view and the plan were checked";
-        let mut work = || {
-            if self.here {
-                let dst = bytemuck::cast_slice_mut(dst);
-                let dst = MatMut::new(dst, start as isize, &self.dst).expect(CHECKED);
-                split(dst, counts, grains, &|dst| job.part_here(dst));
-            } else {
-                let dst = MatMut::new(dst, start as isize, &self.dst).expect(CHECKED);
-                split(dst, counts, grains, &|dst| job.part_apart::<W>(dst));
-            }
-        };
-        match threads {
-            Threads::Pool(pool) if self.parts > 1 => pool.install(work),
-            _ => work(),
-        }
+        let work = || self.place.parts(dst, call.start, &|part: Sums<'_, T, W>| job.part(part));
+        within(call.threads, self.place.counts, work);
     }
 }
 
@@ -229,8 +175,7 @@ struct Job<'a, T> {
     weights: &'a Window,
     operand: Operand<'a>,
     packed: &'a [T],
-    add: bool,
-    epilogue: &'a Epilogue<'a, T>,
+    finishing: Finishing<'a, T>,
     scratch: &'a [RwLock<Buf>],
 }
 
@@ -272,7 +217,7 @@ impl<T: Real + Bands> Job<'_, T> {
                 let weights = Weights::Packed(self.packed);
                 let (window, k) = (&window, 0..*k);
                 let by_column = true;
-                let add = self.add;
+                let add = self.finishing.accum == Accum::Add;
                 Windows { data, window, rows, k, by_column, weights, cols, dst, at, add }.compute(kernel.isa);
             }),
             Sum::Positions => {
@@ -288,7 +233,7 @@ impl<T: Real + Bands> Job<'_, T> {
                         let window = &Window { x: window.k, k: window.x, ..window };
                         let weights = Weights::Pack(self.weights, self.operand, panel);
                         let (rows, cols, k) = (rows.clone(), cols.clone(), segment);
-                        let (by_column, add) = (true, self.add || first > 0);
+                        let (by_column, add) = (true, first > 0 || self.finishing.accum == Accum::Add);
                         Windows { data, window, rows, k, by_column, weights, cols, dst, at, add }
                             .compute(kernel.isa);
                     });
@@ -297,52 +242,23 @@ impl<T: Real + Bands> Job<'_, T> {
         }
     }
 
-    /// Goes over the rows of a part, all its columns at a time.
-    fn blocks(&self, rows: Range<usize>, mut work: impl FnMut(Range<usize>)) {
-        let Depthwise { sum, scan, block, .. } = self.depthwise;
+    /// Goes over the rows of a part in blocks, all its columns at a time.
+    fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
+        let Depthwise { sum, scan, block, elements: [_, of_band, of_sums], .. } = self.depthwise;
+        let [_, rows, cols] = part.ranges();
+        let (mut band, mut sums) = free_pair(self.scratch);
+        let (band, sums) = (band.as_mut_slice::<T>(*of_band), sums.as_mut_slice::<T>(*of_sums));
         let mut row = rows.start;
         while row < rows.end {
             let end = match sum {
                 Sum::Taps => block.end(scan, row, rows.end),
                 Sum::Positions => rows.end,
             };
-            work(row..end);
+            let rows = row..end;
+            part.block(0, rows.clone(), cols.clone(), self.finishing, sums, |dst, at| {
+                self.sums(rows, cols.clone(), band, dst, at);
+            });
             row = end;
         }
-    }
-
-    fn part_here(&self, mut dst: MatMut<'_, T>) {
-        let (cols, isa) = (dst.cols(), self.depthwise.kernel.isa);
-        let (mut band, _sums) = free_pair(self.scratch);
-        let band = band.as_mut_slice(self.depthwise.elements[1]);
-        self.blocks(dst.rows(), |rows| {
-            let at = [0, rows.start, cols.start];
-            self.sums(rows.clone(), cols.clone(), band, &mut dst, at);
-            T::finish_in_place(isa, self.epilogue, &mut dst.tile(0, rows, cols.clone()));
-        });
-    }
-
-    fn part_apart<W: FinishFrom<T>>(&self, mut dst: MatMut<'_, W>) {
-        let (cols, isa) = (dst.cols(), self.depthwise.kernel.isa);
-        let (mut band, mut sums) = free_pair(self.scratch);
-        let [_, band_elements, sum_elements] = self.depthwise.elements;
-        let (band, sums) = (band.as_mut_slice(band_elements), sums.as_mut_slice::<T>(sum_elements));
-        self.blocks(dst.rows(), |rows| {
-            let (m, n) = (rows.len(), cols.len());
-            let places = Places::new(MatSpec {
-                start: 0,
-                batch: Axis::strided(1, 0),
-                rows: Axis::strided(m, n as isize),
-                cols: Axis::strided(n, 1),
-            });
-            let mut sums = MatMut::new(&mut *sums, 0, &places).expect("room for a block of sums");
-            let mut tile = dst.tile(0, rows.clone(), cols.clone());
-            if self.add {
-                let format = self.epilogue.target.format();
-                W::widen_into(format, &mut tile, &mut sums.tile(0, 0..m, 0..n));
-            }
-            self.sums(rows, cols.clone(), band, &mut sums, [0; 3]);
-            W::finish_into(isa, self.epilogue, &mut sums.tile(0, 0..m, 0..n), &mut tile);
-        });
     }
 }

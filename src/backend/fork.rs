@@ -6,6 +6,8 @@ use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::mat::{Index, MatMut};
 
+use crate::context::Threads;
+
 /// Multiply-adds that a part should have at least: below, a fork costs more than it saves. Half of the planner's threshold, for two parts
 /// (benches/record/2026-11-24-blocks.md).
 pub(super) const PART_MACS: u64 = 96 * 96 * 96 / 2;
@@ -57,6 +59,18 @@ pub(super) fn share<T: Send>(
     }
     for (unit, out) in units.zip(out.chunks_exact_mut(len)) {
         work(unit, out);
+    }
+}
+
+/// Does `work` in the pool that `threads` names, if it is cut into several parts.
+pub(super) fn within<R: Send>(
+    threads: &Threads<'_>,
+    counts: [usize; 3],
+    work: impl FnOnce() -> R + Send,
+) -> R {
+    match threads {
+        Threads::Pool(pool) if counts != [1; 3] => pool.install(work),
+        _ => work(),
     }
 }
 

@@ -7,5 +7,6 @@ mod fork;
 pub(crate) mod parts;
 pub(crate) mod reference;
 pub(crate) mod schedule;
+pub(crate) mod sums;
 pub(crate) mod tile;
 pub(crate) mod windows;

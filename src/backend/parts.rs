@@ -20,7 +20,7 @@ use crate::epilogue::Accum;
 use crate::error::Error;
 use crate::workspace::{Scratch, Workspace};
 
-use super::fork::{PART_MACS, cut, free_pair, split};
+use super::fork::{PART_MACS, cut, free_pair, split, within};
 use super::schedule::{Gemm, Reader};
 use super::tile::{Run, Source};
 
@@ -174,12 +174,7 @@ impl Parts {
         let dst = MatMut::new(dst, start as isize, &self.dst).expect("the view and the plan were checked");
         let job = Job { parts: self, k, lhs, rhs, add, epilogue, panels: &workspace.panels };
         let grains = [1, self.kernel.mr, self.kernel.nr];
-        let split = |dst| split(dst, self.counts, grains, &|dst| job.part(dst));
-        match threads {
-            _ if self.counts == [1; 3] => job.part(dst),
-            Threads::Pool(pool) => pool.install(|| split(dst)),
-            _ => split(dst),
-        }
+        within(threads, self.counts, || split(dst, self.counts, grains, &|dst| job.part(dst)));
     }
 }
 
@@ -193,7 +188,7 @@ struct Out<'a> {
 }
 
 /// Words that are the elements themselves.
-pub(super) trait OwnWords: Sized {
+pub(crate) trait OwnWords: Sized {
     fn own<'a>(words: Words<'a>) -> Option<&'a [Self]>;
 }
 

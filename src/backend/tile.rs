@@ -39,6 +39,17 @@ pub(crate) enum Source<'a> {
     Packed { panels: &'a [u8], batch: Axis },
 }
 
+impl<'a> Source<'a> {
+    /// The elements and where they start; none of panels packed before.
+    pub(super) fn operand(&self) -> Option<(Operand<'a>, usize)> {
+        match *self {
+            Source::Floats { words, start } => Some((Operand::floats(words), start)),
+            Source::Coded { operand, start, .. } => Some((operand, start)),
+            Source::Packed { .. } => None,
+        }
+    }
+}
+
 /// What a run works on.
 pub(crate) struct Run<'a> {
     pub(crate) gemm: &'a Gemm,

@@ -10,26 +10,26 @@
 //! for one line of positions or, where that is more, for [`LEAST_ACROSS`] of its positions: nothing grows with the images or their number.
 
 use std::ops::Range;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLock};
 
 use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, NO_COORD, Window};
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{Epilogue, FinishFrom, Param};
-use tile25_kernels::format::{Format, WordsMut};
+use tile25_kernels::epilogue::{FinishFrom, Param};
+use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{Real, WINDOW_ROWS, Weights, Windows};
-use tile25_kernels::mat::{MatMut, MatSpec, Places};
+use tile25_kernels::mat::Places;
 use tile25_kernels::pack::{Bands, Form, Operand, Side, copy_band, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
-use crate::context::Threads;
 use crate::epilogue::Accum;
-use crate::workspace::{Scratch, Workspace};
+use crate::workspace::Scratch;
 
-use super::fork::{PART_MACS, evenly, free_pair, share, split};
+use super::fork::{PART_MACS, evenly, free_pair, share, within};
 use super::parts::OwnWords;
 use super::schedule::Gemm;
+use super::sums::{Call, Execute, Finishing, Place, Sums};
 use super::tile::{Run, Source};
 
 /// Bytes of a band: half of a second-level cache of 1 MiB.
@@ -90,16 +90,14 @@ pub(crate) struct Windowed {
     scan: Scan,
     window: Window,
     groups: Axis,
-    counts: [usize; 3],
+    place: Place,
     slots: usize,
     block: Block,
     /// Columns of a block.
     cols: usize,
-    /// Whether sums lie in the result.
-    here: bool,
     /// Whether weights are packed right before use.
     packs_late: bool,
-    dst: Places,
+    /// Groups, positions, channels, k.
     shape: [usize; 4],
     /// Elements of the panel of weights that is packed late.
     panel: usize,
@@ -110,9 +108,9 @@ pub(crate) struct Windowed {
 impl Windowed {
     /// Plans `gemm`, whose lhs reads what `scan` goes over; `None` where tickets have to execute it.
     pub(crate) fn new(gemm: &Gemm, scan: Scan, kernel: Kernel, threads: usize) -> Option<Windowed> {
-        let (problem, dst) = (&gemm.problem, Places::new(gemm.dst));
+        let (problem, places) = (&gemm.problem, Places::new(gemm.dst));
         let formats = problem.formats;
-        if kernel.form != Form::F32 || formats.lhs != formats.sums || problem.k == 0 {
+        if !matches!(kernel.form, Form::F32 | Form::F64) || formats.lhs != formats.sums || problem.k == 0 {
             return None;
         }
         let (m, n, k) = (problem.m, problem.n, problem.k);
@@ -124,7 +122,7 @@ impl Windowed {
         let inner = window.k.inner();
         let one_run = window.is_plain() && window.k.dims().len() == 1;
         let runs = inner.along == NO_COORD && inner.stride == 1 && inner.extent >= IN_PLACE_FROM;
-        let here = formats.out == formats.sums && dst.band_stride().is_some();
+        let here = formats.out == formats.sums && places.band_stride().is_some();
         let packs_late = m <= ONE_BLOCK && counts[1] == 1;
         let (block, rows, band) = if one_run || runs {
             let rows = if packs_late { m } else { WINDOW_ROWS };
@@ -153,13 +151,11 @@ impl Windowed {
             scan,
             window,
             groups: gemm.lhs.batch,
-            counts,
+            place: Place { places, here, counts, grains: [1, kernel.mr, kernel.nr] },
             slots: threads,
             block,
             cols,
-            here,
             packs_late,
-            dst,
             shape: [problem.batch, m, n, k],
             panel,
             elements: [panel + band, sums],
@@ -184,81 +180,6 @@ impl Windowed {
         Scratch { panels, ..Scratch::default() }
     }
 
-    /// Computes the convolution into the elements of `dst` from `start` on. Allocates nothing.
-    ///
-    /// # Panics
-    /// If an operand, the result or the workspace is not what this was planned for; callers check.
-    pub(crate) fn run<P: Param>(
-        &self,
-        run: &Run<'_>,
-        epilogue: &Epilogue<'_, P>,
-        dst: WordsMut<'_>,
-        start: usize,
-        threads: &Threads<'_>,
-        workspace: &Workspace,
-    ) {
-        match (self.kernel.form.sums(), dst) {
-            (Format::F32, WordsMut::F32(dst)) => {
-                self.typed::<f32, f32, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (Format::F32, WordsMut::U16(dst)) => {
-                self.typed::<f32, u16, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (Format::F32, WordsMut::U8(dst)) => {
-                self.typed::<f32, u8, P>(run, epilogue, dst, start, threads, workspace)
-            }
-            (sums, _) => unreachable!("sums of {sums} through windows"),
-        }
-    }
-
-    fn typed<T: Real + Bands + OwnWords, W: FinishFrom<T>, P: Param>(
-        &self,
-        run: &Run<'_>,
-        epilogue: &Epilogue<'_, P>,
-        dst: &mut [W],
-        start: usize,
-        threads: &Threads<'_>,
-        workspace: &Workspace,
-    ) {
-        let epilogue = epilogue.cast();
-        let Source::Floats { words, start: first } = run.lhs else {
-            unreachable!("an input in the format of sums")
-        };
-        let data = T::own(words).expect("an input in the format of sums");
-        let (packed, scratch) = workspace.panels.split_first().expect("room for the weights");
-        let mut work = || {
-            let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
-            let panels = packed.as_mut_slice::<T>(self.shape[0] * self.panel_elements());
-            if !self.packs_late {
-                self.pack_weights(run, panels);
-            }
-            let job = Job {
-                windowed: self,
-                data,
-                start: first as isize,
-                run,
-                panels,
-                add: run.accum == Accum::Add,
-                epilogue: &epilogue,
-                scratch,
-            };
-            let grains = [1, self.kernel.mr, self.kernel.nr];
-            const CHECKED: &str = "the view and the plan were checked";
-            if self.here {
-                let dst = bytemuck::cast_slice_mut(dst);
-                let dst = MatMut::new(dst, start as isize, &self.dst).expect(CHECKED);
-                split(dst, self.counts, grains, &|dst| job.part_here(dst));
-            } else {
-                let dst = MatMut::new(dst, start as isize, &self.dst).expect(CHECKED);
-                split(dst, self.counts, grains, &|dst| job.part_apart::<W>(dst));
-            }
-        };
-        match threads {
-            Threads::Pool(pool) if self.counts != [1; 3] => pool.install(work),
-            _ => work(),
-        }
-    }
-
     /// Packs the weights of all groups: `[group][panel][k][lane]`.
     fn pack_weights<T: bytemuck::Pod + Send>(&self, run: &Run<'_>, panels: &mut [T]) {
         let [groups, _, n, k] = self.shape;
@@ -270,17 +191,47 @@ impl Windowed {
             let out = bytemuck::cast_slice_mut(out);
             pack(kernel.isa, kernel.form, Side::Rhs, &window, operand, x, 0..k, kernel.nr, out);
         };
-        share(0..groups * of_group, panels, self.counts.iter().product(), kernel.nr * k, &pack_one);
+        share(0..groups * of_group, panels, self.place.counts.iter().product(), kernel.nr * k, &pack_one);
+    }
+}
+
+impl Execute for Windowed {
+    fn sums(&self) -> Format {
+        self.kernel.form.sums()
+    }
+
+    fn typed<T: Real + Bands + OwnWords, W: FinishFrom<T>, P: Param>(
+        &self,
+        call: &Call<'_, P>,
+        dst: &mut [W],
+    ) {
+        let (run, epilogue) = (call.run, call.epilogue.cast());
+        let Source::Floats { words, start } = run.lhs else { unreachable!("an input in the format of sums") };
+        let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
+        let work = || {
+            let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
+            let panels = packed.as_mut_slice::<T>(self.shape[0] * self.panel_elements());
+            if !self.packs_late {
+                self.pack_weights(run, panels);
+            }
+            let job = Job {
+                windowed: self,
+                data: T::own(words).expect("an input in the format of sums"),
+                start: start as isize,
+                run,
+                panels,
+                finishing: Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue },
+                scratch,
+            };
+            self.place.parts(dst, call.start, &|part: Sums<'_, T, W>| job.part(part));
+        };
+        within(call.threads, self.place.counts, work);
     }
 }
 
 /// How the weights of a group are read.
 fn weights<'a>(run: &Run<'a>, group: usize) -> (Window, Operand<'a>) {
-    let (operand, start) = match run.rhs {
-        Source::Floats { words, start } => (Operand::floats(words), start),
-        Source::Coded { operand, start, .. } => (operand, start),
-        Source::Packed { .. } => unreachable!("weights are packed here"),
-    };
+    let (operand, start) = run.rhs.operand().expect("weights are packed here");
     let mut window = run.gemm.rhs.window;
     window.start += start as isize + run.gemm.rhs.batch.offset(group);
     (window, operand)
@@ -292,119 +243,60 @@ struct Job<'a, T> {
     start: isize,
     run: &'a Run<'a>,
     panels: &'a [T],
-    add: bool,
-    epilogue: &'a Epilogue<'a, T>,
-    scratch: &'a [std::sync::RwLock<tile25_kernels::buf::Buf>],
+    finishing: Finishing<'a, T>,
+    scratch: &'a [RwLock<Buf>],
 }
 
-impl<'a, T: Real + Bands> Job<'a, T> {
-    /// Goes over positions block by block: `block` gets each with the elements and the window that read it.
+impl<T: Real + Bands> Job<'_, T> {
+    /// Goes over positions block by block: `work` gets each with the elements and the window that read it.
     fn blocks(
         &self,
         group: usize,
         rows: Range<usize>,
         band: &mut [T],
-        mut block: impl FnMut(&[T], &Window, Range<usize>),
+        mut work: impl FnMut(&[T], &Window, Range<usize>),
     ) {
-        let Windowed { kernel, scan, window, groups, block: how, .. } = self.windowed;
+        let Windowed { kernel, scan, window, groups, block, .. } = self.windowed;
         let start = self.start + groups.offset(group);
         let mut row = rows.start;
         while row < rows.end {
-            let now = row..how.end(scan, row, rows.end);
+            let now = row..block.end(scan, row, rows.end);
             row = now.end;
-            if let Block::Rows(_) = how {
-                block(self.data, &Window { start: window.start + start, ..*window }, now);
+            if let Block::Rows(_) = block {
+                work(self.data, &Window { start: window.start + start, ..*window }, now);
             } else {
                 let place = scan.band(now.clone());
                 copy_band(kernel.isa, scan, &place, self.data, start, band);
-                block(band, &place.window, now);
+                work(band, &place.window, now);
             }
         }
     }
 
-    /// The weights of a group: packed before, or to be packed as `late` says into its panel.
-    fn weights<'b>(
-        &'b self,
-        group: usize,
-        late: &'b mut (Window, Operand<'a>, &mut [T]),
-    ) -> Weights<'b, 'b, T> {
-        if self.windowed.packs_late {
-            return Weights::Pack(&late.0, late.1, &mut *late.2);
-        }
-        let len = self.windowed.panel_elements();
-        Weights::Packed(&self.panels[group * len..][..len])
-    }
-
-    /// The panel of weights in the scratch of a part, and the band.
-    fn divide<'b>(&self, band: &'b mut Buf) -> (&'b mut [T], &'b mut [T]) {
-        band.as_mut_slice(self.windowed.elements[0]).split_at_mut(self.windowed.panel)
-    }
-
-    fn part_here(&self, mut dst: MatMut<'_, T>) {
-        let (rows, cols, isa) = (dst.rows(), dst.cols(), self.windowed.kernel.isa);
-        let (mut band, _sums) = free_pair(self.scratch);
-        let (panel, band) = self.divide(&mut band);
-        for group in dst.batch() {
-            let (window, operand) = weights(self.run, group);
-            let late = &mut (window, operand, &mut *panel);
-            self.blocks(group, rows.clone(), band, |data, window, rows| {
-                let at = [group, rows.start, cols.start];
-                let mut windows = Windows {
-                    data,
-                    window,
-                    rows: rows.clone(),
-                    k: 0..self.windowed.shape[3],
-                    by_column: false,
-                    weights: self.weights(group, late),
-                    cols: cols.clone(),
-                    dst: &mut dst,
-                    at,
-                    add: self.add,
-                };
-                windows.compute(isa);
-                T::finish_in_place(isa, self.epilogue, &mut dst.tile(group, rows, cols.clone()));
-            });
-        }
-    }
-
-    fn part_apart<W: FinishFrom<T>>(&self, mut dst: MatMut<'_, W>) {
-        let (rows, cols, isa) = (dst.rows(), dst.cols(), self.windowed.kernel.isa);
+    fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
+        let Windowed { kernel, cols: at_a_time, packs_late, shape: [.., k], panel, elements, .. } =
+            *self.windowed;
+        let [groups, rows, cols] = part.ranges();
         let (mut band, mut sums) = free_pair(self.scratch);
-        let sums = sums.as_mut_slice::<T>(self.windowed.elements[1]);
-        let (panel, band) = self.divide(&mut band);
-        for group in dst.batch() {
-            let (window, operand) = weights(self.run, group);
-            let late = &mut (window, operand, &mut *panel);
+        let (panel, band) = band.as_mut_slice::<T>(elements[0]).split_at_mut(panel);
+        let sums = sums.as_mut_slice::<T>(elements[1]);
+        for group in groups {
+            let (of_weights, operand) = weights(self.run, group);
             self.blocks(group, rows.clone(), band, |data, window, rows| {
-                for j in cols.clone().step_by(self.windowed.cols) {
-                    let cols = j..cols.end.min(j + self.windowed.cols);
-                    let (m, n) = (rows.len(), cols.len());
-                    let places = Places::new(MatSpec {
-                        start: 0,
-                        batch: Axis::strided(1, 0),
-                        rows: Axis::strided(m, n as isize),
-                        cols: Axis::strided(n, 1),
-                    });
-                    let mut sums = MatMut::new(&mut *sums, 0, &places).expect("room for a block of sums");
-                    let mut tile = dst.tile(group, rows.clone(), cols.clone());
-                    if self.add {
-                        let format = self.epilogue.target.format();
-                        W::widen_into(format, &mut tile, &mut sums.tile(0, 0..m, 0..n));
-                    }
-                    let mut windows = Windows {
-                        data,
-                        window,
-                        rows: rows.clone(),
-                        k: 0..self.windowed.shape[3],
-                        by_column: false,
-                        weights: self.weights(group, late),
-                        cols,
-                        dst: &mut sums,
-                        at: [0; 3],
-                        add: self.add,
+                for j in cols.clone().step_by(at_a_time) {
+                    let cols = j..cols.end.min(j + at_a_time);
+                    let weights = if packs_late {
+                        Weights::Pack(&of_weights, operand, &mut *panel)
+                    } else {
+                        let len = self.windowed.panel_elements();
+                        Weights::Packed(&self.panels[group * len..][..len])
                     };
-                    windows.compute(isa);
-                    W::finish_into(isa, self.epilogue, &mut sums.tile(0, 0..m, 0..n), &mut tile);
+                    let add = self.finishing.accum == Accum::Add;
+                    let (block, k) = ((rows.clone(), cols.clone()), 0..k);
+                    part.block(group, block.0.clone(), block.1.clone(), self.finishing, sums, |dst, at| {
+                        let (rows, cols) = block;
+                        Windows { data, window, rows, k, by_column: false, weights, cols, dst, at, add }
+                            .compute(kernel.isa);
+                    });
                 }
             });
         }

@@ -280,15 +280,25 @@ fn tile_through_window<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, con
     write_out(s, &acc, dst, write);
 }
 
-/// A tile of products that are each of one column. `MASKED`: the last vector is not a whole one.
+/// A tile of products that are each of one column.
 #[inline(always)]
-fn tile_column_by_column<
-    T: Zeroable + Copy,
-    S: FloatLanes<T>,
-    const M: usize,
-    const NV: usize,
-    const MASKED: bool,
->(
+fn tile_column_by_column<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+    s: S,
+    lhs: Sight<'_, '_, T>,
+    rhs: MatRef<'_, T>,
+    dst: &mut Band<'_, T>,
+    write: Write,
+) {
+    if dst.n() == NV * S::LANES {
+        columns::<T, S, M, NV, false>(s, lhs, rhs, dst, write);
+    } else {
+        columns::<T, S, M, NV, true>(s, lhs, rhs, dst, write);
+    }
+}
+
+/// `MASKED`: the last vector is not a whole one.
+#[inline(always)]
+fn columns<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const MASKED: bool>(
     s: S,
     lhs: Sight<'_, '_, T>,
     rhs: MatRef<'_, T>,
@@ -381,8 +391,8 @@ macro_rules! in_place {
             ) {
                 assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
-                in_place!(@window $t, $token, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
-                in_place!(@window $t, $token, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                in_place!(@of tile_through_window $t, $token, $mr, $vectors, m, vectors, (self, lhs, rhs, dst, write));
+                in_place!(@of tile_through_window $t, $token, 1, $vectors, m, vectors, (self, lhs, rhs, dst, write));
                 unreachable!("no tile of {m} rows through a window");
             }
 
@@ -396,8 +406,8 @@ macro_rules! in_place {
             ) {
                 assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
-                in_place!(@columns $t, $token, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
-                in_place!(@columns $t, $token, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                in_place!(@of tile_column_by_column $t, $token, $mr, $vectors, m, vectors, (self, lhs, rhs, dst, write));
+                in_place!(@of tile_column_by_column $t, $token, 1, $vectors, m, vectors, (self, lhs, rhs, dst, write));
                 unreachable!("no tile of {m} rows of products of one column");
             }
 
@@ -411,42 +421,21 @@ macro_rules! in_place {
                 write: Write,
             ) {
                 let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
-                $(in_place!(@batch $t, $token, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
+                $(in_place!(@of tiles $t, $token, $m, $vectors, m, vectors, (self, lhs, rhs, dst, write));)*
             }
         }
     };
-    (@batch $t:ty, $token:ty, $m:literal, [$($v:literal)*],
-     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
+    // The tile of `$m` rows and so many vectors, if it is that one: `$tile` with these arguments.
+    (@of $tile:ident $t:ty, $token:ty, $m:literal, [$($v:literal)*], $rows:ident, $lanes:ident, $args:tt) => {
         if $rows == $m {
             match $lanes {
-                $($v => return tiles::<$t, $token, $m, $v>($s, $lhs, $rhs, $dst, $write),)*
+                $($v => return in_place!(@call $tile::<$t, $token, $m, $v> $args),)*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }
     };
-    (@window $t:ty, $token:ty, $m:literal, [$($v:literal)*],
-     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
-        if $rows == $m {
-            match $lanes {
-                $($v => return tile_through_window::<$t, $token, $m, $v>($s, $lhs, $rhs, $dst, $write),)*
-                _ => unreachable!("no tile of {} vectors", $lanes),
-            }
-        }
-    };
-    (@columns $t:ty, $token:ty, $m:literal, [$($v:literal)*],
-     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
-        if $rows == $m {
-            let whole = $dst.n() % <$token as Lanes<$t>>::LANES == 0;
-            match $lanes {
-                $($v if whole => {
-                    return tile_column_by_column::<$t, $token, $m, $v, false>($s, $lhs, $rhs, $dst, $write);
-                })*
-                $($v => {
-                    return tile_column_by_column::<$t, $token, $m, $v, true>($s, $lhs, $rhs, $dst, $write);
-                })*
-                _ => unreachable!("no tile of {} vectors", $lanes),
-            }
-        }
+    (@call $tile:ident::<$t:ty, $token:ty, $m:literal, $v:literal> ($($arg:expr),*)) => {
+        $tile::<$t, $token, $m, $v>($($arg),*)
     };
     (@row $t:ty, $token:ty, $mr:literal, $m:literal, [$($v:literal)*],
      $s:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident, $later:ident) => {

@@ -48,9 +48,6 @@ pub trait Real: Acc + Param + Finish<Param = Self> {
     /// Computes `product` with the instructions of `isa`.
     fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
     /// Computes `windows` with the instructions of `isa`.
-    ///
-    /// # Panics
-    /// For f64, which has no such kernels: they would double what the compiler has to do.
     fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, Self>);
 }
 
@@ -520,7 +517,7 @@ impl WithSimd for FewRows<'_, '_, '_> {
 }
 
 macro_rules! real {
-    ($t:ty, $form:ident, transposed: $transposes:literal, $transposed:expr, windows: $windows:expr) => {
+    ($t:ty, $form:ident, transposed: $transposes:literal, $transposed:expr) => {
         impl WithSimd for Job<'_, '_, '_, $t> {
             type Output = ();
             #[inline(always)]
@@ -553,26 +550,15 @@ macro_rules! real {
                 isa.dispatch_floats(Job(isa, product));
             }
             fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
-                let run: fn(Isa, &mut Windows<'_, '_, '_, $t>) = $windows;
-                run(isa, windows);
+                match windows.by_column {
+                    true => isa.dispatch_floats(WindowsJob::<$t, true>(isa, windows)),
+                    false => isa.dispatch_floats(WindowsJob::<$t, false>(isa, windows)),
+                }
             }
         }
     };
 }
-real!(
-    f32,
-    F32,
-    transposed: true,
-    |isa, lhs, rhs, dst, add| isa.dispatch_floats(FewRows(lhs, rhs, dst, add)),
-    windows: |isa, windows| match windows.by_column {
-        true => isa.dispatch_floats(WindowsJob::<f32, true>(isa, windows)),
-        false => isa.dispatch_floats(WindowsJob::<f32, false>(isa, windows)),
-    }
-);
-real!(
-    f64,
-    F64,
-    transposed: false,
-    |_, _, _, _, _| unreachable!("f64 is packed"),
-    windows: |_, _| unreachable!("f64 is packed")
-);
+real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
+    isa.dispatch_floats(FewRows(lhs, rhs, dst, add));
+});
+real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));

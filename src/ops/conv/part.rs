@@ -1,0 +1,132 @@
+//! One product of a convolution, and who executes it.
+
+use std::sync::OnceLock;
+
+use tile25_kernels::axis::Axis;
+use tile25_kernels::registry::Kernel;
+use tile25_kernels::scan::Scan;
+
+use crate::backend::depthwise::{Depthwise, Sum};
+use crate::backend::parts::Parts;
+use crate::backend::schedule::{Gemm, Schedule};
+use crate::backend::windows::Windowed;
+use crate::context::Context;
+use crate::ops::operand::grain;
+use crate::plan::matmul::ONE_DIE_MACS;
+use crate::plan::{TilePlan, matmul as planner};
+use crate::workspace::Scratch;
+
+use super::Direction;
+
+/// Lanes of the widest vector. Images whose positions leave an eighth of them idle are not multiplied one by one.
+const LANES_AT_MOST: usize = 16;
+
+/// Who executes a product.
+#[derive(Clone, Debug)]
+pub(super) enum How {
+    Parts(Box<Parts>),
+    Windows(Box<Windowed>),
+    Depthwise(Box<Depthwise>),
+    Tickets(Box<Schedule>),
+}
+
+/// What the indices of a product are that is executed. As it is made, groups are the batch, channels rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    AsMade,
+    /// Rows and columns exchanged.
+    Transposed,
+    /// One group: images are the batch.
+    ByImage,
+    /// One channel a group: columns are rows, groups are columns.
+    ByChannel,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) gemm: Gemm,
+    pub(super) turn: Turn,
+    kernel: Kernel,
+    threads: usize,
+    pub(super) how: How,
+    /// Made when first asked for, unless it is walked.
+    tile_plan: OnceLock<TilePlan>,
+}
+
+impl Part {
+    /// Plans a product that goes over its input as `scan` says.
+    pub(super) fn new(
+        gemm: Gemm,
+        scan: &Scan,
+        direction: Direction,
+        kernel: Kernel,
+        context: &Context<'_>,
+    ) -> Self {
+        let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
+        let part = |gemm, turn, how| Part { gemm, turn, kernel, threads, how, tile_plan: OnceLock::new() };
+        let of_weights = direction == Direction::BackwardWeights;
+        let sum = if of_weights { Sum::Positions } else { Sum::Taps };
+        if let Some(depthwise) = Depthwise::new(&gemm, scan, sum, kernel, threads) {
+            return part(gemm, Turn::ByChannel, How::Depthwise(Box::new(depthwise)));
+        }
+        if of_weights {
+            if let Some(parts) = Parts::new(&gemm, kernel, threads) {
+                return part(gemm, Turn::AsMade, How::Parts(Box::new(parts)));
+            }
+        } else {
+            if let Some((gemm, parts)) = Self::of_images(&gemm, scan.images.0, kernel, threads) {
+                let turn = if gemm.problem.batch > 1 { Turn::ByImage } else { Turn::AsMade };
+                return part(gemm, turn, How::Parts(Box::new(parts)));
+            }
+            let of_positions = gemm.transposed();
+            if let Some(windowed) = Windowed::new(&of_positions, *scan, kernel, threads) {
+                return part(of_positions, Turn::Transposed, How::Windows(Box::new(windowed)));
+            }
+        }
+        let (gemm, turn) = match gemm.prefers_transposed() {
+            true => (gemm.transposed(), Turn::Transposed),
+            false => (gemm, Turn::AsMade),
+        };
+        let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
+        let how = How::Tickets(Box::new(Schedule::new(&tile_plan, kernel, threads)));
+        Part { gemm, turn, kernel, threads, how, tile_plan: tile_plan.into() }
+    }
+
+    /// A product for each image, where all of one lie in memory as matrices that are read and written in place.
+    fn of_images(gemm: &Gemm, images: usize, kernel: Kernel, threads: usize) -> Option<(Gemm, Parts)> {
+        let mut gemm = *gemm;
+        if gemm.problem.batch > 1 {
+            return None;
+        }
+        if let (&[of_x, x], &[of_y, y]) = (gemm.rhs.window.x.dims(), gemm.dst.cols.dims()) {
+            // Rows of an image that lie apart are not images.
+            if images == 1 || [of_x.extent, of_y.extent] != [images; 2] {
+                return None;
+            }
+            (gemm.problem.batch, gemm.problem.n) = (images, gemm.problem.n / images);
+            gemm.lhs.batch = Axis::strided(images, 0);
+            gemm.rhs.batch = Axis::strided(images, of_x.stride);
+            gemm.dst.batch = Axis::strided(images, of_y.stride);
+            (gemm.rhs.window.x, gemm.dst.cols) = (Axis::new(&[x]), Axis::new(&[y]));
+        }
+        let n = gemm.problem.n;
+        if n.next_multiple_of(LANES_AT_MOST) * 8 > n * 9 {
+            return None;
+        }
+        let parts = Parts::new(&gemm, kernel, threads)?;
+        parts.reads_in_place().then_some((gemm, parts))
+    }
+
+    pub(super) fn scratch(&self) -> Scratch {
+        match &self.how {
+            How::Parts(parts) => parts.scratch(),
+            How::Windows(windowed) => windowed.scratch(),
+            How::Depthwise(depthwise) => depthwise.scratch(),
+            How::Tickets(schedule) => schedule.scratch().clone(),
+        }
+    }
+
+    pub(super) fn tile_plan(&self) -> &TilePlan {
+        self.tile_plan.get_or_init(|| planner::plan(self.gemm.problem, grain(self.kernel), self.threads))
+    }
+}
