@@ -347,7 +347,8 @@ impl Case for Convolve {
         isa: Isa,
         libraries: &Libraries,
     ) -> Result<(Run, String), String> {
-        let blocking = match contender {
+        let engine = || Engine::new(load(Contender::Onednn, libraries)?);
+        let run = match contender {
             Contender::Ours => {
                 return match self.input.len() {
                     1 => self.ours::<1>(threads, isa),
@@ -355,11 +356,10 @@ impl Case for Convolve {
                     _ => self.ours::<3>(threads, isa),
                 };
             }
-            Contender::Onednn => Blocking::Plain,
-            Contender::OnednnBlocked => Blocking::Own,
+            Contender::Onednn => engine()?.from_the_callers(self)?,
+            Contender::OnednnBlocked => engine()?.convolution(self, Blocking::Before)?,
             other => return Err(format!("{other:?} has no convolution")),
         };
-        let run = Engine::new(load(Contender::Onednn, libraries)?)?.convolution(self, blocking)?;
         Ok((run, String::new()))
     }
 

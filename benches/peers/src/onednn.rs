@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{null, null_mut};
+use std::time::Instant;
 
 use libloading::Library;
 
@@ -37,11 +38,16 @@ struct Argument {
 /// Which formats of memory the primitive sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocking {
-    /// The caller's: what the library wants otherwise it gets by reorders, which count.
-    Plain,
-    /// The library's own: reorders happened before and do not count.
-    Own,
+    /// The caller's for activations, the library's own for weights, reordered in every call.
+    Weights,
+    /// The library's own for all tensors, reordered in every call.
+    All,
+    /// The library's own; reorders happened before and do not count.
+    Before,
 }
+
+/// Calls of each way before and while the fastest is chosen.
+const TRIALS: u32 = 3;
 
 /// The library, an engine and a stream on it. All live as long as the process.
 #[derive(Clone, Copy)]
@@ -131,6 +137,29 @@ impl Engine {
         self.primitive(description)
     }
 
+    /// A convolution between tensors of the caller: the faster of the ways to bring them to the library, which the first call finds out.
+    pub fn from_the_callers(self, case: &Convolve) -> Result<Run, String> {
+        let ways = [Blocking::Weights, Blocking::All].map(|blocking| self.convolution(case, blocking));
+        let mut ways = ways.into_iter().filter_map(Result::ok).collect::<Vec<Run>>();
+        if ways.is_empty() {
+            return Err(format!("oneDNN has no way for {case:?}"));
+        }
+        Ok(Box::new(move |a, b, c| {
+            if ways.len() > 1 {
+                let times = ways.iter_mut().map(|way| {
+                    (0..TRIALS).for_each(|_| way(a, b, c));
+                    let start = Instant::now();
+                    (0..TRIALS).for_each(|_| way(a, b, c));
+                    start.elapsed()
+                });
+                let times: Vec<_> = times.collect();
+                let best = (0..times.len()).min_by_key(|&way| times[way]).unwrap_or(0);
+                ways = vec![ways.swap_remove(best)];
+            }
+            ways[0](a, b, c);
+        }))
+    }
+
     /// A convolution or one of its gradients, ready to run.
     pub fn convolution(self, case: &Convolve, blocking: Blocking) -> Result<Run, String> {
         let which = case.direction as usize;
@@ -156,8 +185,7 @@ impl Engine {
         let mut wanted = Vec::new();
         for (tensor, (dims, strides)) in plain.iter().enumerate() {
             outside.push(self.describe(dims, Some(strides))?);
-            // Channels-last activations stay where they lie, which is the library's own fast path; else it chooses.
-            let stays = blocking == Blocking::Plain && tensor != 1 && case.order == crate::conv::Order::Nhwc;
+            let stays = blocking == Blocking::Weights && tensor != 1;
             wanted.push(self.describe(dims, stays.then_some(strides))?);
         }
         let of = |values: &[usize], less: i64| values.iter().map(|&v| v as i64 - less).collect::<Vec<_>>();
@@ -286,7 +314,7 @@ impl Engine {
             // SAFETY: two descriptions.
             let same = unsafe { equal(inside, outside[tensor]) } != 0;
             let memory = self.memory(outside[tensor], null_mut())?;
-            operands.push(if same && blocking == Blocking::Plain {
+            operands.push(if same && blocking != Blocking::Before {
                 Operand { outside: memory, inside: memory, reorder: null_mut() }
             } else {
                 let (from, to) =
@@ -327,7 +355,7 @@ impl Engine {
         let mut calls = 0u64;
         Ok(Box::new(move |a, b, c| {
             // With its own formats, operands are brought there in the first call, and the result out of there in it too.
-            let counts = blocking == Blocking::Plain || calls == 0;
+            let counts = blocking != Blocking::Before || calls == 0;
             calls += 1;
             let places = [a.as_ptr().cast_mut(), b.as_ptr().cast_mut(), c.as_mut_ptr()];
             for (role, place) in roles.into_iter().zip(places) {
