@@ -356,7 +356,7 @@ impl Case for Convolve {
                     _ => self.ours::<3>(threads, isa),
                 };
             }
-            Contender::Onednn => engine()?.from_the_callers(self)?,
+            Contender::Onednn => engine()?.in_callers_layout(self)?,
             Contender::OnednnBlocked => engine()?.convolution(self, Blocking::Before)?,
             other => return Err(format!("{other:?} has no convolution")),
         };

@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// A convolution between tensors of the caller: the faster of the ways to bring them to the library, which the first call finds out.
-    pub fn from_the_callers(self, case: &Convolve) -> Result<Run, String> {
+    pub fn in_callers_layout(self, case: &Convolve) -> Result<Run, String> {
         let ways = [Blocking::Weights, Blocking::All].map(|blocking| self.convolution(case, blocking));
         let mut ways = ways.into_iter().filter_map(Result::ok).collect::<Vec<Run>>();
         if ways.is_empty() {
