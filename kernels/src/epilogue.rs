@@ -5,9 +5,9 @@ use bytemuck::Zeroable;
 use crate::format::{self, Codec, Format, Target, Word, Words};
 use crate::gemm::Acc;
 use crate::isa::Isa;
-use crate::mat::{MatSpec, PANEL_COLS, Panel, Rect, TileMut};
+use crate::mat::{CACHE_LINE, MatSpec, PANEL_COLS, Panel, Rect, TileMut};
 use crate::math::{self, Act};
-use crate::simd::{FloatLanes, Lanes, Scalar, Simd, WithSimd};
+use crate::simd::{FloatLanes, Lanes, Scalar, Simd, Transpose, WithSimd};
 
 /// Values over the rows or the columns of the matrix, the same in every matrix of the batch or others for each.
 #[derive(Clone, Copy, Debug)]
@@ -458,6 +458,42 @@ impl Finish for i32 {
     }
 }
 
+/// Copies `sums` to a result of the same type that lies column by column, by blocks of 8 x 8.
+#[inline(always)]
+fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: &mut TileMut<'_, T>) {
+    let (m, n, at_a_time) = (tile.m(), tile.n(), CACHE_LINE / size_of::<T>());
+    for j in (0..n).step_by(at_a_time) {
+        let width = at_a_time.min(n - j);
+        let (mut from, mut to) = (sums.panel(j, width), tile.panel(j, width));
+        let mut row = 0;
+        while row < m {
+            let mut planes = to.planes(row);
+            let (len, whole) = (planes.len(), width / 8 * 8);
+            // The last block begins early enough to be a whole one: what it repeats is the same.
+            let height = len.min(8);
+            for i in (0..len).step_by(8).map(|i| i.min(len - height)) {
+                for col in (0..whole).step_by(8) {
+                    let mut block = [[T::zeroed(); 8]; 8];
+                    for (r, block) in block[..height].iter_mut().enumerate() {
+                        let from = from.row_slice(row + i + r).expect("sums side by side");
+                        block.copy_from_slice(&from[col..col + 8]);
+                    }
+                    for (c, column) in T::transpose(s, block).iter().enumerate() {
+                        planes.put(col + c, i, &column[..height]);
+                    }
+                }
+            }
+            for col in whole..width {
+                for i in 0..len {
+                    let value = from.row_slice(row + i).expect("sums side by side")[col];
+                    planes.put(col, i, &[value]);
+                }
+            }
+            row += len;
+        }
+    }
+}
+
 struct FinishInto<'a, 'b, 'c, 's, 't, A: Sums, W>(
     &'a Epilogue<'a, A::Param>,
     &'b mut TileMut<'s, A>,
@@ -484,13 +520,24 @@ pub trait FinishFrom<A: Sums>: Word {
 }
 
 macro_rules! finish_from {
-    ($($a:ty => $w:ty, $widener:ident;)*) => {$(
+    ($($a:ty => $w:ty, $widener:ident $(, to $themselves:ident)?;)*) => {$(
         impl WithSimd for FinishInto<'_, '_, '_, '_, '_, $a, $w> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, s: S) {
                 let FinishInto(epilogue, sums, tile) = self;
                 let rect = tile.rect().clone();
+                $(
+                    let $themselves = tile.is_planes();
+                    if $themselves {
+                        let steps = if epilogue.is_identity() { 0 } else { tile.n() };
+                        for j in (0..steps).step_by(PANEL_COLS) {
+                            let width = PANEL_COLS.min(steps - j);
+                            columns::<$a, $w, S>(s, epilogue, &rect, j, width, InPlace(sums.panel(j, width)));
+                        }
+                        return copy_to_planes(s, sums, tile);
+                    }
+                )?
                 for j in (0..tile.n()).step_by(PANEL_COLS) {
                     let width = PANEL_COLS.min(tile.n() - j);
                     let rows = Apart(sums.panel(j, width), tile.panel(j, width));
@@ -539,8 +586,8 @@ fn themselves<W>(_: Format) -> impl Fn(W) -> W {
 finish_from! {
     f32 => u8, codes;
     f32 => u16, codes;
-    f32 => f32, themselves;
-    f64 => f64, themselves;
+    f32 => f32, themselves, to planes;
+    f64 => f64, themselves, to planes;
     i32 => u8, codes;
     i32 => u16, codes;
     i32 => f32, themselves;

@@ -67,6 +67,8 @@ pub struct Scan {
     pub images: (usize, isize),
     /// Number of channels, and elements from one to the next.
     pub channels: (usize, isize),
+    /// Elements from a place of a band to the next: as many as channels, or more; or fewer, for a band a strip of channels.
+    pub pitch: usize,
     /// Depth, height, width.
     pub axes: [ScanAxis; COORDS],
 }
@@ -87,10 +89,15 @@ pub struct Band {
     pub taps: Axis,
 }
 
+/// The next odd number, if it is not one.
+fn odd(places: usize) -> usize {
+    places | 1
+}
+
 impl Band {
-    /// Elements that it takes.
-    pub fn len(&self, channels: usize) -> usize {
-        self.lines.len() * self.across.len() * channels
+    /// Elements that it takes, or one of its strips: an odd number of places, so that the same place of many strips is in many sets of a cache.
+    pub fn len(&self, pitch: usize) -> usize {
+        odd(self.lines.len() * self.across.len()) * pitch
     }
 }
 
@@ -174,10 +181,10 @@ impl Scan {
         } else {
             0..width.extent()
         };
-        let channels = self.channels.0 as isize;
         let strides = {
-            let line = across.len() as isize * channels;
-            [height.extent() as isize * line, line, channels]
+            let pitch = self.pitch as isize;
+            let line = across.len() as isize * pitch;
+            [height.extent() as isize * line, line, pitch]
         };
         let plain = |d: usize, extent: usize, step: isize| Dim::plain(extent, step * strides[d]);
         let [a, b, c] = self.axes;
@@ -200,7 +207,7 @@ impl Scan {
         Band { lines, used, across, window, taps: Axis::new(&taps) }
     }
 
-    /// The most elements that the band of `lines` neighbouring lines of positions takes, or of `across` positions in one line.
+    /// The most elements that a strip of the band of `lines` neighbouring lines of positions takes, or of `across` positions in one line.
     pub fn band_elements(&self, lines: usize, across: Option<usize>) -> usize {
         let width = &self.axes[2];
         let across = across.map_or(width.extent(), |positions| {
@@ -211,7 +218,7 @@ impl Scan {
         // Where a band begins repeats image by image.
         let first = 0..(all / self.images.0).min(all - lines + 1);
         let longest = first.map(|first| self.first_line(first + lines - 1) - self.first_line(first)).max();
-        (longest.unwrap_or(0) + self.lines_beyond() + 1) * across * self.channels.0
+        odd((longest.unwrap_or(0) + self.lines_beyond() + 1) * across) * self.pitch
     }
 
     /// The lines of a band that are read: where each lies in it, and the offset in the tensor of its coordinate 0 on the last axis, `None` for padding.
@@ -261,7 +268,7 @@ mod tests {
             axis.stride = stride;
             stride *= axis.size as isize;
         }
-        Scan { start: 0, images: (2, stride), channels: (2, 1), axes }
+        Scan { start: 0, images: (2, stride), channels: (2, 1), pitch: 2, axes }
     }
 
     /// Every element of every row of a band is that of the tensor's window, or padding.

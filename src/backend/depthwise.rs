@@ -1,10 +1,11 @@
 //! Executes a depthwise convolution, a channel a group: lanes are channels, and every channel is a product of its own.
 //!
 //! Of a convolution or its gradient of the input, rows are positions, columns channels and k is taps; of the gradient of the weights, rows are taps and
-//! k is positions. The input of a block is read where it lies if its channels lie side by side and it has no padding; otherwise it is
-//! copied to a band first, channels innermost ([`Scan::band`]). Sums lie in the result if its channels lie side by side and it is in the format of sums.
+//! k is positions. The input of a block of positions is copied to a band with its padding ([`Scan::band`]), strip by strip of channels ([`Strip`]): it is then read once for each
+//! tap, mostly from the first-level cache. Sums lie in the result if its channels lie side by side and it is in the format of sums.
 //!
-//! Scratch of a thread: a band as in [`super::windows`], or for the gradient of the weights of one segment of positions; a block of sums; a panel.
+//! Scratch: the packed weights; for each thread a band of about [`BAND_BYTES`], or what a line of positions takes if that is more, and a block of sums; for the
+//! gradient of the weights also the gradient of the output in a block of whole segments.
 
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
@@ -14,11 +15,12 @@ use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{FinishFrom, Param};
 use tile25_kernels::format::Format;
-use tile25_kernels::gemm::{Real, WINDOW_ROWS, Weights, Windows};
+use tile25_kernels::gemm::{Positions, Real, Strip, Strips, Taps};
 use tile25_kernels::mat::{MatMut, MatSpec, Places};
-use tile25_kernels::pack::{Bands, Form, Operand, Side, copy_band, pack};
+use tile25_kernels::pack::{Form, Operand, Side, copy_band, pack};
 use tile25_kernels::registry::Kernel;
-use tile25_kernels::scan::Scan;
+use tile25_kernels::scan::{Scan, ScanAxis};
+use tile25_kernels::simd::Transpose;
 
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
@@ -39,26 +41,81 @@ pub(crate) enum Sum {
     Positions,
 }
 
+/// Bytes of a band: a quarter of a second-level cache of 1 MiB, for the results of its positions lie there too.
+const BAND_BYTES: usize = 512 * 1024;
+
+/// Strips that are copied together where the input of a block would exceed [`BAND_BYTES`] with more: lines of cache side by side are read in one go.
+const LEAST_STRIPS: usize = 4;
+
 /// A planned depthwise convolution.
 #[derive(Clone, Debug)]
 pub(crate) struct Depthwise {
     kernel: Kernel,
     sum: Sum,
-    /// Over all channels.
+    /// Over all channels, in strips.
     scan: Scan,
+    /// Of the gradient of the weights: over the gradient of the output, a position a tap.
+    gradient: Scan,
     block: Block,
+    /// Channels that are copied at a time.
+    at_a_time: usize,
     place: Place,
-    /// How the weights, or the gradient of the output, are read: x are channels.
+    /// How the weights are read: x are channels.
     weights: Window,
+    /// Where those of a channel begin and end that are spread over a block, which is packed as a whole.
+    spread: Option<(isize, usize)>,
     /// Rows, channels, k.
     shape: [usize; 3],
-    /// Elements of the weights packed before, of a band with a panel, of a block of sums.
-    elements: [usize; 3],
+    /// Elements of the weights packed before, of the gradient of the output in a block, of that with a band, of a block of sums.
+    elements: [usize; 4],
 }
 
 /// A reader of one group turned to one whose x are the groups.
 fn by_channel(reader: &Reader) -> Window {
     Window { x: reader.batch, ..reader.window }
+}
+
+/// The block of weights over which those of a channel are spread, if channels are further apart, and it is not much more than what is used: a window that reads
+/// element by element takes longer than the whole block.
+fn spread(weights: &Window) -> Option<(isize, usize)> {
+    if weights.k.inner().stride == 1 && weights.k.dims().len() == 1 {
+        return None;
+    }
+    let reach = |dim: &Dim| (dim.extent as isize - 1) * dim.stride;
+    let low: isize = weights.k.dims().iter().map(|dim| reach(dim).min(0)).sum();
+    let high: isize = weights.k.dims().iter().map(|dim| reach(dim).max(0)).sum();
+    let span = (high - low) as usize + 1;
+    let apart = weights.x.inner().stride.unsigned_abs();
+    (span <= apart && span <= 8 * weights.k.extent() + 8).then_some((low, span))
+}
+
+/// Goes over the k of a window without padding, whose x are channels.
+fn over_steps(window: &Window, pitch: usize) -> Scan {
+    let mut dims = [Dim::plain(1, 0); 4];
+    let steps = window.k.dims();
+    dims[4 - steps.len()..].copy_from_slice(steps);
+    let [images, axes @ ..] = dims;
+    Scan {
+        start: window.start,
+        images: (images.extent, images.stride),
+        channels: (window.x.extent(), window.x.inner().stride),
+        pitch,
+        axes: axes.map(|dim| ScanAxis {
+            positions: dim.extent,
+            step: 1,
+            taps: 1,
+            tap_step: 1,
+            origin: 0,
+            size: dim.extent,
+            stride: dim.stride,
+        }),
+    }
+}
+
+/// The part of a scan that is over some channels.
+fn of_channels(scan: &Scan, channels: &Range<usize>) -> Scan {
+    let first = channels.start as isize * scan.channels.1;
+    Scan { start: scan.start + first, channels: (channels.len(), scan.channels.1), ..*scan }
 }
 
 impl Depthwise {
@@ -73,57 +130,102 @@ impl Depthwise {
     ) -> Option<Depthwise> {
         let problem = &gemm.problem;
         let formats = problem.formats;
-        let floats = matches!(kernel.form, Form::F32 | Form::F64) && formats.rhs == formats.sums;
-        if problem.batch < 2 || problem.m != 1 || scan.channels.0 != 1 || problem.k == 0 || !floats {
+        let strip = match kernel.form {
+            Form::F32 => f32::LEN,
+            Form::F64 => f64::LEN,
+            _ => return None,
+        };
+        if problem.batch < 2
+            || problem.m != 1
+            || scan.channels.0 != 1
+            || problem.k == 0
+            || [formats.lhs, formats.rhs] != [formats.sums; 2]
+        {
             return None;
         }
-        let taps: usize = scan.axes.iter().map(|axis| axis.taps).product();
         let (rows, channels, k) = (problem.n, problem.batch, problem.k);
-        let scan = Scan { channels: (channels, gemm.rhs.batch.inner().stride), ..*scan };
+        let scan = Scan { channels: (channels, gemm.rhs.batch.inner().stride), pitch: strip, ..*scan };
         let spec =
             MatSpec { batch: Axis::strided(1, 0), rows: gemm.dst.cols, cols: gemm.dst.batch, ..gemm.dst };
         let places = Places::new(spec);
-        let here = formats.out == formats.sums && places.band_stride().is_some();
-        let bytes = formats.sums.bytes();
+        let here = formats.out == formats.sums && places.columns_side_by_side();
         let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
         let parts = threads.min(useful);
-        let counts = match sum {
-            Sum::Taps => [1, parts.min(rows.div_ceil(kernel.mr)), 1],
-            Sum::Positions => [1, 1, parts.min(channels.div_ceil(kernel.nr))],
+        let width = scan.axes[2].positions;
+        let most = BAND_BYTES / formats.sums.bytes();
+        // Along lines of positions or strips of channels, whichever leaves the smaller largest part; sums over positions only along channels.
+        let (lines, strips) = (rows / width, channels.div_ceil(strip));
+        let largest = |units: usize| units.div_ceil(parts) as f64 / units as f64;
+        let (counts, grain) = match sum {
+            Sum::Taps if largest(lines) < largest(strips) => ([1, parts.min(lines), 1], width),
+            Sum::Taps if strips < parts => ([1, parts.min(rows.div_ceil(kernel.mr)), 1], kernel.mr),
+            _ => ([1, 1, parts.min(strips)], 1),
         };
-        let window = scan.window();
-        let in_place = window.is_plain() && scan.channels.1 == 1;
-        let (block, most, band) = match sum {
-            Sum::Taps if in_place => (Block::Rows(WINDOW_ROWS), rows.min(WINDOW_ROWS), 0),
-            Sum::Taps => Block::copied(&scan, bytes),
-            Sum::Positions if in_place => (Block::Rows(KC), taps, 0),
+        // Strips of the widest part.
+        let strips = strips.div_ceil(counts[2]);
+        let weights = by_channel(&gemm.lhs);
+        let (gradient, spread) = (over_steps(&weights, strip), spread(&weights));
+        let (block, at_a_time, elements, most_rows) = match sum {
+            Sum::Taps => {
+                let whole = scan.band_elements(rows / width, None);
+                let of = |strips: usize| {
+                    let mut of_strips = scan;
+                    of_strips.pitch = strips * strip;
+                    Block::copied(&of_strips, most)
+                };
+                // What a block copies again of its neighbours' lines is little: the fewer strips, the less.
+                let is_little = |&strips: &usize| {
+                    let (_, positions, band) = of(strips);
+                    band / strips * rows.div_ceil(positions) <= whole + whole / 2
+                };
+                let halves = std::iter::successors(Some(strips), |&strips| Some(strips.div_ceil(2)));
+                let few = strips.min(LEAST_STRIPS);
+                let strips = halves.take_while(|&strips| strips > few).find(is_little).unwrap_or(few);
+                let (block, positions, band) = of(strips);
+                let of_weights = channels.next_multiple_of(strip) * k;
+                let of_block = spread.map_or(0, |(_, span)| span * strip);
+                (block, strips, [of_weights + of_block, 0, band], positions)
+            }
             Sum::Positions => {
-                // A segment may begin and end in the middle of a line.
-                let lines = KC.div_ceil(scan.axes[2].positions) + 1;
-                (Block::Rows(KC), taps, scan.band_elements(lines, None))
+                // Whole segments, which may begin and end in the middle of a line.
+                let of = |scan: &Scan, positions: usize| {
+                    let lines = positions.div_ceil(scan.axes[2].positions) + 1;
+                    scan.band_elements(
+                        lines,
+                        Some(positions).filter(|_| scan.rows() == scan.axes[2].positions),
+                    )
+                };
+                let both = |positions: usize| [of(&gradient, positions), of(&scan, positions)];
+                let fits = |&positions: &usize| strips * both(positions)[1] <= most;
+                let segments = (0..).map(|i| KC << i).take_while(|&positions| positions < 2 * k);
+                let positions = segments.take_while(fits).last().unwrap_or(KC);
+                let [of_gradient, band] = both(positions);
+                let strips = (most / band).clamp(1, strips);
+                let of_gradient = strips * of_gradient;
+                (Block::Rows(positions), strips, [0, of_gradient, of_gradient + strips * band], rows)
             }
         };
-        let padded = channels.next_multiple_of(kernel.nr);
-        let (packed, panel) = match sum {
-            Sum::Taps => (padded * k, 0),
-            Sum::Positions => (0, kernel.nr * k.min(KC)),
-        };
-        let sums = if here { 0 } else { most * padded };
+        let sums = if here { 0 } else { most_rows * strips * strip };
+        let [packed, of_gradient, with_band] = elements;
         Some(Depthwise {
             kernel,
             sum,
             scan,
+            gradient,
             block,
-            place: Place { places, here, counts, grains: [1, kernel.mr, kernel.nr] },
-            weights: by_channel(&gemm.lhs),
+            at_a_time: at_a_time * strip,
+            place: Place { places, here, counts, grains: [1, grain, strip] },
+            weights,
+            spread,
             shape: [rows, channels, k],
-            elements: [packed, panel + band, sums],
+            elements: [packed, of_gradient, with_band, sums],
         })
     }
 
     /// What a run needs: the packed weights, then a band and sums for each thread.
     pub(crate) fn scratch(&self) -> Scratch {
-        let [packed, band, sums] = self.elements.map(|elements| elements * self.kernel.form.element_bytes());
+        let of = |elements: usize| elements * self.kernel.form.element_bytes();
+        let [packed, _, band, sums] = self.elements.map(of);
         let pairs = std::iter::repeat_n([band, sums], self.place.counts.iter().product()).flatten();
         Scratch { panels: std::iter::once(packed).chain(pairs).collect(), ..Scratch::default() }
     }
@@ -134,31 +236,42 @@ impl Execute for Depthwise {
         self.kernel.form.sums()
     }
 
-    fn typed<T: Real + Bands + OwnWords, W: FinishFrom<T>, P: Param>(
+    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>, P: Param>(
         &self,
         call: &Call<'_, P>,
         dst: &mut [W],
     ) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
-        let Source::Floats { words, start } = run.rhs else { unreachable!("an input in the format of sums") };
-        let (operand, of_weights) = run.lhs.operand().expect("weights are packed here");
-        let weights = Window { start: self.weights.start + of_weights as isize, ..self.weights };
+        const FLOATS: &str = "operands in the format of sums";
+        let Source::Floats { words, start } = run.rhs else { unreachable!("{FLOATS}") };
+        let Source::Floats { words: second, start: of_second } = run.lhs else { unreachable!("{FLOATS}") };
         let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
-        let [_, channels, k] = self.shape;
         let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
         let packed = packed.as_mut_slice::<T>(self.elements[0]);
-        let (kernel, nr) = (self.kernel, self.kernel.nr);
-        for (panel, out) in packed.chunks_exact_mut(nr * k).enumerate() {
-            let x = panel * nr..channels.min((panel + 1) * nr);
-            let out = bytemuck::cast_slice_mut(out);
-            pack(kernel.isa, kernel.form, Side::Rhs, &weights, operand, x, 0..k, nr, out);
+        let ([_, channels, k], kernel, strip) = (self.shape, self.kernel, self.scan.pitch);
+        let weights = Window { start: self.weights.start + of_second as isize, ..self.weights };
+        let (packed, spread) =
+            packed.split_at_mut(channels.next_multiple_of(strip) * k * usize::from(self.elements[0] > 0));
+        for (i, out) in packed.chunks_exact_mut(strip * k).enumerate() {
+            let x = i * strip..channels.min((i + 1) * strip);
+            let pack = |weights: &Window, steps: usize, out: &mut [T]| {
+                let (operand, out) = (Operand::floats(second), bytemuck::cast_slice_mut(out));
+                pack(kernel.isa, kernel.form, Side::Rhs, weights, operand, x, 0..steps, strip, out);
+            };
+            let Some((low, span)) = self.spread else {
+                pack(&weights, k, out);
+                continue;
+            };
+            pack(&Window { start: weights.start + low, k: Axis::strided(span, 1), ..weights }, span, spread);
+            for (step, out) in out.chunks_exact_mut(strip).enumerate() {
+                let at = (weights.k.offset(step) - low) as usize;
+                out.copy_from_slice(&spread[at * strip..][..strip]);
+            }
         }
         let job = Job {
             depthwise: self,
-            data: T::own(words).expect("an input in the format of sums"),
-            start: start as isize,
-            weights: &weights,
-            operand,
+            data: (T::own(words).expect(FLOATS), start as isize),
+            gradient: (T::own(second).expect(FLOATS), of_second as isize),
             packed,
             finishing: Finishing { isa: kernel.isa, accum: run.accum, epilogue: &epilogue },
             scratch,
@@ -170,95 +283,85 @@ impl Execute for Depthwise {
 
 struct Job<'a, T> {
     depthwise: &'a Depthwise,
-    data: &'a [T],
-    start: isize,
-    weights: &'a Window,
-    operand: Operand<'a>,
+    /// The input, and where its element at index 0 is.
+    data: (&'a [T], isize),
+    /// The same of the gradient of the output, if its weights' is computed.
+    gradient: (&'a [T], isize),
     packed: &'a [T],
     finishing: Finishing<'a, T>,
     scratch: &'a [RwLock<Buf>],
 }
 
-impl<T: Real + Bands> Job<'_, T> {
-    /// Reads what some positions need of the channels of `scan`: `work` gets the elements, and the window with positions as x and taps as k.
-    fn read<R>(
+impl<T: Real + Transpose> Job<'_, T> {
+    /// Copies what some positions need to `out`; the elements of a strip, and the window that reads them, with positions as x and taps as k.
+    fn copy(
         &self,
         scan: &Scan,
+        (data, start): (&[T], isize),
         positions: Range<usize>,
-        band: &mut [T],
-        work: impl FnOnce(&[T], Window) -> R,
-    ) -> R {
-        let Depthwise { kernel, sum, block, .. } = self.depthwise;
-        if matches!((sum, block), (Sum::Taps, Block::Rows(_))) || band.is_empty() {
-            let taps = scan.axes.map(|axis| Dim::plain(axis.taps, axis.tap_step * axis.stride));
-            let window = scan.window();
-            return work(
-                self.data,
-                Window { start: window.start + self.start, k: Axis::new(&taps), ..window },
-            );
-        }
+        out: &mut [T],
+    ) -> (usize, Window) {
         let place = scan.band(positions);
-        copy_band(kernel.isa, scan, &place, self.data, self.start, band);
-        work(band, Window { k: place.taps, ..place.window })
+        copy_band(self.depthwise.kernel.isa, scan, &place, data, start, out);
+        (place.len(scan.pitch), Window { k: place.taps, ..place.window })
     }
 
-    /// The sums of `rows` by `cols` into `dst` at `at`.
-    fn sums(
+    /// The sums of `rows`, positions of some channels, into `dst` at `at`.
+    fn of_positions(
         &self,
         rows: Range<usize>,
-        cols: Range<usize>,
-        scratch: &mut [T],
+        cols: &Range<usize>,
+        band: &mut [T],
         dst: &mut MatMut<'_, T>,
         at: [usize; 3],
     ) {
-        let Depthwise { kernel, sum, scan, shape: [_, _, k], elements, .. } = self.depthwise;
-        match sum {
-            Sum::Taps => self.read(scan, rows.clone(), scratch, |data, window| {
-                let weights = Weights::Packed(self.packed);
-                let (window, k) = (&window, 0..*k);
-                let by_column = true;
-                let add = self.finishing.accum == Accum::Add;
-                Windows { data, window, rows, k, by_column, weights, cols, dst, at, add }.compute(kernel.isa);
-            }),
-            Sum::Positions => {
-                // The channels of this part alone.
-                let first = cols.start as isize * scan.channels.1;
-                let scan =
-                    Scan { start: scan.start + first, channels: (cols.len(), scan.channels.1), ..*scan };
-                let panel = kernel.nr * KC.min(*k);
-                let (panel, band) = scratch[..elements[1]].split_at_mut(panel);
-                for first in (0..*k).step_by(KC) {
-                    let segment = first..(*k).min(first + KC);
-                    self.read(&scan, segment.clone(), band, |data, window| {
-                        let window = &Window { x: window.k, k: window.x, ..window };
-                        let weights = Weights::Pack(self.weights, self.operand, panel);
-                        let (rows, cols, k) = (rows.clone(), cols.clone(), segment);
-                        let (by_column, add) = (true, first > 0 || self.finishing.accum == Accum::Add);
-                        Windows { data, window, rows, k, by_column, weights, cols, dst, at, add }
-                            .compute(kernel.isa);
-                    });
-                }
-            }
+        let Depthwise { kernel, scan, shape: [_, _, k], .. } = self.depthwise;
+        let (strip, window) = self.copy(&of_channels(scan, cols), self.data, rows.clone(), band);
+        let data = Strips { data: band, strip, window: &window };
+        let weights = &self.packed[cols.start * k..];
+        let (channels, add) = (cols.len(), self.finishing.accum == Accum::Add);
+        Positions { data, rows, weights, dst, at, channels, add }.compute(kernel.isa);
+    }
+
+    /// The sums of all taps of some channels into `dst` at `at`.
+    fn of_taps(&self, cols: &Range<usize>, scratch: &mut [T], dst: &mut MatMut<'_, T>, at: [usize; 3]) {
+        let Depthwise { kernel, scan, gradient, block, shape: [_, _, k], elements, .. } = self.depthwise;
+        let &Block::Rows(positions) = block else { unreachable!("blocks of whole segments") };
+        let (of_gradient, band) = scratch.split_at_mut(elements[1]);
+        for first in (0..*k).step_by(positions) {
+            let positions = first..(*k).min(first + positions);
+            let data = self.copy(&of_channels(scan, cols), self.data, positions.clone(), band);
+            let of = &of_channels(gradient, cols);
+            let gradient = self.copy(of, self.gradient, positions.clone(), of_gradient);
+            let (channels, add) = (cols.len(), first > 0 || self.finishing.accum == Accum::Add);
+            let data = Strips { data: band, strip: data.0, window: &data.1 };
+            let gradient = Strips { data: of_gradient, strip: gradient.0, window: &gradient.1 };
+            Taps { data, gradient, positions, dst: &mut *dst, at, channels, add }.compute(kernel.isa);
         }
     }
 
-    /// Goes over the rows of a part in blocks, all its columns at a time.
+    /// Goes over a part strips by strips, over the rows of each in blocks.
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
-        let Depthwise { sum, scan, block, elements: [_, of_band, of_sums], .. } = self.depthwise;
+        let Depthwise { sum, scan, block, at_a_time, elements: [_, _, of_band, of_sums], .. } =
+            self.depthwise;
         let [_, rows, cols] = part.ranges();
         let (mut band, mut sums) = free_pair(self.scratch);
         let (band, sums) = (band.as_mut_slice::<T>(*of_band), sums.as_mut_slice::<T>(*of_sums));
-        let mut row = rows.start;
-        while row < rows.end {
-            let end = match sum {
-                Sum::Taps => block.end(scan, row, rows.end),
-                Sum::Positions => rows.end,
-            };
-            let rows = row..end;
-            part.block(0, rows.clone(), cols.clone(), self.finishing, sums, |dst, at| {
-                self.sums(rows, cols.clone(), band, dst, at);
-            });
-            row = end;
+        for col in cols.clone().step_by(*at_a_time) {
+            let cols = col..cols.end.min(col + at_a_time);
+            let mut row = rows.start;
+            while row < rows.end {
+                let end = match sum {
+                    Sum::Taps => block.end(scan, row, rows.end),
+                    Sum::Positions => rows.end,
+                };
+                let rows = row..end;
+                row = end;
+                part.block(0, rows.clone(), cols.clone(), self.finishing, sums, |dst, at| match sum {
+                    Sum::Taps => self.of_positions(rows, &cols, band, dst, at),
+                    Sum::Positions => self.of_taps(&cols, band, dst, at),
+                });
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use tile25_kernels::epilogue::{Epilogue, FinishFrom, Param};
 use tile25_kernels::format::{Format, WordsMut};
 use tile25_kernels::gemm::Real;
 use tile25_kernels::mat::{MatMut, MatSpec, Places};
-use tile25_kernels::pack::Bands;
+use tile25_kernels::simd::Transpose;
 
 use crate::context::Threads;
 use crate::epilogue::Accum;
@@ -36,7 +36,7 @@ pub(crate) trait Execute {
     fn sums(&self) -> Format;
 
     /// [`Execute::run`] for sums of `T` and words of `W`.
-    fn typed<T: Real + Bands + OwnWords, W: FinishFrom<T>, P: Param>(
+    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>, P: Param>(
         &self,
         call: &Call<'_, P>,
         dst: &mut [W],

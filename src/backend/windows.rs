@@ -19,9 +19,10 @@ use tile25_kernels::epilogue::{FinishFrom, Param};
 use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{Real, WINDOW_ROWS, Weights, Windows};
 use tile25_kernels::mat::Places;
-use tile25_kernels::pack::{Bands, Form, Operand, Side, copy_band, pack};
+use tile25_kernels::pack::{Form, Operand, Side, copy_band, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
+use tile25_kernels::simd::Transpose;
 
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
@@ -56,9 +57,9 @@ pub(super) enum Block {
 }
 
 impl Block {
-    /// Blocks of positions whose input is copied to a band of elements of `bytes`; the most positions of one, and elements of its band.
-    pub(super) fn copied(scan: &Scan, bytes: usize) -> (Block, usize, usize) {
-        let (most, width) = (BAND_BYTES / bytes, scan.axes[2].positions);
+    /// Blocks of positions whose input is copied to a band of up to `most` elements; the most positions of one, and elements of its band.
+    pub(super) fn copied(scan: &Scan, most: usize) -> (Block, usize, usize) {
+        let width = scan.axes[2].positions;
         let all = scan.rows() / width;
         let doubled = |first: usize, end: usize| (0..).map(move |i| first << i).take_while(move |&n| n < end);
         let lines = doubled(1, 2 * all).take_while(|&lines| scan.band_elements(lines, None) <= most).last();
@@ -122,13 +123,13 @@ impl Windowed {
         let inner = window.k.inner();
         let one_run = window.is_plain() && window.k.dims().len() == 1;
         let runs = inner.along == NO_COORD && inner.stride == 1 && inner.extent >= IN_PLACE_FROM;
-        let here = formats.out == formats.sums && places.band_stride().is_some();
+        let here = formats.out == formats.sums && places.columns_side_by_side();
         let packs_late = m <= ONE_BLOCK && counts[1] == 1;
         let (block, rows, band) = if one_run || runs {
             let rows = if packs_late { m } else { WINDOW_ROWS };
             (Block::Rows(rows), m.min(rows), 0)
         } else {
-            Block::copied(&scan, bytes)
+            Block::copied(&scan, BAND_BYTES / bytes)
         };
         let padded = n.next_multiple_of(kernel.nr);
         let cols = if here {
@@ -200,7 +201,7 @@ impl Execute for Windowed {
         self.kernel.form.sums()
     }
 
-    fn typed<T: Real + Bands + OwnWords, W: FinishFrom<T>, P: Param>(
+    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>, P: Param>(
         &self,
         call: &Call<'_, P>,
         dst: &mut [W],
@@ -247,7 +248,7 @@ struct Job<'a, T> {
     scratch: &'a [RwLock<Buf>],
 }
 
-impl<T: Real + Bands> Job<'_, T> {
+impl<T: Real + Transpose> Job<'_, T> {
     /// Goes over positions block by block: `work` gets each with the elements and the window that read it.
     fn blocks(
         &self,
@@ -294,8 +295,7 @@ impl<T: Real + Bands> Job<'_, T> {
                     let (block, k) = ((rows.clone(), cols.clone()), 0..k);
                     part.block(group, block.0.clone(), block.1.clone(), self.finishing, sums, |dst, at| {
                         let (rows, cols) = block;
-                        Windows { data, window, rows, k, by_column: false, weights, cols, dst, at, add }
-                            .compute(kernel.isa);
+                        Windows { data, window, rows, k, weights, cols, dst, at, add }.compute(kernel.isa);
                     });
                 }
             });

@@ -18,7 +18,7 @@
 use bytemuck::Zeroable;
 
 use crate::KC;
-use crate::mat::{Band, MatRef};
+use crate::mat::{Band, MatRef, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd};
 
 use super::Write;

@@ -17,7 +17,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Bands, Down, MatRef, Parts, Run};
+use crate::mat::{Band, Bands, Down, MatRef, Parts, Run, Scattered, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -99,14 +99,13 @@ pub trait InPlace<T>: FloatLanes<T> {
     ///
     /// # Panics
     /// If the operands do not fit each other and the result.
-    fn through_window(self, lhs: Sight<'_, '_, T>, rhs: MatRef<'_, T>, dst: &mut Band<'_, T>, write: Write);
-
-    /// `dst[i][j] = sum of lhs[i][k][j] rhs[k][j]` over one segment of k, or that added: every column has a product of its own. An element of the lhs is as many
-    /// values side by side as the result has columns. One row or MR, any n up to NR.
-    ///
-    /// # Panics
-    /// If the operands do not fit each other and the result.
-    fn column_by_column(self, lhs: Sight<'_, '_, T>, rhs: MatRef<'_, T>, dst: &mut Band<'_, T>, write: Write);
+    fn through_window(
+        self,
+        lhs: Sight<'_, '_, T>,
+        rhs: MatRef<'_, T>,
+        dst: &mut Scattered<'_, T>,
+        write: Write,
+    );
 
     /// The same tile of many small products, one after the other: the choice of the microkernel is made once.
     ///
@@ -189,7 +188,7 @@ fn step<T: Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
 fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
     s: S,
     acc: &[[S::V; NV]; M],
-    dst: &mut Band<'_, T>,
+    dst: &mut impl WriteRows<T>,
     write: Write,
 ) {
     let last = dst.n() - (NV - 1) * S::LANES;
@@ -266,7 +265,7 @@ fn tile_through_window<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, con
     s: S,
     lhs: Sight<'_, '_, T>,
     rhs: MatRef<'_, T>,
-    dst: &mut Band<'_, T>,
+    dst: &mut Scattered<'_, T>,
     write: Write,
 ) {
     for row in 0..M {
@@ -275,73 +274,9 @@ fn tile_through_window<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, con
     let mut acc = [[s.splat(T::zeroed()); NV]; M];
     let mut rows = rhs.down();
     for stretch in 0..lhs.stretches() {
-        acc = over_run(s, lhs.run::<M>(stretch, 1), &mut rows, acc);
+        acc = over_run(s, lhs.run::<M>(stretch), &mut rows, acc);
     }
     write_out(s, &acc, dst, write);
-}
-
-/// A tile of products that are each of one column.
-#[inline(always)]
-fn tile_column_by_column<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
-    s: S,
-    lhs: Sight<'_, '_, T>,
-    rhs: MatRef<'_, T>,
-    dst: &mut Band<'_, T>,
-    write: Write,
-) {
-    if dst.n() == NV * S::LANES {
-        columns::<T, S, M, NV, false>(s, lhs, rhs, dst, write);
-    } else {
-        columns::<T, S, M, NV, true>(s, lhs, rhs, dst, write);
-    }
-}
-
-/// `MASKED`: the last vector is not a whole one.
-#[inline(always)]
-fn columns<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const MASKED: bool>(
-    s: S,
-    lhs: Sight<'_, '_, T>,
-    rhs: MatRef<'_, T>,
-    dst: &mut Band<'_, T>,
-    write: Write,
-) {
-    for row in 0..M {
-        dst.prefetch(row);
-    }
-    // A constant where it can be: the compiler then sees that no load leaves its strip.
-    let width = if MASKED { dst.n() } else { NV * S::LANES };
-    assert!(width == dst.n());
-    let mut acc = [[s.splat(T::zeroed()); NV]; M];
-    let mut rows = rhs.down();
-    for stretch in 0..lhs.stretches() {
-        let run = lhs.run::<M>(stretch, width);
-        acc = strips::<T, S, M, NV, MASKED>(s, run, width, &mut rows, acc);
-    }
-    write_out(s, &acc, dst, write);
-}
-
-/// `acc` and the products of a run, by value as above.
-#[inline(always)]
-fn strips<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const MASKED: bool>(
-    s: S,
-    mut run: Run<'_, T, M>,
-    width: usize,
-    rows: &mut Down<'_, T>,
-    mut acc: [[S::V; NV]; M],
-) -> [[S::V; NV]; M] {
-    let last = width - (NV - 1) * S::LANES;
-    while let Some(strips) = run.next_strips() {
-        let Some(b) = rows.next() else { break };
-        for j in 0..NV {
-            let b = s.load(&b[j * S::LANES..]);
-            for (acc, strip) in acc.iter_mut().zip(strips) {
-                let at = &strip[j * S::LANES..];
-                let a = if MASKED && j + 1 == NV { s.load_first_n(at, last) } else { s.load(at) };
-                acc[j] = s.mul_add(a, b, acc[j]);
-            }
-        }
-    }
-    acc
 }
 
 #[inline(always)]
@@ -386,7 +321,7 @@ macro_rules! in_place {
                 self,
                 lhs: Sight<'_, '_, $t>,
                 rhs: MatRef<'_, $t>,
-                dst: &mut Band<'_, $t>,
+                dst: &mut Scattered<'_, $t>,
                 write: Write,
             ) {
                 assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
@@ -394,21 +329,6 @@ macro_rules! in_place {
                 in_place!(@of tile_through_window $t, $token, $mr, $vectors, m, vectors, (self, lhs, rhs, dst, write));
                 in_place!(@of tile_through_window $t, $token, 1, $vectors, m, vectors, (self, lhs, rhs, dst, write));
                 unreachable!("no tile of {m} rows through a window");
-            }
-
-            #[inline(always)]
-            fn column_by_column(
-                self,
-                lhs: Sight<'_, '_, $t>,
-                rhs: MatRef<'_, $t>,
-                dst: &mut Band<'_, $t>,
-                write: Write,
-            ) {
-                assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
-                let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
-                in_place!(@of tile_column_by_column $t, $token, $mr, $vectors, m, vectors, (self, lhs, rhs, dst, write));
-                in_place!(@of tile_column_by_column $t, $token, 1, $vectors, m, vectors, (self, lhs, rhs, dst, write));
-                unreachable!("no tile of {m} rows of products of one column");
             }
 
             #[inline(always)]

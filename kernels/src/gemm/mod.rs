@@ -3,12 +3,14 @@
 mod few_rows;
 mod in_place;
 mod macro_kernel;
+mod per_channel;
 mod product;
 mod ukernel;
 mod windows;
 
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
+pub use per_channel::{Positions, Strip, Strips, Taps};
 pub use product::{Blocking, Lies, Product, Real, Source};
 pub use ukernel::{Place, Ukernel, Write};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

@@ -24,7 +24,7 @@ use crate::pack::{Form, Operand, Side, pack};
 use crate::simd::{FloatLanes, Simd, Unit, WithSimd};
 
 use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
-use super::{Acc, InPlace, Later, Ukernel, Windows, Write};
+use super::{Acc, InPlace, Later, Positions, Taps, Ukernel, Windows, Write};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Param + Finish<Param = Self> {
@@ -49,6 +49,10 @@ pub trait Real: Acc + Param + Finish<Param = Self> {
     fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
     /// Computes `windows` with the instructions of `isa`.
     fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, Self>);
+    /// Computes `positions` with the instructions of `isa`.
+    fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, Self>);
+    /// Computes `taps` with the instructions of `isa`.
+    fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, Self>);
 }
 
 /// One operand of a [`Product`].
@@ -499,8 +503,11 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     }
 }
 
-/// Compiled twice: both kinds of microkernels in one function took the compiler minutes.
-struct WindowsJob<'p, 'a, 'b, 'c, T, const BY_COLUMN: bool>(Isa, &'p mut Windows<'a, 'b, 'c, T>);
+struct WindowsJob<'p, 'a, 'b, 'c, T>(Isa, &'p mut Windows<'a, 'b, 'c, T>);
+
+struct PositionsJob<'p, 'a, 'b, 'c, T>(&'p mut Positions<'a, 'b, 'c, T>);
+
+struct TapsJob<'p, 'a, 'b, 'c, T>(&'p mut Taps<'a, 'b, 'c, T>);
 
 struct Job<'p, 'a, 'b, T>(Isa, &'p mut Product<'a, 'b, T>);
 
@@ -525,11 +532,25 @@ macro_rules! real {
                 self.1.run(s, self.0);
             }
         }
-        impl<const BY_COLUMN: bool> WithSimd for WindowsJob<'_, '_, '_, '_, $t, BY_COLUMN> {
+        impl WithSimd for PositionsJob<'_, '_, '_, '_, $t> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, s: S) {
-                self.1.run::<S, BY_COLUMN>(s, self.0);
+                self.0.run(s);
+            }
+        }
+        impl WithSimd for TapsJob<'_, '_, '_, '_, $t> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                self.0.run(s);
+            }
+        }
+        impl WithSimd for WindowsJob<'_, '_, '_, '_, $t> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                self.1.run(s, self.0);
             }
         }
         impl Real for $t {
@@ -550,10 +571,13 @@ macro_rules! real {
                 isa.dispatch_floats(Job(isa, product));
             }
             fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
-                match windows.by_column {
-                    true => isa.dispatch_floats(WindowsJob::<$t, true>(isa, windows)),
-                    false => isa.dispatch_floats(WindowsJob::<$t, false>(isa, windows)),
-                }
+                isa.dispatch_floats(WindowsJob(isa, windows));
+            }
+            fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, $t>) {
+                isa.dispatch_floats(PositionsJob(positions));
+            }
+            fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
+                isa.dispatch_floats(TapsJob(taps));
             }
         }
     };

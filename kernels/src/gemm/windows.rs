@@ -13,16 +13,16 @@
 use std::ops::Range;
 
 use crate::KC;
-use crate::axis::{COORDS, Lane, NO_COORD, Window};
+use crate::axis::{Axis, COORDS, Lane, NO_COORD, Window};
 use crate::isa::Isa;
-use crate::mat::{MatMut, MatRef, Run};
+use crate::mat::{LINES, MatMut, MatRef, Run};
 use crate::pack::{Operand, Side, pack};
 use crate::simd::Unit;
 
 use super::{InPlace, Real, Ukernel, Write};
 
 /// Rows of a block of loop 3, a multiple of every MR.
-pub const WINDOW_ROWS: usize = 144;
+pub const WINDOW_ROWS: usize = LINES;
 
 /// What the rows of a block contribute to their elements: see [`Window::lanes`].
 struct Rows {
@@ -32,23 +32,23 @@ struct Rows {
 
 /// Steps of k that lie one after the other in every row: what they contribute to their elements.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
-    offset: isize,
+pub(super) struct Stretch {
+    pub(super) offset: isize,
     coords: [isize; COORDS],
-    len: usize,
+    pub(super) len: usize,
 }
 
 impl Stretch {
-    const NONE: Stretch = Stretch { offset: 0, coords: [0; COORDS], len: 0 };
+    pub(super) const NONE: Stretch = Stretch { offset: 0, coords: [0; COORDS], len: 0 };
 
-    /// Those of a segment; how many there are.
-    fn all(window: &Window, k: &Range<usize>, out: &mut [Stretch; KC]) -> usize {
-        let (mut at, mut left, mut count) = (window.k.cursor(k.start), k.len(), 0);
+    /// Those of some index values of an axis, of a segment at most; how many there are.
+    pub(super) fn all(axis: &Axis, range: &Range<usize>, out: &mut [Stretch; KC]) -> usize {
+        let (mut at, mut left, mut count) = (axis.cursor(range.start), range.len(), 0);
         while left > 0 {
-            let len = window.k.run(&at).min(left);
+            let len = axis.run(&at).min(left);
             let coords = std::array::from_fn(|d| at.coords[d]);
             out[count] = Stretch { offset: at.offset, coords, len };
-            window.k.advance(&mut at, len);
+            axis.advance(&mut at, len);
             (left, count) = (left - len, count + 1);
         }
         count
@@ -62,8 +62,6 @@ pub struct Sight<'a, 'b, T> {
     zeros: &'a [T],
     bounds: Option<[isize; COORDS]>,
     step: isize,
-    /// Added to every offset.
-    shift: isize,
     offsets: &'b [isize],
     coords: [&'b [isize]; COORDS],
     stretches: &'b [Stretch],
@@ -82,13 +80,13 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
         self.stretches.len()
     }
 
-    /// The columns of a stretch of all `M` rows, `width` elements side by side each.
+    /// The columns of a stretch of all `M` rows.
     #[inline(always)]
-    pub(super) fn run<const M: usize>(&self, stretch: usize, width: usize) -> Run<'a, T, M> {
-        let Sight { data, zeros, bounds, step, shift, offsets, coords, stretches } = *self;
+    pub(super) fn run<const M: usize>(&self, stretch: usize) -> Run<'a, T, M> {
+        let Sight { data, zeros, bounds, step, offsets, coords, stretches } = *self;
         let Stretch { offset, coords: here, len } = stretches[stretch];
         let offsets: &[isize; M] = offsets.try_into().expect("a tile of M rows");
-        let mut first = offsets.map(|lane| lane + offset + shift);
+        let mut first = offsets.map(|lane| lane + offset);
         if let Some(bounds) = bounds {
             let mut inside = [true; M];
             for d in 0..COORDS {
@@ -101,7 +99,7 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
                 *first = if inside { *first } else { Run::<T, M>::ZEROS };
             }
         }
-        Run::wide(data, zeros, first, len, step, width)
+        Run::new(data, zeros, first, len, step)
     }
 }
 
@@ -126,8 +124,6 @@ pub struct Windows<'a, 'b, 'c, T> {
     pub rows: Range<usize>,
     /// Which part of k is summed up, from a whole segment on.
     pub k: Range<usize>,
-    /// Whether every column is a product of its own: the elements of column `cols.start + j` lie `j` behind those that the window names.
-    pub by_column: bool,
     /// The rhs.
     pub weights: Weights<'a, 'b, T>,
     /// Those of the block, from a whole panel on.
@@ -142,17 +138,17 @@ pub struct Windows<'a, 'b, 'c, T> {
 
 impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: InPlace<T> + Ukernel<T>, const BY_COLUMN: bool>(&mut self, s: S, isa: Isa) {
+    pub(super) fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
         let (nr, k) = (<S as Ukernel<T>>::NR, self.k.clone());
         assert!(self.window.is_plain() || self.window.k.inner().along == NO_COORD);
         let segments = k.clone().step_by(KC).map(|first| first..k.end.min(first + KC));
         let mut stretches = [Stretch::NONE; KC];
         if let Weights::Packed(_) = self.weights {
             for segment in segments {
-                let count = Stretch::all(self.window, &segment, &mut stretches);
+                let count = Stretch::all(&self.window.k, &segment, &mut stretches);
                 for i in self.rows.clone().step_by(WINDOW_ROWS) {
                     let rows = i..self.rows.end.min(i + WINDOW_ROWS);
-                    self.block::<S, BY_COLUMN>(s, &stretches[..count], &segment, rows, self.cols.clone());
+                    self.block(s, &stretches[..count], &segment, rows, self.cols.clone());
                 }
             }
             return;
@@ -169,15 +165,15 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                         pack(isa, T::FORM, Side::Rhs, window, *operand, cols.clone(), now, nr, panel);
                     }
                 }
-                let count = Stretch::all(self.window, &segment, &mut stretches);
-                self.block::<S, BY_COLUMN>(s, &stretches[..count], &segment, self.rows.clone(), cols.clone());
+                let count = Stretch::all(&self.window.k, &segment, &mut stretches);
+                self.block(s, &stretches[..count], &segment, self.rows.clone(), cols.clone());
             }
         }
     }
 
     /// Some rows by some columns over a segment.
     #[inline(always)]
-    fn block<S: InPlace<T> + Ukernel<T>, const BY_COLUMN: bool>(
+    fn block<S: InPlace<T> + Ukernel<T>>(
         &mut self,
         s: S,
         stretches: &[Stretch],
@@ -199,15 +195,18 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     to[lane] = coord;
                 }
             });
+            let to_rows = first_row + i - self.rows.start;
+            let to_cols = first_col + cols.start - self.cols.start;
+            let to_cols = to_cols..to_cols + cols.len();
+            let mut lines = self.dst.lines(batch, to_rows..to_rows + block.len(), to_cols);
             for j in cols.clone().step_by(nr) {
-                let cols = j..cols.end.min(j + nr);
+                let of_cols = j - cols.start..cols.end.min(j + nr) - cols.start;
                 let panel = match &self.weights {
                     Weights::Packed(panels) => &panels[j * k + of_panel..],
                     Weights::Pack(_, _, panel) if panel.len() >= nr * k => &panel[of_panel..],
                     Weights::Pack(_, _, panel) => &**panel,
                 };
                 let panel = MatRef::row_major(panel, kc, nr);
-                let to_cols = first_col + j - self.cols.start..first_col + cols.end - self.cols.start;
                 let mut next = 0;
                 while next < block.len() {
                     let (at, left) = (next, block.len() - next);
@@ -215,24 +214,17 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     // for each width, format and instruction set.
                     next += if left < mr { 1 } else { mr };
                     let tile = at..next;
-                    let row = first_row + (i - self.rows.start) + at;
-                    let mut band = self.dst.band(batch, row..row + tile.len(), to_cols.clone());
+                    let mut dst = lines.part(tile.clone(), of_cols.clone());
                     let lhs = Sight {
                         data: self.data,
                         zeros: T::ZEROS,
                         bounds: (!window.is_plain()).then_some(window.bounds),
                         step: window.k.inner().stride,
-                        shift: if BY_COLUMN { (j - self.cols.start) as isize } else { 0 },
                         offsets: &of_rows.offsets[tile.clone()],
                         coords: of_rows.coords.each_ref().map(|coords| &coords[tile.clone()]),
                         stretches,
                     };
-                    // The only call of each: what they inline is large.
-                    if BY_COLUMN {
-                        s.column_by_column(lhs, panel, &mut band, write);
-                    } else {
-                        s.through_window(lhs, panel, &mut band, write);
-                    }
+                    s.through_window(lhs, panel, &mut dst, write);
                 }
             }
         }

@@ -12,9 +12,9 @@ mod write;
 
 pub use cut::{Cut, Rect};
 pub use read::{Across, Below, Down, MatRef, Matrices, Parts};
-pub use runs::Run;
-pub use tiles::{Claims, PANEL_COLS, Panel, TileMut, Tiles};
-pub use write::{Band, Bands, Index, MatMut};
+pub use runs::{Comb, Run};
+pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};
+pub use write::{Band, Bands, Index, LINES, Lines, MatMut, Scattered, WriteRows};
 
 use crate::axis::{Axis, Dim};
 
@@ -135,6 +135,13 @@ impl Places {
     #[inline]
     pub fn band_stride(&self) -> Option<isize> {
         self.strides.and_then(|[rows, cols]| (cols == 1 || self.extents[2] == 1).then_some(rows))
+    }
+
+    /// Whether the elements of a row lie side by side.
+    #[inline]
+    pub fn columns_side_by_side(&self) -> bool {
+        let dims = self.spec.cols.dims();
+        self.extents[2] == 1 || (dims.len() == 1 && dims[0].stride == 1)
     }
 
     /// Whether all of them, moved by `start`, are among `len` elements.

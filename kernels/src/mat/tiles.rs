@@ -118,6 +118,11 @@ impl<T: Copy> TileMut<'_, T> {
         self.rect.cols.len()
     }
 
+    /// Whether it is better written column by column: elements of a column lie closer together than those of a row.
+    pub fn is_planes(&self) -> bool {
+        self.spec.rows.inner().stride.abs() < self.spec.cols.inner().stride.abs()
+    }
+
     /// Sets every element.
     pub fn fill(&mut self, value: T) {
         for col in (0..self.n()).step_by(PANEL_COLS) {
@@ -223,6 +228,16 @@ impl<T: Copy> Panel<'_, T> {
         }
     }
 
+    /// The rows from `row` on that lie one distance apart.
+    #[inline]
+    pub fn planes(&mut self, row: usize) -> Planes<'_, T> {
+        let at = self.row_offset(row);
+        let run = self.rows.run(&self.rows.cursor(self.rect.rows.start + row));
+        let (len, apart) = (run.min(self.rect.rows.len() - row), self.rows.inner().stride);
+        let offsets = &self.offsets[..self.n];
+        Planes { at: self.data.wrapping_offset(at), offsets, len, apart, owner: PhantomData }
+    }
+
     /// Copies `values` into the row.
     #[inline]
     pub fn write_row(&mut self, row: usize, values: &[T]) {
@@ -231,6 +246,50 @@ impl<T: Copy> Panel<'_, T> {
             let offset = if self.contiguous { self.offsets[0] + j as isize } else { self.offsets[j] };
             // SAFETY: as in `row_slice`, element by element.
             unsafe { *self.data.offset(at + offset) = *value };
+        }
+    }
+}
+
+/// Some rows of a [`Panel`] that lie one distance apart, to be written column by column.
+#[derive(Debug)]
+pub struct Planes<'a, T> {
+    at: *mut T,
+    offsets: &'a [isize],
+    len: usize,
+    apart: isize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+impl<T: Copy> Planes<'_, T> {
+    /// How many rows, at least one.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes `values` to a column, from row `first` of these on.
+    ///
+    /// # Panics
+    /// If there are no such rows or no such column.
+    #[inline(always)]
+    pub fn put(&mut self, col: usize, first: usize, values: &[T]) {
+        assert!(first <= self.len && values.len() <= self.len - first);
+        let at = self.at.wrapping_offset(self.offsets[col] + first as isize * self.apart);
+        // SAFETY: `MatMut::new` found every element inside the slice; `Panel::planes` found that the rows are inside the tile and `apart` from each other, and the
+        // columns are the panel's, so all places are elements of the tile, which is borrowed exclusively and by nobody who lent `values`.
+        unsafe {
+            if self.apart == 1 {
+                match <&[T; 8]>::try_from(values) {
+                    // Of a size that the compiler knows.
+                    Ok(values) => at.cast::<[T; 8]>().write_unaligned(*values),
+                    Err(_) => at.copy_from_nonoverlapping(values.as_ptr(), values.len()),
+                }
+                return;
+            }
+            for (i, &value) in values.iter().enumerate() {
+                *at.offset(i as isize * self.apart) = value;
+            }
         }
     }
 }
@@ -279,6 +338,21 @@ mod tests {
         let negative = spec(Axis::strided(3, -4), Axis::strided(4, 1));
         assert_eq!(MatMut::new(&mut data, 0, &Places::new(negative)).err(), Some(Refusal::OutOfBounds));
         assert!(MatMut::new(&mut data, 8, &Places::new(negative)).is_ok());
+    }
+
+    #[test]
+    fn columns_of_neighbouring_rows_are_slices() {
+        let mut data = vec![0u8; 40];
+        // Two lines of five rows, with a gap; two columns 16 apart.
+        let spec = spec(Axis::new(&[Dim::plain(2, 7), Dim::plain(5, 1)]), Axis::strided(2, 16));
+        let places = Places::new(spec);
+        let mut mat = MatMut::new(&mut data, 3, &places).unwrap();
+        let mut tile = mat.tile(0, 1..9, 0..2);
+        let mut panel = tile.panel(0, 2);
+        assert_eq!([0, 3, 4, 7].map(|row| panel.planes(row).len()), [4, 1, 4, 1]);
+        panel.planes(4).put(1, 0, &[9; 3]);
+        drop(tile);
+        assert_eq!((0..40).filter(|&i| data[i] == 9).collect::<Vec<_>>(), [26, 27, 28]);
     }
 
     #[test]

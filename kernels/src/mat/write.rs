@@ -162,6 +162,29 @@ impl<'a, T: Copy> MatMut<'a, T> {
         }
     }
 
+    /// Some rows, each anywhere, the elements of each side by side.
+    ///
+    /// # Panics
+    /// If the part does not have the rectangle, it has more than [`LINES`] rows or its columns do not lie side by side.
+    #[inline(always)]
+    pub fn lines(&mut self, batch: usize, rows: Range<usize>, cols: Range<usize>) -> Lines<'_, T> {
+        assert!(self.has(batch, &rows, &cols) && rows.len() <= LINES);
+        assert!(self.places.columns_side_by_side());
+        let (axis, mut offsets) = (&self.places.spec.rows, [0; LINES]);
+        let (mut at, mut done) = (axis.cursor(rows.start), 0);
+        while done < rows.len() {
+            let len = axis.run(&at).min(rows.len() - done);
+            for (i, offset) in offsets[done..done + len].iter_mut().enumerate() {
+                *offset = at.offset + i as isize * axis.inner().stride;
+            }
+            axis.advance(&mut at, len);
+            done += len;
+        }
+        let first = self.start + self.places.spec.batch.offset(batch) + cols.start as isize;
+        let at = self.data.wrapping_offset(first);
+        Lines { at, offsets, m: rows.len(), n: cols.len(), owner: PhantomData }
+    }
+
     /// A rectangle.
     ///
     /// # Panics
@@ -170,6 +193,110 @@ impl<'a, T: Copy> MatMut<'a, T> {
         assert!(self.has(batch, &rows, &cols));
         let (data, start, spec) = (self.data, self.start, &self.places.spec);
         TileMut { data, start, spec, rect: Rect { batch, rows, cols }, claim: None, owner: PhantomData }
+    }
+}
+
+/// Most rows that [`MatMut::lines`] looks up at once.
+pub const LINES: usize = 144;
+
+/// Rows of a matrix to write, each anywhere, the elements of each side by side: their places are looked up.
+#[derive(Debug)]
+pub struct Lines<'a, T> {
+    /// Column 0 of a row at offset 0.
+    at: *mut T,
+    offsets: [isize; LINES],
+    m: usize,
+    n: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+impl<T: Copy> Lines<'_, T> {
+    /// Some of them, and of each some columns.
+    ///
+    /// # Panics
+    /// If there are no such rows or columns.
+    #[inline(always)]
+    pub fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> Scattered<'_, T> {
+        assert!(rows.end <= self.m && cols.start <= cols.end && cols.end <= self.n);
+        Scattered {
+            at: self.at.wrapping_add(cols.start),
+            offsets: &self.offsets[rows],
+            n: cols.len(),
+            owner: PhantomData,
+        }
+    }
+}
+
+/// A part of [`Lines`].
+#[derive(Debug)]
+pub struct Scattered<'a, T> {
+    at: *mut T,
+    offsets: &'a [isize],
+    n: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Scattered<'_, T> {
+    /// Asks for the first and the last element of every row: of a strip of a cache line all that it touches.
+    #[inline(always)]
+    pub fn prefetch_all(&self) {
+        for &offset in self.offsets {
+            let first = self.at.wrapping_offset(offset);
+            prefetch(first);
+            prefetch(first.wrapping_add(self.n.saturating_sub(1)));
+        }
+    }
+}
+
+/// Rows to write, the elements of each side by side.
+pub trait WriteRows<T> {
+    /// Number of rows.
+    fn m(&self) -> usize;
+
+    /// Number of columns.
+    fn n(&self) -> usize;
+
+    /// A row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    fn row(&mut self, row: usize) -> &mut [T];
+
+    /// Asks for a row to be in the cache.
+    fn prefetch(&self, row: usize);
+}
+
+/// Asks for `n` elements from `first` on.
+#[inline(always)]
+fn prefetch_elements<T>(first: *const T, n: usize) {
+    for line in (0..n).step_by(CACHE_LINE / size_of::<T>()) {
+        prefetch(first.wrapping_add(line));
+    }
+    // The row may begin in the middle of a line.
+    prefetch(first.wrapping_add(n.saturating_sub(1)));
+}
+
+impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
+    #[inline(always)]
+    fn m(&self) -> usize {
+        self.offsets.len()
+    }
+
+    #[inline(always)]
+    fn n(&self) -> usize {
+        self.n
+    }
+
+    #[inline(always)]
+    fn row(&mut self, row: usize) -> &mut [T] {
+        // SAFETY: `MatMut::new` found every element inside its slice; `MatMut::lines` found the rectangle in a part that owns its elements and is borrowed from
+        // exclusively, and its columns with stride 1; `Lines::part` took a part of that.
+        unsafe { std::slice::from_raw_parts_mut(self.at.offset(self.offsets[row]), self.n) }
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, row: usize) {
+        prefetch_elements(self.at.wrapping_offset(self.offsets[row]), self.n);
     }
 }
 
@@ -204,47 +331,35 @@ pub struct Band<'a, T> {
     owner: PhantomData<&'a mut [T]>,
 }
 
-impl<T: Copy> Band<'_, T> {
-    /// Number of rows.
+impl<T: Copy> WriteRows<T> for Band<'_, T> {
     #[inline(always)]
-    pub fn m(&self) -> usize {
+    fn m(&self) -> usize {
         self.m
     }
 
-    /// Number of columns.
     #[inline(always)]
-    pub fn n(&self) -> usize {
+    fn n(&self) -> usize {
         self.n
     }
 
-    /// A row.
-    ///
-    /// # Panics
-    /// If there is no such row.
     #[inline(always)]
-    pub fn row(&mut self, row: usize) -> &mut [T] {
+    fn row(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.m);
         // SAFETY: `MatMut::new` found every element inside its slice; the band is a rectangle of a part that owns its elements (`MatMut::band` and `bands`
         // checked it) and is borrowed from it exclusively; its columns have stride 1.
         unsafe { std::slice::from_raw_parts_mut(self.at.offset(row as isize * self.stride), self.n) }
     }
 
-    /// Asks for a row to be in the cache.
     #[inline(always)]
-    pub fn prefetch(&self, row: usize) {
-        let first = self.at.wrapping_offset(row as isize * self.stride);
-        for line in (0..self.n).step_by(CACHE_LINE / size_of::<T>()) {
-            prefetch(first.wrapping_add(line));
-        }
-        // The row may begin in the middle of a line.
-        prefetch(first.wrapping_add(self.n.saturating_sub(1)));
+    fn prefetch(&self, row: usize) {
+        prefetch_elements(self.at.wrapping_offset(row as isize * self.stride), self.n);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::axis::Axis;
+    use crate::axis::{Axis, Dim};
 
     #[test]
     fn parts_are_apart() {
@@ -275,6 +390,22 @@ mod tests {
             let (batch, row, col) = (i / 30, i % 30 / 6, i % 6);
             data[i] == if batch == 0 { 1 + u8::from(col >= 2) } else { 3 + u8::from(row == 4) }
         }));
+    }
+
+    #[test]
+    fn lines_are_the_rows_wherever_they_lie() {
+        let mut data = vec![0u8; 80];
+        let rows = Axis::new(&[Dim::plain(3, 24), Dim::plain(4, 5)]);
+        let spec = MatSpec { start: 1, batch: Axis::strided(1, 0), rows, cols: Axis::strided(3, 1) };
+        let places = Places::new(spec);
+        assert!(places.columns_side_by_side() && places.band_stride().is_none());
+        let (_, mut part) = MatMut::new(&mut data, 2, &places).unwrap().split(Index::Row, 2);
+        let mut lines = part.lines(0, 2..11, 1..3);
+        let mut some = lines.part(1..9, 1..2);
+        assert_eq!((some.m(), some.n()), (8, 1));
+        (0..8).for_each(|row| some.row(row)[0] = row as u8 + 1);
+        let expected = |i: usize| (3..11).position(|row| i == 5 + rows.offset(row) as usize);
+        assert!((0..80).all(|i| usize::from(data[i]) == expected(i).map_or(0, |row| row + 1)));
     }
 
     #[test]

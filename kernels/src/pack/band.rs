@@ -2,27 +2,13 @@
 
 use crate::isa::Isa;
 use crate::scan::{Band, Scan};
-use crate::simd::{Simd, WithSimd, transpose_scalar};
+use crate::simd::{Simd, Transpose, WithSimd, prefetch, prefetch_near};
 
-/// Elements that a band can hold.
-pub trait Bands: bytemuck::Pod {
-    /// `result[i][j] = block[j][i]`.
-    fn transpose<S: Simd>(s: S, block: [[Self; 8]; 8]) -> [[Self; 8]; 8];
-}
+/// Places ahead of the one that is written which the cache is asked for: a store that misses waits alone, some 16 cycles for the second level.
+const AHEAD: usize = 8;
 
-impl Bands for f32 {
-    #[inline(always)]
-    fn transpose<S: Simd>(s: S, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
-        s.transpose_8x8(block)
-    }
-}
-
-impl Bands for f64 {
-    #[inline(always)]
-    fn transpose<S: Simd>(_: S, block: [[f64; 8]; 8]) -> [[f64; 8]; 8] {
-        transpose_scalar(block)
-    }
-}
+/// Bytes ahead of what is read that the second-level cache is asked for.
+const SOURCE_AHEAD: usize = 2048;
 
 struct Copy<'a, T> {
     scan: &'a Scan,
@@ -32,77 +18,108 @@ struct Copy<'a, T> {
     out: &'a mut [T],
 }
 
-/// Copies what `band` is of to the front of `out`; the tensor's elements lie in `data` from `start` on. Lines that are not read keep what was there.
+/// Copies what `band` is of to the front of `out`; the tensor's elements lie in `data` from `start` on. Lines that are not read keep what was there, as do places
+/// behind the last channel. If there are more channels than a place holds, strips of them come one after the other, a band each.
 ///
 /// # Panics
-/// If `out` is shorter than [`Band::len`] or an element lies outside `data`.
-pub fn copy_band<T: Bands>(isa: Isa, scan: &Scan, band: &Band, data: &[T], start: isize, out: &mut [T]) {
+/// If `out` is shorter than [`Band::len`] of each strip or an element lies outside `data`.
+pub fn copy_band<T: Transpose>(isa: Isa, scan: &Scan, band: &Band, data: &[T], start: isize, out: &mut [T]) {
     isa.dispatch_floats(Copy { scan, band, data, start, out });
 }
 
-impl<T: Bands> WithSimd for Copy<'_, T> {
+impl<T: Transpose> WithSimd for Copy<'_, T> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let Copy { scan, band, data, start, out } = self;
-        let channels = scan.channels.0;
-        let line = band.across.len() * channels;
+        let (pitch, strip) = (scan.pitch, band.len(scan.pitch));
+        let out = &mut out[..scan.channels.0.div_ceil(pitch) * strip];
+        let width = band.across.len();
         let (at, across) = scan.across(band);
         for (place, offset) in scan.lines(band) {
-            let out = &mut out[place * line..][..line];
-            let Some(offset) = offset else {
-                out.fill(T::zeroed());
-                continue;
-            };
-            let (before, out) = out.split_at_mut(at * channels);
-            let (out, after) = out.split_at_mut(across.len() * channels);
-            before.fill(T::zeroed());
-            after.fill(T::zeroed());
-            let first = start + offset + across.start as isize * scan.axes[2].stride;
-            copy_line(s, scan, data, first, across.len(), out);
+            let line = place * width * pitch;
+            let inside = if offset.is_some() { at..at + across.len() } else { width..width };
+            for out in out.chunks_exact_mut(strip) {
+                let out = &mut out[line..][..width * pitch];
+                out[..inside.start * pitch].fill(T::zeroed());
+                out[inside.end * pitch..].fill(T::zeroed());
+            }
+            if let Some(offset) = offset {
+                let first = start + offset + across.start as isize * scan.axes[2].stride;
+                let to = line + at * pitch;
+                copy_line(s, scan, data, first, across.len(), out, (to, strip));
+            }
         }
     }
 }
 
-/// `len` coordinates of one line, all channels of each.
+/// `len` coordinates of one line, all channels of each, from element `to` of each strip on.
 #[inline(always)]
-fn copy_line<T: Bands, S: Simd>(s: S, scan: &Scan, data: &[T], first: isize, len: usize, out: &mut [T]) {
-    let (channels, down) = scan.channels;
+fn copy_line<T: Transpose, S: Simd>(
+    s: S,
+    scan: &Scan,
+    data: &[T],
+    first: isize,
+    len: usize,
+    out: &mut [T],
+    (to, strip): (usize, usize),
+) {
+    let ((channels, down), pitch) = (scan.channels, scan.pitch);
     let across = scan.axes[2].stride;
     let place = |x: usize, c: usize| (first + x as isize * across + c as isize * down) as usize;
     if len == 0 {
         return;
     }
-    if down == 1 && (across == channels as isize || len == 1) {
-        out.copy_from_slice(&data[place(0, 0)..][..len * channels]);
+    if down == 1 && pitch == channels && (across == channels as isize || len == 1) {
+        out[to..][..len * channels].copy_from_slice(&data[place(0, 0)..][..len * channels]);
         return;
     }
     if down == 1 {
-        for (x, out) in out.chunks_exact_mut(channels).enumerate() {
-            out.copy_from_slice(&data[place(x, 0)..][..channels]);
+        for x in 0..len {
+            let (mut from, mut to) = (&data[place(x, 0)..][..channels], to + x * pitch);
+            for line in (0..channels).step_by(64 / size_of::<T>()) {
+                prefetch_near(from.as_ptr().wrapping_add(line + SOURCE_AHEAD / size_of::<T>()));
+            }
+            while !from.is_empty() {
+                let (now, rest) = from.split_at(pitch.min(from.len()));
+                prefetch(out.as_ptr().wrapping_add(to + AHEAD * pitch));
+                let out = &mut out[to..][..now.len()];
+                // Of a size that the compiler knows, where it can be.
+                match (<&mut [T; 16]>::try_from(&mut *out), <&[T; 16]>::try_from(now)) {
+                    (Ok(out), Ok(now)) => *out = *now,
+                    _ => out.copy_from_slice(now),
+                }
+                (from, to) = (rest, to + strip);
+            }
         }
         return;
     }
+    let at = |x: usize, c: usize| to + c / pitch * strip + x * pitch + c % pitch;
     let mut whole = 0;
-    if across == 1 && len >= 8 {
+    let in_blocks = pitch.is_multiple_of(8) || channels <= pitch;
+    // Blocks of 8 x 8; of a shorter line, what is read behind it is dropped.
+    if across == 1
+        && in_blocks
+        && place(0, channels - 1).max(place(0, 0)).saturating_add(len.max(8)) <= data.len()
+    {
         whole = channels / 8 * 8;
         for c in (0..whole).step_by(8) {
             for x in (0..len).step_by(8) {
                 // The last block begins early enough to be a whole one.
-                let x = x.min(len - 8);
+                let x = x.min(len.saturating_sub(8));
                 let mut block = [[T::zeroed(); 8]; 8];
                 for (j, block) in block.iter_mut().enumerate() {
                     block.copy_from_slice(&data[place(x, c + j)..][..8]);
                 }
-                for (i, block) in T::transpose(s, block).iter().enumerate() {
-                    out[(x + i) * channels + c..][..8].copy_from_slice(block);
+                for (i, block) in T::transpose(s, block).iter().take(len).enumerate() {
+                    out[at(x + i, c)..][..8].copy_from_slice(block);
                 }
             }
         }
     }
     for c in whole..channels {
         for x in 0..len {
-            out[x * channels + c] = data[place(x, c)];
+            out[at(x, c)] = data[place(x, c)];
         }
     }
 }
@@ -115,7 +132,7 @@ mod tests {
     /// Every layout gives the band that its elements say, on every instruction set.
     #[test]
     fn a_band_has_every_element_in_its_place() {
-        let (images, channels, depth, height, width) = (2, 19, 2, 4, 13);
+        let (images, depth, height, width) = (2, 2, 4, 13);
         let value = |at: [usize; 5]| at.iter().fold(1usize, |value, at| value * 16 + at) as f32;
         let axis = |positions, taps, origin, size, stride| ScanAxis {
             positions,
@@ -126,19 +143,25 @@ mod tests {
             size,
             stride,
         };
-        // Elements from a channel to the next, and those of the three axes.
-        for (down, strides) in [
-            (1, [4 * 13 * 19, 13 * 19, 19]),
-            (1, [4 * 13 * 21, 13 * 21, 21]),
-            (2 * 4 * 13, [4 * 13, 13, 1]),
-            (2 * 4 * 13, [4, 1, 8]),
+        // Channels, elements from one to the next, those of the three axes, places of a band.
+        for (channels, down, strides, pitch) in [
+            (19, 1, [4 * 13 * 19, 13 * 19, 19], 19),
+            (19, 1, [4 * 13 * 21, 13 * 21, 21], 19),
+            (16, 1, [4 * 13 * 21, 13 * 21, 21], 16),
+            (5, 1, [4 * 13 * 21, 13 * 21, 21], 16),
+            (21, 1, [4 * 13 * 21, 13 * 21, 21], 16),
+            (37, 2 * 4 * 13, [4 * 13, 13, 1], 16),
+            (19, 2 * 4 * 13, [4 * 13, 13, 1], 19),
+            (16, 2 * 4 * 13, [4 * 13, 13, 1], 16),
+            (19, 2 * 4 * 13, [4, 1, 8], 24),
         ] {
-            let image = 2 * 4 * 13 * 21;
+            let image = 2 * 4 * 13 * 40;
             let mut data = vec![0.0f32; images * image];
             let scan = Scan {
                 start: 0,
                 images: (images, image as isize),
                 channels: (channels, down),
+                pitch,
                 axes: [
                     axis(depth, 1, 0, depth, strides[0]),
                     axis(height, 3, -1, height, strides[1]),
@@ -167,7 +190,8 @@ mod tests {
             for rows in [0..scan.rows(), 3..9, width - 2..width + 3] {
                 for isa in Isa::available() {
                     let band = scan.band(rows.clone());
-                    let mut out = vec![f32::NAN; band.len(channels)];
+                    let strip = band.len(pitch);
+                    let mut out = vec![f32::NAN; channels.div_ceil(pitch) * strip];
                     copy_band(isa, &scan, &band, &data, 0, &mut out);
                     let lines: Vec<_> = scan.lines(&band).collect();
                     let (first, across) = scan.across(&band);
@@ -184,7 +208,8 @@ mod tests {
                                     }
                                     _ => 0.0,
                                 };
-                                let got = out[(place_in_band * band.across.len() + x) * channels + c];
+                                let place = (place_in_band * band.across.len() + x) * pitch;
+                                let got = out[c / pitch * strip + place + c % pitch];
                                 assert_eq!(got, expected, "{rows:?} {strides:?} {isa}");
                             }
                         }

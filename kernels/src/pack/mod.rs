@@ -17,11 +17,11 @@ use std::ops::Range;
 
 use crate::axis::Window;
 use crate::format::{Format, Widener, Words, table};
-use crate::gemm::Ukernel;
+use crate::gemm::{Strip, Ukernel};
 use crate::isa::Isa;
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 
-pub use band::{Bands, copy_band};
+pub use band::copy_band;
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 
@@ -361,12 +361,14 @@ struct Pack<'a, P: PerPanel> {
     convert: P,
 }
 
-/// Whether a microkernel of this token reads panels of `width` lanes that hold `Out`. The dot products have the tile of f32.
-const fn reads<S: Simd, Out>(width: usize) -> bool {
-    if size_of::<Out>() == 8 {
-        width == <S as Ukernel<f64>>::MR || width == <S as Ukernel<f64>>::NR
+/// Whether a microkernel of this token reads panels of `width` lanes that `C` makes. The dot products have the tile of f32; strips of channels are made of what
+/// is in the format of sums.
+const fn reads<S: Simd, C: Convert>(width: usize) -> bool {
+    let same = C::K == 1 && size_of::<C::Word>() == size_of::<C::Out>();
+    if size_of::<C::Out>() == 8 {
+        width == <S as Ukernel<f64>>::MR || width == <S as Ukernel<f64>>::NR || same && width == f64::LEN
     } else {
-        width == <S as Ukernel<f32>>::MR || width == <S as Ukernel<f32>>::NR
+        width == <S as Ukernel<f32>>::MR || width == <S as Ukernel<f32>>::NR || same && width == f32::LEN
     }
 }
 
@@ -404,7 +406,7 @@ impl<P: PerPanel> WithSimd for Pack<'_, P> {
         // The widths that this token's microkernels have, as constants: the lane loops unroll, and no other width is compiled.
         macro_rules! by_width {
             ($($width:literal)*) => {$(
-                if const { reads::<S, <P::Convert as Convert>::Out>($width) } {
+                if const { reads::<S, P::Convert>($width) } {
                     if self.job.width == $width {
                         return self.panels::<S, $width>(s);
                     }

@@ -55,6 +55,7 @@ impl Convolution {
             start: 0,
             images: (g.batch, x[0]),
             channels: (g.c_in_per_group(), x[1]),
+            pitch: g.c_in_per_group(),
             axes: std::array::from_fn(|d| ScanAxis {
                 positions: g.output[d],
                 step: g.stride[d] as isize,
@@ -115,7 +116,8 @@ impl Convolution {
                         stride: dy[d + 2],
                     }
                 });
-                let scan = Scan { start: 0, images: (g.batch, dy[0]), channels: (c_out, dy[1]), axes };
+                let scan =
+                    Scan { start: 0, images: (g.batch, dy[0]), channels: (c_out, dy[1]), pitch: c_out, axes };
                 let taps: usize = taps_w.iter().map(|dim| dim.extent).product();
                 let gemm = Gemm {
                     problem: self.problem(g.groups, c_in, scan.rows(), taps * c_out),
