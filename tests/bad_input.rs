@@ -327,3 +327,45 @@ fn block_scales_that_do_not_fit() {
     let plan = Matmul::new(i8s, i8s, sums).unwrap().block_scaled().plan(&Context::default());
     assert!(matches!(plan, Err(Error::Unsupported { op: "matmul", .. })));
 }
+
+#[test]
+fn weights_packed_for_another_convolution() {
+    let spec = |dims: &[usize]| Spec::contiguous(Format::F32, dims).unwrap();
+    let plan = |stride: usize, batch: usize| {
+        let conv = Conv::<2> { stride: [stride; 2], padding: [(1, 1); 2], ..Conv::default() };
+        let size = 7 / stride + 1;
+        let (x, y) = (spec(&[batch, 16, 8, 8]), spec(&[batch, 8, size, size]));
+        Convolution::forward(x, spec(&[8, 16, 3, 3]), y, &conv).unwrap().plan(&Context::default()).unwrap()
+    };
+    let w = vec![0.5f32; 8 * 16 * 9];
+    let w = View::new(&w, [8, 16, 3, 3]).unwrap();
+    let (one, strided, batch) = (plan(1, 1), plan(2, 1), plan(1, 3));
+    let packed = one.pack_weights(w).unwrap();
+    let x = vec![1.0f32; 3 * 16 * 64];
+    let none = Epilogue::default();
+    let mut y = vec![-1.0f32; 3 * 8 * 64];
+    let run = |plan: &tile25::conv::ConvPlan<'_>, batch: usize, size: usize, y: &mut [f32]| {
+        let x = View::new(&x, [batch, 16, 8, 8]).unwrap();
+        let y = ViewMut::new(y, [batch, 8, size, size]).unwrap();
+        plan.run(x, &packed, y, none, &mut plan.workspace())
+    };
+    let error = run(&strided, 1, 4, &mut y).unwrap_err();
+    assert!(error.to_string().starts_with("conv::forward: the packed operand is w [8, 16, 3, 3]"), "{error}");
+    assert!(y.iter().all(|&y| y == -1.0));
+    // Another batch is no other convolution.
+    run(&batch, 3, 8, &mut y).unwrap();
+    assert!(y.iter().all(|&y| y > 0.0));
+    let short = vec![0.5f32; 8 * 16];
+    let error = one.pack_weights(View::new(&short, [8, 16, 1, 1]).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::NotPlanned { op: "conv::pack_weights", operand: "w", .. }), "{error}");
+    let of_weights = Convolution::backward_weights(
+        spec(&[1, 16, 8, 8]),
+        spec(&[1, 8, 6, 6]),
+        spec(&[8, 16, 3, 3]),
+        &Conv::<2>::default(),
+    );
+    let of_weights = of_weights.unwrap().plan(&Context::default()).unwrap();
+    let dy = vec![0.0f32; 8 * 36];
+    let refused = of_weights.pack_weights(View::new(&dy, [1, 8, 6, 6]).unwrap());
+    assert!(matches!(refused, Err(Error::Unsupported { op: "conv::pack_weights", .. })));
+}

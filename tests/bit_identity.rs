@@ -406,7 +406,14 @@ fn conv_laid_out<T: Real, const D: usize>(case: &ConvCase<D>, laid: impl Fn(&[us
             tile_plan.validate().expect("the planner keeps the laws");
         }
         let epilogue = case.finish.epilogue(&bias, &residual);
-        plan.run(a.view(), b.view(), out.view_mut(), epilogue, &mut plan.workspace())
+        let (mut ws, mut again) = (plan.workspace(), out.clone());
+        plan.run(a.view(), b.view(), out.view_mut(), epilogue, &mut ws)?;
+        if context.backend == tile25::Backend::Tile && case.direction != 2 {
+            let packed = plan.pack_weights(b.view())?;
+            plan.run(a.view(), &packed, again.view_mut(), epilogue, &mut ws)?;
+            assert_same(&again.data, &out.data, || "packed weights".into());
+        }
+        Ok(())
     });
 }
 

@@ -116,6 +116,12 @@ fn a_planned_run_allocates_nothing() {
                 plan.run(a.view(), b.view(), out.view_mut(), Epilogue::default(), &mut ws).unwrap();
                 assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{op:?}");
             }
+            let Ok(packed) = plan.pack_weights(b.view()) else { continue };
+            for _ in 0..3 {
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                plan.run(a.view(), &packed, out.view_mut(), Epilogue::default(), &mut ws).unwrap();
+                assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{op:?} of packed weights");
+            }
         }
     });
 }

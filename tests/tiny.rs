@@ -67,6 +67,9 @@ fn the_whole_api() -> Result<(), Error> {
     let want = dx.as_slice().to_vec();
     plan.run(y.view(), w.view(), dx.view_mut(), Epilogue::default(), &mut plan.workspace())?;
     assert_eq!(dx.as_slice(), want, "a transposed convolution is the gradient of the input");
+    let packed = plan.pack_weights(w.view())?; // once, for any number of runs
+    plan.run(y.view(), &packed, dx.view_mut(), Epilogue::default(), &mut plan.workspace())?;
+    assert_eq!(dx.as_slice(), want);
 
     // Narrow formats: sums are f32 (i32 of integers), the result is narrowed at the end, here with random bits keyed by a seed and each element's index.
     let values = Tensor::<f32>::from_fn([4, 4], |i| i as f32 / 4.0 - 1.5)?;

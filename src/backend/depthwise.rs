@@ -17,7 +17,7 @@ use tile25_kernels::epilogue::{FinishFrom, Param};
 use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{Positions, Real, Strip, Strips, Taps};
 use tile25_kernels::mat::{MatMut, MatSpec, Places};
-use tile25_kernels::pack::{Form, Operand, Side, copy_band, pack};
+use tile25_kernels::pack::{Form, Side, copy_band, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 use tile25_kernels::simd::Transpose;
@@ -231,6 +231,37 @@ impl Depthwise {
     }
 }
 
+impl Depthwise {
+    /// Bytes of the packed weights, with room to pack them.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.elements[0] * self.kernel.form.element_bytes()
+    }
+
+    /// Packs the weights: `[strip][tap][lane]`.
+    pub(crate) fn pack_weights(&self, source: &Source<'_>, packed: &mut [u8]) {
+        let (operand, start) = source.operand().expect("weights are packed here");
+        let weights = Window { start: self.weights.start + start as isize, ..self.weights };
+        let ([_, channels, k], kernel, strip) = (self.shape, self.kernel, self.scan.pitch);
+        let row = strip * kernel.form.element_bytes();
+        let (packed, spread) = packed.split_at_mut(channels.div_ceil(strip) * k * row);
+        for (i, out) in packed.chunks_exact_mut(k * row).enumerate() {
+            let x = i * strip..channels.min((i + 1) * strip);
+            let pack = |weights: &Window, steps: usize, out: &mut [u8]| {
+                pack(kernel.isa, kernel.form, Side::Rhs, weights, operand, x, 0..steps, strip, out);
+            };
+            let Some((low, span)) = self.spread else {
+                pack(&weights, k, out);
+                continue;
+            };
+            pack(&Window { start: weights.start + low, k: Axis::strided(span, 1), ..weights }, span, spread);
+            for (step, out) in out.chunks_exact_mut(row).enumerate() {
+                let at = (weights.k.offset(step) - low) as usize;
+                out.copy_from_slice(&spread[at * row..][..row]);
+            }
+        }
+    }
+}
+
 impl Execute for Depthwise {
     fn sums(&self) -> Format {
         self.kernel.form.sums()
@@ -244,36 +275,28 @@ impl Execute for Depthwise {
         let (run, epilogue) = (call.run, call.epilogue.cast());
         const FLOATS: &str = "operands in the format of sums";
         let Source::Floats { words, start } = run.rhs else { unreachable!("{FLOATS}") };
-        let Source::Floats { words: second, start: of_second } = run.lhs else { unreachable!("{FLOATS}") };
         let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
         let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
-        let packed = packed.as_mut_slice::<T>(self.elements[0]);
-        let ([_, channels, k], kernel, strip) = (self.shape, self.kernel, self.scan.pitch);
-        let weights = Window { start: self.weights.start + of_second as isize, ..self.weights };
-        let (packed, spread) =
-            packed.split_at_mut(channels.next_multiple_of(strip) * k * usize::from(self.elements[0] > 0));
-        for (i, out) in packed.chunks_exact_mut(strip * k).enumerate() {
-            let x = i * strip..channels.min((i + 1) * strip);
-            let pack = |weights: &Window, steps: usize, out: &mut [T]| {
-                let (operand, out) = (Operand::floats(second), bytemuck::cast_slice_mut(out));
-                pack(kernel.isa, kernel.form, Side::Rhs, weights, operand, x, 0..steps, strip, out);
-            };
-            let Some((low, span)) = self.spread else {
-                pack(&weights, k, out);
-                continue;
-            };
-            pack(&Window { start: weights.start + low, k: Axis::strided(span, 1), ..weights }, span, spread);
-            for (step, out) in out.chunks_exact_mut(strip).enumerate() {
-                let at = (weights.k.offset(step) - low) as usize;
-                out.copy_from_slice(&spread[at * strip..][..strip]);
+        let packed: &[T] = match run.lhs {
+            Source::Packed { panels, .. } => bytemuck::cast_slice(panels),
+            _ => {
+                let packed = packed.as_mut_slice::<u8>(self.elements[0] * size_of::<T>());
+                if self.sum == Sum::Taps {
+                    self.pack_weights(&run.lhs, packed);
+                }
+                bytemuck::cast_slice(packed)
             }
-        }
+        };
+        let gradient = match run.lhs {
+            Source::Floats { words, start } => (T::own(words).expect(FLOATS), start as isize),
+            _ => (&[][..], 0),
+        };
         let job = Job {
             depthwise: self,
             data: (T::own(words).expect(FLOATS), start as isize),
-            gradient: (T::own(second).expect(FLOATS), of_second as isize),
+            gradient,
             packed,
-            finishing: Finishing { isa: kernel.isa, accum: run.accum, epilogue: &epilogue },
+            finishing: Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue },
             scratch,
         };
         let work = || self.place.parts(dst, call.start, &|part: Sums<'_, T, W>| job.part(part));

@@ -29,7 +29,7 @@ use crate::workspace::Scratch;
 
 use super::fork::{PART_MACS, evenly, free_pair, share, within};
 use super::parts::OwnWords;
-use super::schedule::Gemm;
+use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums};
 use super::tile::{Run, Source};
 
@@ -163,13 +163,15 @@ impl Windowed {
         })
     }
 
-    /// Elements of the weights of a group that are packed before.
+    /// Elements of the packed weights of a group.
     fn panel_elements(&self) -> usize {
-        if self.packs_late {
-            return 0;
-        }
         let [_, _, n, k] = self.shape;
         n.next_multiple_of(self.kernel.nr) * k
+    }
+
+    /// Elements of the weights that a run packs before anything else.
+    fn packed_elements(&self) -> usize {
+        if self.packs_late { 0 } else { self.shape[0] * self.panel_elements() }
     }
 
     /// What a run needs: the packed weights, then a band and a block of sums for each thread.
@@ -177,22 +179,33 @@ impl Windowed {
         let of = |elements: usize| elements * self.kernel.form.element_bytes();
         let pair = self.elements.map(of);
         let pairs = std::iter::repeat_n(pair, self.slots).flatten();
-        let panels = std::iter::once(of(self.shape[0] * self.panel_elements())).chain(pairs).collect();
+        let panels = std::iter::once(of(self.packed_elements())).chain(pairs).collect();
         Scratch { panels, ..Scratch::default() }
     }
 
-    /// Packs the weights of all groups: `[group][panel][k][lane]`.
-    fn pack_weights<T: bytemuck::Pod + Send>(&self, run: &Run<'_>, panels: &mut [T]) {
-        let [groups, _, n, k] = self.shape;
+    /// Bytes of the packed weights of all groups.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.shape[0] * self.panel_elements() * self.kernel.form.element_bytes()
+    }
+
+    /// Packs the weights of all groups, which `reader` reads: `[group][panel][k][lane]`.
+    pub(crate) fn pack_weights(
+        &self,
+        reader: &Reader,
+        source: &Source<'_>,
+        threads: usize,
+        panels: &mut [u8],
+    ) {
+        let [_, _, n, k] = self.shape;
         let (kernel, of_group) = (self.kernel, n.div_ceil(self.kernel.nr));
-        let pack_one = |unit: usize, out: &mut [T]| {
+        let bytes = kernel.nr * k * kernel.form.element_bytes();
+        let pack_one = |unit: usize, out: &mut [u8]| {
             let (group, panel) = (unit / of_group, unit % of_group);
-            let (window, operand) = weights(run, group);
+            let (window, operand) = weights(reader, source, group);
             let x = panel * kernel.nr..n.min((panel + 1) * kernel.nr);
-            let out = bytemuck::cast_slice_mut(out);
             pack(kernel.isa, kernel.form, Side::Rhs, &window, operand, x, 0..k, kernel.nr, out);
         };
-        share(0..groups * of_group, panels, self.place.counts.iter().product(), kernel.nr * k, &pack_one);
+        share(0..panels.len() / bytes, panels, threads, bytes, &pack_one);
     }
 }
 
@@ -211,10 +224,14 @@ impl Execute for Windowed {
         let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
         let work = || {
             let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
-            let panels = packed.as_mut_slice::<T>(self.shape[0] * self.panel_elements());
-            if !self.packs_late {
-                self.pack_weights(run, panels);
-            }
+            let panels = match run.rhs {
+                Source::Packed { panels, .. } => bytemuck::cast_slice(panels),
+                _ => {
+                    let panels = packed.as_mut_slice::<u8>(self.packed_elements() * size_of::<T>());
+                    self.pack_weights(&run.gemm.rhs, &run.rhs, self.place.counts.iter().product(), panels);
+                    bytemuck::cast_slice(panels)
+                }
+            };
             let job = Job {
                 windowed: self,
                 data: T::own(words).expect("an input in the format of sums"),
@@ -231,10 +248,10 @@ impl Execute for Windowed {
 }
 
 /// How the weights of a group are read.
-fn weights<'a>(run: &Run<'a>, group: usize) -> (Window, Operand<'a>) {
-    let (operand, start) = run.rhs.operand().expect("weights are packed here");
-    let mut window = run.gemm.rhs.window;
-    window.start += start as isize + run.gemm.rhs.batch.offset(group);
+fn weights<'a>(reader: &Reader, source: &Source<'a>, group: usize) -> (Window, Operand<'a>) {
+    let (operand, start) = source.operand().expect("weights are packed here");
+    let mut window = reader.window;
+    window.start += start as isize + reader.batch.offset(group);
     (window, operand)
 }
 
@@ -281,15 +298,17 @@ impl<T: Real + Transpose> Job<'_, T> {
         let (panel, band) = band.as_mut_slice::<T>(elements[0]).split_at_mut(panel);
         let sums = sums.as_mut_slice::<T>(elements[1]);
         for group in groups {
-            let (of_weights, operand) = weights(self.run, group);
+            let given = matches!(self.run.rhs, Source::Packed { .. });
+            let of_group = (!given && packs_late).then(|| weights(&self.run.gemm.rhs, &self.run.rhs, group));
             self.blocks(group, rows.clone(), band, |data, window, rows| {
                 for j in cols.clone().step_by(at_a_time) {
                     let cols = j..cols.end.min(j + at_a_time);
-                    let weights = if packs_late {
-                        Weights::Pack(&of_weights, operand, &mut *panel)
-                    } else {
-                        let len = self.windowed.panel_elements();
-                        Weights::Packed(&self.panels[group * len..][..len])
+                    let weights = match &of_group {
+                        Some((window, operand)) => Weights::Pack(window, *operand, &mut *panel),
+                        None => {
+                            let len = self.windowed.panel_elements();
+                            Weights::Packed { panels: &self.panels[group * len..][..len], once: packs_late }
+                        }
                     };
                     let add = self.finishing.accum == Accum::Add;
                     let (block, k) = ((rows.clone(), cols.clone()), 0..k);

@@ -107,7 +107,12 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
 #[derive(Debug)]
 pub enum Weights<'a, 'b, T> {
     /// Packed before: `[panel][k][lane]`, over the part of k.
-    Packed(&'a [T]),
+    Packed {
+        /// The panels.
+        panels: &'a [T],
+        /// Whether the block holds all rows there are: a panel is then used up before the next is met.
+        once: bool,
+    },
     /// Packed here, panel by panel: what a window reads of an operand, into scratch of one panel, over a segment or the part of k as long as it is. For blocks that
     /// hold all rows there are.
     Pack(&'b Window, Operand<'a>, &'b mut [T]),
@@ -143,7 +148,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
         assert!(self.window.is_plain() || self.window.k.inner().along == NO_COORD);
         let segments = k.clone().step_by(KC).map(|first| first..k.end.min(first + KC));
         let mut stretches = [Stretch::NONE; KC];
-        if let Weights::Packed(_) = self.weights {
+        if let Weights::Packed { once: false, .. } = self.weights {
             for segment in segments {
                 let count = Stretch::all(&self.window.k, &segment, &mut stretches);
                 for i in self.rows.clone().step_by(WINDOW_ROWS) {
@@ -153,7 +158,6 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
             }
             return;
         }
-        // What is packed here is used up at once.
         for j in self.cols.clone().step_by(nr) {
             let cols = j..self.cols.end.min(j + nr);
             for segment in segments.clone() {
@@ -202,7 +206,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
             for j in cols.clone().step_by(nr) {
                 let of_cols = j - cols.start..cols.end.min(j + nr) - cols.start;
                 let panel = match &self.weights {
-                    Weights::Packed(panels) => &panels[j * k + of_panel..],
+                    Weights::Packed { panels, .. } => &panels[j * k + of_panel..],
                     Weights::Pack(_, _, panel) if panel.len() >= nr * k => &panel[of_panel..],
                     Weights::Pack(_, _, panel) => &**panel,
                 };

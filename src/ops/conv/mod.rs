@@ -4,10 +4,11 @@
 //! is the same shape with other strides. Along each spatial axis
 //! `out = (in + pad_low + pad_high - dilation (kernel - 1) - 1) / stride + 1`, rounded down.
 //!
-//! Every direction is a matmul between two readers (`products`), each executed as its shape and layouts say (`part`).
+//! Every direction is a matmul between two readers (`products`), each executed as its shape and layouts say (`part`). Weights can be packed once (`weights`).
 
 mod part;
 mod products;
+mod weights;
 
 use tile25_kernels::axis::Axis;
 use tile25_kernels::epilogue::Along;
@@ -32,6 +33,7 @@ use crate::workspace::{Scratch, Workspace};
 
 use part::{How, Part, Turn};
 use products::layout5;
+pub use weights::{PackedWeights, Weights};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
@@ -175,20 +177,21 @@ impl ConvPlan<'_> {
         Workspace::new(self.scratch.clone())
     }
 
-    /// Runs the convolution on its two operands, in the order of the constructor. Allocates nothing. A padded tap is a zero; of 8-bit integers it is the
+    /// Runs the convolution on its two operands, in the order of the constructor; weights may be packed before ([`pack_weights`](Self::pack_weights)). Allocates nothing. A padded tap is a zero; of 8-bit integers it is the
     /// zero point. Forward, the weights may have a zero point for each output channel.
     ///
     /// # Errors
-    /// [`Error::NotPlanned`] if an operand has another shape, stride or kind of format than planned; [`Error::Workspace`] for that of
-    /// another plan; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit. The output is then untouched.
+    /// [`Error::NotPlanned`] if an operand has another shape, stride or kind of format than planned; [`Error::Packed`] for weights packed by another kind of plan, [`Error::Workspace`] for the
+    /// workspace of another; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit. The output is then untouched.
     pub fn run<'a, A: Element, B: Element, C: Element>(
         &self,
         first: View<'a, A>,
-        second: View<'a, B>,
+        second: impl Into<Weights<'a, B>>,
         mut out: ViewMut<'_, C>,
         epilogue: Epilogue<'a, C>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
+        let second = second.into();
         let op = self.op.direction.op();
         let names = match self.op.direction {
             Direction::Forward | Direction::Transposed => ["x", "w", "y"],
@@ -196,18 +199,25 @@ impl ConvPlan<'_> {
             Direction::BackwardWeights => ["x", "dy", "dw"],
         };
         check_operand(op, names[0], first.layout(), first.format(), &self.op.first)?;
-        check_operand(op, names[1], second.layout(), second.format(), &self.op.second)?;
         check_operand(op, names[2], out.layout(), out.format(), &self.op.out)?;
-        let forward = self.op.direction == Direction::Forward;
-        let per_channel = forward.then_some(("output channels", self.op.channels()));
         check_zero(op, names[0], first.zero(), first.format(), None)?;
-        check_zero(op, names[1], second.zero(), second.format(), per_channel)?;
+        match &second {
+            Weights::View(second) => {
+                check_operand(op, names[1], second.layout(), second.format(), &self.op.second)?;
+                check_zero(op, names[1], second.zero(), second.format(), self.zeros_of_weights())?;
+                check_blocks(op, names[1], second, false)?;
+            }
+            Weights::Packed(packed) => self.check_packed(op, packed)?,
+        }
         check_zero(op, names[2], Zero::Tensor(out.zero()), out.spec().format, None)?;
         check_blocks(op, names[0], &first, false)?;
-        check_blocks(op, names[1], &second, false)?;
         epilogue.check(op, &self.op.out, None, self.op.channels())?;
         workspace.check(op, &self.scratch)?;
         if self.context.backend == Backend::Reference {
+            let Weights::View(second) = second else {
+                let what = "packed weights on the reference backend".to_string();
+                return Err(Error::Unsupported { op, what });
+            };
             let out = Output::new(out, self.op.accum, &epilogue, layout5);
             match self.op.formats.sums {
                 Format::F64 => self.reference::<f64, A, B, C>(&first, &second, out),
@@ -218,11 +228,15 @@ impl ConvPlan<'_> {
         }
         workspace.progress.clear_report();
         let phases = self.op.phases();
-        for (part, phase) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))) {
+        for (i, (part, phase)) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))).enumerate() {
             let transposed = part.turn == Turn::Transposed;
             let rows = if transposed { part.gemm.problem.n } else { part.gemm.problem.m };
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
-            let (x, w) = (source(&first, Side::Rhs, 0), source(&second, Side::Lhs, rows));
+            let x = source(&first, Side::Rhs, 0);
+            let w = match &second {
+                Weights::View(second) => source(second, Side::Lhs, rows),
+                Weights::Packed(packed) => packed.source(i, rows),
+            };
             let (lhs, rhs) = if transposed { (x, w) } else { (w, x) };
             let by_image = part.turn == Turn::ByImage;
             let spec_of = |layout: &Layout| {
@@ -268,6 +282,12 @@ impl ConvPlan<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Of what the weights have a zero point each, where they may have several.
+    fn zeros_of_weights(&self) -> Option<(&'static str, usize)> {
+        let forward = self.op.direction == Direction::Forward;
+        forward.then_some(("output channels", self.op.channels()))
     }
 
     fn reference<S: Arithmetic, A: Element, B: Element, C: Element>(
