@@ -515,6 +515,14 @@ fn few_channels_in_both_orders() {
 }
 
 #[test]
+fn to_few_channels_in_both_orders() {
+    conv_in_both_orders(2, [70, 3], [6, 61], [3, 3], padded(1, 1, 1));
+    conv_in_both_orders(1, [3, 40], [33, 34], [5, 5], padded(2, 2, 1));
+    conv_in_both_orders(1, [1, 9], [5, 8, 9], [3, 3, 3], padded(1, 1, 1));
+    conv_in_both_orders(1, [12, 4], [20000], [3], padded(1, 1, 1));
+}
+
+#[test]
 fn a_long_sequence_in_both_orders() {
     let conv = Conv { padding: [(4, 0)], dilation: [2], ..Conv::default() };
     conv_in_both_orders(1, [24, 6], [6000], [3], conv);
@@ -527,6 +535,8 @@ fn depthwise_in_both_orders() {
     conv_in_both_orders(1, [100, 100], [15, 14], [5, 5], padded(2, 2, 100));
     conv_in_both_orders(2, [9, 9], [700], [4], padded(1, 0, 9));
     conv_in_both_orders(1, [18, 36], [9, 9], [3, 3], padded(1, 1, 18));
+    conv_in_both_orders(1, [40, 40], [16, 15], [7, 7], padded(1, 3, 40));
+    conv_in_both_orders(1, [20, 20], [700], [520], padded(1, 0, 20));
     // As many positions as taps.
     conv_in_both_orders(1, [50, 50], [5, 5], [3, 3], padded(1, 0, 50));
 }

@@ -1,8 +1,9 @@
-//! Who computes: the scalar definition; the tile that executes plans on rayon's threads; parts, a thread each, where a host needs no plan, of
-//! matrices and of windows. Only `tile`, `fork` and `cast` know threads.
+//! Who computes: the scalar definition; the tile that executes plans on rayon's threads; and, where a host needs no plan, parts, a thread each: of matrices, and of
+//! convolutions by windows, in strips of channels (depthwise) and along lines (few channels). Only `tile`, `fork` and `cast` know threads.
 
 pub(crate) mod cast;
 pub(crate) mod depthwise;
+pub(crate) mod few_channels;
 mod fork;
 pub(crate) mod parts;
 pub(crate) mod reference;

@@ -163,6 +163,11 @@ impl Windowed {
         })
     }
 
+    /// Whether the input is read where it lies.
+    pub(crate) fn reads_in_place(&self) -> bool {
+        matches!(self.block, Block::Rows(_))
+    }
+
     /// Elements of the packed weights of a group.
     fn panel_elements(&self) -> usize {
         let [_, _, n, k] = self.shape;

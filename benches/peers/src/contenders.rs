@@ -16,6 +16,10 @@ use crate::sets::Gemm;
 pub enum Contender {
     /// This library
     Ours,
+    /// This library, weights packed before: only convolutions; of their gradient, where there are none, as ours
+    #[value(name = "ours-packed")]
+    #[serde(rename = "ours-packed")]
+    OursPacked,
     /// The crate gemm
     Gemm,
     /// The crate faer
@@ -100,7 +104,7 @@ impl Contender {
     pub fn does(self, op: &str) -> bool {
         match self {
             Contender::Ours | Contender::Onednn => true,
-            Contender::OnednnBlocked => op == "conv",
+            Contender::OursPacked | Contender::OnednnBlocked => op == "conv",
             _ => op == "matmul",
         }
     }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tile25::conv::{Conv, Convolution};
+use tile25::conv::{Conv, Convolution, Weights};
 use tile25::{Context, Epilogue, Format, Isa, Layout, Spec, Threads, View, ViewMut};
 
 use crate::contenders::{Contender, Libraries, Run, load};
@@ -195,7 +195,7 @@ impl Convolve {
         }
     }
 
-    fn ours<const D: usize>(&self, threads: usize, isa: Isa) -> Result<(Run, String), String> {
+    fn ours<const D: usize>(&self, threads: usize, isa: Isa, packed: bool) -> Result<(Run, String), String> {
         let of = |values: &[usize]| std::array::from_fn::<usize, D, _>(|d| values[d]);
         let conv = Conv::<D> {
             stride: of(&self.stride),
@@ -221,12 +221,21 @@ impl Convolve {
             Direction::BackwardWeights => Convolution::backward_weights(first, second, out, &conv),
         };
         let plan = op.map_err(text)?.plan(&context).map_err(text)?;
-        let kernel = plan.kernel().name.to_string();
+        let ways = plan.ways().map(|way| way.to_string()).collect::<std::collections::BTreeSet<_>>();
+        let kernel = format!("{}: {}", plan.kernel().name, ways.into_iter().collect::<Vec<_>>().join(", "));
         let mut workspace = plan.workspace();
+        let packs = packed && self.direction != Direction::BackwardWeights;
+        let mut weights = None;
         let run: Run = Box::new(move |a, b, c| {
             let a = View::with_layout(a, 0, layouts[0]).expect("planned");
             let b = View::with_layout(b, 0, layouts[1]).expect("planned");
             let c = ViewMut::with_layout(c, 0, layouts[2]).expect("planned");
+            let b = if packs {
+                // By the first call: the weights stay the same.
+                Weights::Packed(weights.get_or_insert_with(|| plan.pack_weights(b).expect("planned")))
+            } else {
+                Weights::View(b)
+            };
             plan.run(a, b, c, Epilogue::default(), &mut workspace).expect("planned");
         });
         Ok((run, kernel))
@@ -349,11 +358,12 @@ impl Case for Convolve {
     ) -> Result<(Run, String), String> {
         let engine = || Engine::new(load(Contender::Onednn, libraries)?);
         let run = match contender {
-            Contender::Ours => {
+            Contender::Ours | Contender::OursPacked => {
+                let packed = contender == Contender::OursPacked;
                 return match self.input.len() {
-                    1 => self.ours::<1>(threads, isa),
-                    2 => self.ours::<2>(threads, isa),
-                    _ => self.ours::<3>(threads, isa),
+                    1 => self.ours::<1>(threads, isa, packed),
+                    2 => self.ours::<2>(threads, isa, packed),
+                    _ => self.ours::<3>(threads, isa, packed),
                 };
             }
             Contender::Onednn => engine()?.in_callers_layout(self)?,

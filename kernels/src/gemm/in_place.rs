@@ -185,7 +185,7 @@ fn step<T: Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
 }
 
 #[inline(always)]
-fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+pub(super) fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
     s: S,
     acc: &[[S::V; NV]; M],
     dst: &mut impl WriteRows<T>,

@@ -1,5 +1,6 @@
 //! Matrix multiplication: microkernels over packed panels and over operands in place, and the loops around them.
 
+mod few_channels;
 mod few_rows;
 mod in_place;
 mod macro_kernel;
@@ -8,6 +9,7 @@ mod product;
 mod ukernel;
 mod windows;
 
+pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
 pub use per_channel::{Positions, Strip, Strips, Taps};

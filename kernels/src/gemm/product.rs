@@ -24,7 +24,7 @@ use crate::pack::{Form, Operand, Side, pack};
 use crate::simd::{FloatLanes, Simd, Unit, WithSimd};
 
 use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
-use super::{Acc, InPlace, Later, Positions, Taps, Ukernel, Windows, Write};
+use super::{Acc, FewChannels, InPlace, Later, Positions, Taps, Ukernel, Windows, Write};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Param + Finish<Param = Self> {
@@ -53,6 +53,8 @@ pub trait Real: Acc + Param + Finish<Param = Self> {
     fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, Self>);
     /// Computes `taps` with the instructions of `isa`.
     fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, Self>);
+    /// Computes `few` with the instructions of `isa`.
+    fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, Self>);
 }
 
 /// One operand of a [`Product`].
@@ -507,6 +509,8 @@ struct WindowsJob<'p, 'a, 'b, 'c, T>(Isa, &'p mut Windows<'a, 'b, 'c, T>);
 
 struct PositionsJob<'p, 'a, 'b, 'c, T>(&'p mut Positions<'a, 'b, 'c, T>);
 
+struct FewChannelsJob<'p, 'a, 'b, 'c, T>(&'p mut FewChannels<'a, 'b, 'c, T>);
+
 struct TapsJob<'p, 'a, 'b, 'c, T>(&'p mut Taps<'a, 'b, 'c, T>);
 
 struct Job<'p, 'a, 'b, T>(Isa, &'p mut Product<'a, 'b, T>);
@@ -533,6 +537,13 @@ macro_rules! real {
             }
         }
         impl WithSimd for PositionsJob<'_, '_, '_, '_, $t> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                self.0.run(s);
+            }
+        }
+        impl WithSimd for FewChannelsJob<'_, '_, '_, '_, $t> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, s: S) {
@@ -578,6 +589,9 @@ macro_rules! real {
             }
             fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
                 isa.dispatch_floats(TapsJob(taps));
+            }
+            fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, $t>) {
+                isa.dispatch_floats(FewChannelsJob(few));
             }
         }
     };

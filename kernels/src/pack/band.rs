@@ -70,6 +70,15 @@ fn copy_line<T: Transpose, S: Simd>(
     if len == 0 {
         return;
     }
+    if pitch == 1 && across == 1 {
+        for c in 0..channels {
+            out[to + c * strip..][..len].copy_from_slice(&data[place(0, c)..][..len]);
+        }
+        return;
+    }
+    if pitch == 1 && down == 1 {
+        return copy_to_planes(s, |x| &data[place(x, 0)..][..channels], len, &mut out[to..], strip);
+    }
     if down == 1 && pitch == channels && (across == channels as isize || len == 1) {
         out[to..][..len * channels].copy_from_slice(&data[place(0, 0)..][..len * channels]);
         return;
@@ -124,6 +133,37 @@ fn copy_line<T: Transpose, S: Simd>(
     }
 }
 
+/// A plane a channel, `apart` elements from one to the next, from `len` places whose channels lie side by side.
+#[inline(always)]
+fn copy_to_planes<'a, T: Transpose, S: Simd>(
+    s: S,
+    channels_of: impl Fn(usize) -> &'a [T],
+    len: usize,
+    out: &mut [T],
+    apart: usize,
+) {
+    let channels = channels_of(0).len();
+    let whole = if len >= 8 { channels / 8 * 8 } else { 0 };
+    for x in (0..len).step_by(8) {
+        // The last block begins early enough to be a whole one.
+        let x = x.min(len.saturating_sub(8));
+        for c in (0..whole).step_by(8) {
+            let mut block = [[T::zeroed(); 8]; 8];
+            for (j, block) in block.iter_mut().enumerate() {
+                block.copy_from_slice(&channels_of(x + j)[c..c + 8]);
+            }
+            for (i, block) in T::transpose(s, block).iter().enumerate() {
+                out[(c + i) * apart + x..][..8].copy_from_slice(block);
+            }
+        }
+    }
+    for x in 0..len {
+        for (c, &value) in channels_of(x).iter().enumerate().skip(whole) {
+            out[c * apart + x] = value;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +191,8 @@ mod tests {
             (5, 1, [4 * 13 * 21, 13 * 21, 21], 16),
             (21, 1, [4 * 13 * 21, 13 * 21, 21], 16),
             (37, 2 * 4 * 13, [4 * 13, 13, 1], 16),
+            (19, 1, [4 * 13 * 21, 13 * 21, 21], 1),
+            (5, 2 * 4 * 13, [4 * 13, 13, 1], 1),
             (19, 2 * 4 * 13, [4 * 13, 13, 1], 19),
             (16, 2 * 4 * 13, [4 * 13, 13, 1], 16),
             (19, 2 * 4 * 13, [4, 1, 8], 24),

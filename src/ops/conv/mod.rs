@@ -31,6 +31,7 @@ use crate::plan::{Formats, TilePlan};
 use crate::view::{Spec, View, ViewMut};
 use crate::workspace::{Scratch, Workspace};
 
+pub use part::Way;
 use part::{How, Part, Turn};
 use products::layout5;
 pub use weights::{PackedWeights, Weights};
@@ -166,6 +167,11 @@ impl ConvPlan<'_> {
         self.kernel
     }
 
+    /// How each product is executed, part by part.
+    pub fn ways(&self) -> impl Iterator<Item = Way> {
+        self.parts.iter().map(Part::way)
+    }
+
     /// Which die computes what, part by part. A plan is of the product as it runs: transposed where positions are its rows. Products of floats have the same
     /// bits by any plan and a host runs them in other pieces, faster: their plans are made when first asked for.
     pub fn tile_plans(&self) -> impl Iterator<Item = &TilePlan> {
@@ -273,6 +279,7 @@ impl ConvPlan<'_> {
                     parts.run(&run, epilogue, words, start, threads, workspace);
                 }
                 How::Depthwise(depthwise) => depthwise.run(&call, words),
+                How::FewChannels(few) => few.run(&call, words),
                 How::Windows(windowed) => windowed.run(&call, words),
                 How::Tickets(schedule) => {
                     let mut dst = part.gemm.dst;

@@ -7,6 +7,7 @@ use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
 use crate::backend::depthwise::{Depthwise, Sum};
+use crate::backend::few_channels::Few;
 use crate::backend::parts::Parts;
 use crate::backend::schedule::{Gemm, Schedule};
 use crate::backend::windows::Windowed;
@@ -27,7 +28,39 @@ pub(super) enum How {
     Parts(Box<Parts>),
     Windows(Box<Windowed>),
     Depthwise(Box<Depthwise>),
+    FewChannels(Box<Few>),
     Tickets(Box<Schedule>),
+}
+
+/// How a product of a convolution is executed. All ways have the same bits; shapes and layouts decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Way {
+    /// A matmul, operands in place: planar 1 x 1 image by image, and the gradient of the weights, whose input is packed through the window.
+    Matmul,
+    /// Positions are rows, read in place through the window: channels last.
+    Windows,
+    /// The same from a band of some lines, channels innermost: planar or with few channels.
+    WindowsOfBands,
+    /// Lanes are channels: depthwise.
+    Depthwise,
+    /// Lanes are positions along a line: a result of few channels.
+    FewChannels,
+    /// Along a tile plan, ticket by ticket: narrow formats, integers, and what the others leave.
+    Tickets,
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Way::Matmul => "matmul",
+            Way::Windows => "windows",
+            Way::WindowsOfBands => "windows of bands",
+            Way::Depthwise => "depthwise",
+            Way::FewChannels => "few channels",
+            Way::Tickets => "tickets",
+        })
+    }
 }
 
 /// What the indices of a product are that is executed. As it is made, groups are the batch, channels rows.
@@ -78,6 +111,9 @@ impl Part {
                 let turn = if gemm.problem.batch > 1 { Turn::ByImage } else { Turn::AsMade };
                 return part(gemm, turn, How::Parts(Box::new(parts)));
             }
+            if let Some(few) = Few::new(&gemm, scan, kernel, threads) {
+                return part(gemm, Turn::AsMade, How::FewChannels(Box::new(few)));
+            }
             let of_positions = gemm.transposed();
             if let Some(windowed) = Windowed::new(&of_positions, *scan, kernel, threads) {
                 return part(of_positions, Turn::Transposed, How::Windows(Box::new(windowed)));
@@ -122,7 +158,19 @@ impl Part {
             How::Parts(parts) => parts.scratch(),
             How::Windows(windowed) => windowed.scratch(),
             How::Depthwise(depthwise) => depthwise.scratch(),
+            How::FewChannels(few) => few.scratch(),
             How::Tickets(schedule) => schedule.scratch().clone(),
+        }
+    }
+
+    pub(super) fn way(&self) -> Way {
+        match &self.how {
+            How::Parts(_) => Way::Matmul,
+            How::Windows(windowed) if windowed.reads_in_place() => Way::Windows,
+            How::Windows(_) => Way::WindowsOfBands,
+            How::Depthwise(_) => Way::Depthwise,
+            How::FewChannels(_) => Way::FewChannels,
+            How::Tickets(_) => Way::Tickets,
         }
     }
 
