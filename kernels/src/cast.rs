@@ -27,7 +27,7 @@ impl Cast {
     /// # Panics
     /// If the slices differ in length or do not hold words of their formats.
     pub fn run(self, isa: Isa, src: Words<'_>, dst: WordsMut<'_>, first: u64) {
-        isa.dispatch(Run { cast: self, src, dst, first });
+        isa.dispatch_but_dots(Run { cast: self, src, dst, first });
     }
 }
 

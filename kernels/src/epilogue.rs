@@ -433,7 +433,7 @@ macro_rules! in_place {
         impl Finish for $t {
             fn finish_in_place(isa: Isa, epilogue: &Epilogue<'_, $t>, tile: &mut TileMut<'_, $t>) {
                 if !epilogue.is_identity() {
-                    isa.dispatch(FinishInPlace(epilogue, tile));
+                    isa.dispatch_but_dots(FinishInPlace(epilogue, tile));
                 }
             }
         }
@@ -566,7 +566,7 @@ macro_rules! finish_from {
                 sums: &mut TileMut<'_, $a>,
                 tile: &mut TileMut<'_, $w>,
             ) {
-                isa.dispatch(FinishInto(epilogue, sums, tile));
+                isa.dispatch_but_dots(FinishInto(epilogue, sums, tile));
             }
         }
     )*};

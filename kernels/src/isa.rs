@@ -93,8 +93,8 @@ impl Isa {
         }
     }
 
-    /// As [`Isa::dispatch`], for work on f32 and f64 alone: the dot products add nothing to it, so it is not compiled a second time for them.
-    pub fn dispatch_floats<Op: WithSimd>(self, op: Op) -> Op::Output {
+    /// As [`Isa::dispatch`], for work that multiplies no pairs or fours: the dot products add nothing to it, so it is not compiled a second time for them.
+    pub fn dispatch_but_dots<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self {
             Isa::Portable(token) => token.vectorize(op),
             #[cfg(target_arch = "aarch64")]

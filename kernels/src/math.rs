@@ -215,7 +215,7 @@ impl WithSimd for Map<'_> {
 
 /// Replaces each value `x` by `function(x)`: the same bits on every instruction set.
 pub fn map(isa: Isa, function: Function, values: &mut [f32]) {
-    isa.dispatch(Map(function, values));
+    isa.dispatch_but_dots(Map(function, values));
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{FinishFrom, Param};
 use tile25_kernels::format::Format;
-use tile25_kernels::gemm::{Positions, Real, Strip, Strips, Taps};
-use tile25_kernels::mat::{MatMut, MatSpec, Places};
+use tile25_kernels::gemm::{Gradient, Positions, Real, Strip, Strips, Taps};
+use tile25_kernels::mat::{MatMut, MatRef, MatSpec, Places};
 use tile25_kernels::pack::{Form, Side, copy_band, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
@@ -222,6 +222,14 @@ impl Depthwise {
         })
     }
 
+    /// Whether the gradient of the output is a dense matrix, a row a position.
+    fn gradient_rows(&self) -> bool {
+        let Scan { channels: (channels, down), axes: [depth, height, width], images, .. } = self.gradient;
+        down == 1
+            && [images.0, depth.positions, height.positions] == [1; 3]
+            && (width.positions == 1 || width.stride == channels as isize)
+    }
+
     /// What a run needs: the packed weights, then a band and sums for each thread.
     pub(crate) fn scratch(&self) -> Scratch {
         let of = |elements: usize| elements * self.kernel.form.element_bytes();
@@ -355,10 +363,20 @@ impl<T: Real + Transpose> Job<'_, T> {
             let positions = first..(*k).min(first + positions);
             let data = self.copy(&of_channels(scan, cols), self.data, positions.clone(), band);
             let of = &of_channels(gradient, cols);
-            let gradient = self.copy(of, self.gradient, positions.clone(), of_gradient);
+            let in_place = self.depthwise.gradient_rows() && cols.len().is_multiple_of(scan.pitch);
+            let window;
+            let gradient = if in_place {
+                let ((data, start), width) = (self.gradient, gradient.channels.0);
+                let from = (start + gradient.start) as usize + positions.start * width;
+                let rows = &data[from..][..positions.len() * width];
+                Gradient::InPlace(MatRef::row_major(rows, positions.len(), width), cols.start)
+            } else {
+                let strip;
+                (strip, window) = self.copy(of, self.gradient, positions.clone(), of_gradient);
+                Gradient::Strips(Strips { data: of_gradient, strip, window: &window })
+            };
             let (channels, add) = (cols.len(), first > 0 || self.finishing.accum == Accum::Add);
             let data = Strips { data: band, strip: data.0, window: &data.1 };
-            let gradient = Strips { data: of_gradient, strip: gradient.0, window: &gradient.1 };
             Taps { data, gradient, positions, dst: &mut *dst, at, channels, add }.compute(kernel.isa);
         }
     }

@@ -157,7 +157,7 @@ impl Acc for f32 {
     }
     fn multiply(isa: Isa, form: Form, block: Block<'_>, dst: &mut TileMut<'_, f32>) -> usize {
         match (form, isa) {
-            (Form::F32, isa) => isa.dispatch(Run::<f32>::new(block, dst)),
+            (Form::F32, isa) => isa.dispatch_but_dots(Run::<f32>::new(block, dst)),
             #[cfg(target_arch = "x86_64")]
             (Form::Bf16x2, Isa::Avx512Dot(token)) => token.vectorize(Run::<Bf16x2>::new(block, dst)),
             _ => unreachable!("the registry has no f32 kernel for {form:?} on {isa}"),
@@ -172,7 +172,7 @@ impl Acc for f64 {
     }
     fn multiply(isa: Isa, form: Form, block: Block<'_>, dst: &mut TileMut<'_, f64>) -> usize {
         assert_eq!(form, Form::F64, "f64 sums come from f64 panels");
-        isa.dispatch(Run::<f64>::new(block, dst))
+        isa.dispatch_but_dots(Run::<f64>::new(block, dst))
     }
 }
 

@@ -12,7 +12,7 @@ mod windows;
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
-pub use per_channel::{Positions, Strip, Strips, Taps};
+pub use per_channel::{Gradient, Positions, Strip, Strips, Taps};
 pub use product::{Blocking, Lies, Product, Real, Source};
 pub use ukernel::{Place, Ukernel, Write};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

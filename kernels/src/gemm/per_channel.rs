@@ -65,13 +65,22 @@ pub struct Positions<'a, 'b, 'c, T> {
     pub add: bool,
 }
 
+/// The gradient of the output at the positions that are summed up.
+#[derive(Clone, Copy, Debug)]
+pub enum Gradient<'a, 'b, T> {
+    /// Strips of a band: each position is a tap, one behind the other.
+    Strips(Strips<'a, 'b, T>),
+    /// Where it lies: a row a position, and the column of the first channel. All strips are whole ones.
+    InPlace(MatRef<'a, T>, usize),
+}
+
 /// Sums by tap: `dst = sums` or `dst += sums`. Rows of the result are taps.
 #[derive(Debug)]
 pub struct Taps<'a, 'b, 'c, T> {
     /// The input.
     pub data: Strips<'a, 'b, T>,
-    /// The gradient of the output: each position is a tap, one behind the other.
-    pub gradient: Strips<'a, 'b, T>,
+    /// The gradient of the output.
+    pub gradient: Gradient<'a, 'b, T>,
     /// The positions that are summed up, from a whole segment on.
     pub positions: Range<usize>,
     /// As in [`Positions`].
@@ -403,10 +412,18 @@ impl<T: Real + Strip> Taps<'_, '_, '_, T> {
         let mut dst = self.dst.lines(batch, row..row + lines.len() * taps.len(), col..col + self.channels);
         let Strips { data, strip: of_strip, window } = self.data;
         let gradient = self.gradient;
-        let from = (gradient.window.start + gradient.window.x.offset(segment.start)) as usize;
         for (strip, channel) in (0..self.channels).step_by(T::LEN).enumerate() {
-            let b = &gradient.data[strip * gradient.strip + from..][..segment.len() * T::LEN];
-            let b = MatRef::row_major(b, segment.len(), T::LEN);
+            let b = match gradient {
+                Gradient::Strips(Strips { data, strip: of_strip, window }) => {
+                    let from = (window.start + window.x.offset(segment.start)) as usize;
+                    let data = &data[strip * of_strip + from..][..segment.len() * T::LEN];
+                    MatRef::row_major(data, segment.len(), T::LEN)
+                }
+                Gradient::InPlace(rows, first) => {
+                    let (at, col) = (segment.start - self.positions.start, first + channel);
+                    rows.part(at..at + segment.len(), col..col + T::LEN)
+                }
+            };
             let of_strip = Grid { data: &data[strip * of_strip..][..of_strip], window, stretches };
             let cols = channel..self.channels.min(channel + T::LEN);
             let mut tap = taps.start;

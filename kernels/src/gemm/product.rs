@@ -579,24 +579,24 @@ macro_rules! real {
                 run(isa, lhs, rhs, dst, add);
             }
             fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
-                isa.dispatch_floats(Job(isa, product));
+                isa.dispatch_but_dots(Job(isa, product));
             }
             fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
-                isa.dispatch_floats(WindowsJob(isa, windows));
+                isa.dispatch_but_dots(WindowsJob(isa, windows));
             }
             fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, $t>) {
-                isa.dispatch_floats(PositionsJob(positions));
+                isa.dispatch_but_dots(PositionsJob(positions));
             }
             fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
-                isa.dispatch_floats(TapsJob(taps));
+                isa.dispatch_but_dots(TapsJob(taps));
             }
             fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, $t>) {
-                isa.dispatch_floats(FewChannelsJob(few));
+                isa.dispatch_but_dots(FewChannelsJob(few));
             }
         }
     };
 }
 real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
-    isa.dispatch_floats(FewRows(lhs, rhs, dst, add));
+    isa.dispatch_but_dots(FewRows(lhs, rhs, dst, add));
 });
 real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));

@@ -24,7 +24,7 @@ struct Copy<'a, T> {
 /// # Panics
 /// If `out` is shorter than [`Band::len`] of each strip or an element lies outside `data`.
 pub fn copy_band<T: Transpose>(isa: Isa, scan: &Scan, band: &Band, data: &[T], start: isize, out: &mut [T]) {
-    isa.dispatch_floats(Copy { scan, band, data, start, out });
+    isa.dispatch_but_dots(Copy { scan, band, data, start, out });
 }
 
 impl<T: Transpose> WithSimd for Copy<'_, T> {

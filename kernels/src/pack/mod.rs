@@ -351,7 +351,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run<P: PerPanel>(self, isa: Isa, data: &[<P::Convert as Convert>::Word], convert: P) {
-        isa.dispatch(Pack { job: self, data, convert });
+        isa.dispatch_but_dots(Pack { job: self, data, convert });
     }
 }
 
