@@ -228,7 +228,9 @@ impl Contender {
             }
             Contender::Openblas => openblas(case, threads, &load(self, libraries)?)?,
             Contender::Onednn => onednn(case, &load(self, libraries)?)?,
-            Contender::OnednnBlocked => return Err("only convolutions have blocked layouts here".into()),
+            Contender::OursPacked | Contender::OnednnBlocked => {
+                return Err(format!("{self:?} is of convolutions only"));
+            }
         };
         Ok((run, kernel))
     }
