@@ -469,17 +469,28 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
         while row < m {
             let mut planes = to.planes(row);
             let (len, whole) = (planes.len(), width / 8 * 8);
-            // The last block begins early enough to be a whole one: what it repeats is the same.
-            let height = len.min(8);
-            for i in (0..len).step_by(8).map(|i| i.min(len - height)) {
+            for i in (0..len).step_by(8) {
+                // The last block begins early enough to be a whole one, if it can: what it repeats is the same.
+                let i = i.min(len.saturating_sub(8));
                 for col in (0..whole).step_by(8) {
                     let mut block = [[T::zeroed(); 8]; 8];
-                    for (r, block) in block[..height].iter_mut().enumerate() {
-                        let from = from.row_slice(row + i + r).expect("sums side by side");
+                    if len >= 8 {
+                        // Of a height that the compiler knows.
+                        for (r, block) in block.iter_mut().enumerate() {
+                            let from = from.row_slice(row + i + r).expect("sums side by side");
+                            block.copy_from_slice(&from[col..col + 8]);
+                        }
+                        for (c, column) in T::transpose(s, block).iter().enumerate() {
+                            planes.put(col + c, i, column);
+                        }
+                        continue;
+                    }
+                    for (r, block) in block[..len].iter_mut().enumerate() {
+                        let from = from.row_slice(row + r).expect("sums side by side");
                         block.copy_from_slice(&from[col..col + 8]);
                     }
                     for (c, column) in T::transpose(s, block).iter().enumerate() {
-                        planes.put(col + c, i, &column[..height]);
+                        planes.put(col + c, 0, &column[..len]);
                     }
                 }
             }
@@ -492,6 +503,27 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
             row += len;
         }
     }
+}
+
+/// [`FinishFrom::finish_into`] of a result of the type of its sums that lies column by column, as planes do: the epilogue runs where the sums are. False if it does not lie so.
+#[inline(always)]
+fn by_planes<T: Sums<Param = T> + Narrows<T> + Transpose + Param, S: Simd + FloatLanes<T>>(
+    s: S,
+    epilogue: &Epilogue<'_, T>,
+    sums: &mut TileMut<'_, T>,
+    tile: &mut TileMut<'_, T>,
+) -> bool {
+    if !tile.is_planes() {
+        return false;
+    }
+    let rect = tile.rect().clone();
+    let of_epilogue = if epilogue.is_identity() { 0 } else { tile.n() };
+    for j in (0..of_epilogue).step_by(PANEL_COLS) {
+        let width = PANEL_COLS.min(of_epilogue - j);
+        columns::<T, T, S>(s, epilogue, &rect, j, width, InPlace(sums.panel(j, width)));
+    }
+    copy_to_planes(s, sums, tile);
+    true
 }
 
 struct FinishInto<'a, 'b, 'c, 's, 't, A: Sums, W>(
@@ -520,7 +552,7 @@ pub trait FinishFrom<A: Sums>: Word {
 }
 
 macro_rules! finish_from {
-    ($($a:ty => $w:ty, $widener:ident $(, to $themselves:ident)?;)*) => {$(
+    ($($a:ty => $w:ty, $widener:ident $(, $planes:ident)?;)*) => {$(
         impl WithSimd for FinishInto<'_, '_, '_, '_, '_, $a, $w> {
             type Output = ();
             #[inline(always)]
@@ -528,14 +560,8 @@ macro_rules! finish_from {
                 let FinishInto(epilogue, sums, tile) = self;
                 let rect = tile.rect().clone();
                 $(
-                    let $themselves = tile.is_planes();
-                    if $themselves {
-                        let steps = if epilogue.is_identity() { 0 } else { tile.n() };
-                        for j in (0..steps).step_by(PANEL_COLS) {
-                            let width = PANEL_COLS.min(steps - j);
-                            columns::<$a, $w, S>(s, epilogue, &rect, j, width, InPlace(sums.panel(j, width)));
-                        }
-                        return copy_to_planes(s, sums, tile);
+                    if $planes(s, epilogue, sums, tile) {
+                        return;
                     }
                 )?
                 for j in (0..tile.n()).step_by(PANEL_COLS) {
@@ -586,8 +612,8 @@ fn themselves<W>(_: Format) -> impl Fn(W) -> W {
 finish_from! {
     f32 => u8, codes;
     f32 => u16, codes;
-    f32 => f32, themselves, to planes;
-    f64 => f64, themselves, to planes;
+    f32 => f32, themselves, by_planes;
+    f64 => f64, themselves, by_planes;
     i32 => u8, codes;
     i32 => u16, codes;
     i32 => f32, themselves;

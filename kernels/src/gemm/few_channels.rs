@@ -85,7 +85,7 @@ fn tile<T: Real, S: FloatLanes<T>, const M: usize, const NV: usize>(
 
 impl<T: Real> FewChannels<'_, '_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S) {
+    pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S, _: Isa) {
         match self.channels {
             1 => self.channels::<S, 1>(s),
             2 => self.channels::<S, 2>(s),

@@ -6,6 +6,7 @@ mod in_place;
 mod macro_kernel;
 mod per_channel;
 mod product;
+mod real;
 mod ukernel;
 mod windows;
 
@@ -13,6 +14,7 @@ pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
 pub use per_channel::{Gradient, Positions, Strip, Strips, Taps};
-pub use product::{Blocking, Lies, Product, Real, Source};
+pub use product::{Blocking, Lies, Product, Source};
+pub use real::Real;
 pub use ukernel::{Place, Ukernel, Write};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

@@ -231,7 +231,7 @@ fn positions_tile<T: Real, S: FloatLanes<T>, const M: usize, const NV: usize, co
 
 impl<T: Real + Strip> Positions<'_, '_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S) {
+    pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S, _: Isa) {
         // Sums of a tile and one vector of weights for each vector of a strip fill the registers: those of AVX-512 are a strip each. Images of networks are
         // multiples of 7 wide.
         match T::LEN / S::LANES {
@@ -308,16 +308,16 @@ impl<T: Real + Strip> Positions<'_, '_, '_, T> {
                     lines.part(then, cols.clone()).prefetch_all();
                     let height = tile.len();
                     let dst = lines.part(done + tile.start..done + tile.end, cols.clone());
-                    let strips = apart / T::LEN as isize;
-                    if height == TALL && strips == 1 {
+                    let strip = T::LEN as isize;
+                    if height == TALL && apart == strip {
                         positions_tile::<T, S, TALL, NV, 1>(s, line, weights, dst, write);
-                    } else if height == TALL && strips == 2 {
+                    } else if height == TALL && apart == 2 * strip {
                         positions_tile::<T, S, TALL, NV, 2>(s, line, weights, dst, write);
                     } else if height == TALL {
                         positions_tile::<T, S, TALL, NV, 0>(s, line, weights, dst, write);
-                    } else if height == LOW && strips == 1 {
+                    } else if height == LOW && apart == strip {
                         positions_tile::<T, S, LOW, NV, 1>(s, line, weights, dst, write);
-                    } else if height == LOW && strips == 2 {
+                    } else if height == LOW && apart == 2 * strip {
                         positions_tile::<T, S, LOW, NV, 2>(s, line, weights, dst, write);
                     } else if height == LOW {
                         positions_tile::<T, S, LOW, NV, 0>(s, line, weights, dst, write);
@@ -363,7 +363,7 @@ fn taps_tile<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV
 
 impl<T: Real + Strip> Taps<'_, '_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S) {
+    pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S, _: Isa) {
         match T::LEN / S::LANES {
             1 => self.segments::<S, 1>(s),
             2 => self.segments::<S, 2>(s),

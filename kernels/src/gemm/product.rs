@@ -17,45 +17,14 @@ use std::ops::Range;
 
 use crate::KC;
 use crate::axis::{Axis, Window};
-use crate::epilogue::{Epilogue, Finish, Param};
+use crate::epilogue::Epilogue;
 use crate::isa::Isa;
-use crate::mat::{Band, CACHE_LINE, MatMut, MatRef, Matrices};
-use crate::pack::{Form, Operand, Side, pack};
-use crate::simd::{FloatLanes, Simd, Unit, WithSimd};
+use crate::mat::{CACHE_LINE, MatMut, MatRef, Matrices};
+use crate::pack::{Operand, Side, pack};
+use crate::simd::{FloatLanes, Unit};
 
 use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
-use super::{Acc, FewChannels, InPlace, Later, Positions, Taps, Ukernel, Windows, Write};
-
-/// Floats that are multiplied as they are: f32 and f64.
-pub trait Real: Acc + Param + Finish<Param = Self> {
-    /// What their panels are.
-    const FORM: Form;
-    /// A segment of zeros.
-    const ZEROS: &'static [Self];
-    /// Whether a few rows can be multiplied by a matrix whose columns lie side by side without packing it.
-    const TRANSPOSES: bool;
-    /// Multiplies a few rows by such a matrix.
-    ///
-    /// # Panics
-    /// Unless [`Real::TRANSPOSES`].
-    fn few_rows_transposed(
-        isa: Isa,
-        lhs: MatRef<'_, Self>,
-        rhs: MatRef<'_, Self>,
-        dst: &mut Band<'_, Self>,
-        add: bool,
-    );
-    /// Computes `product` with the instructions of `isa`.
-    fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
-    /// Computes `windows` with the instructions of `isa`.
-    fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, Self>);
-    /// Computes `positions` with the instructions of `isa`.
-    fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, Self>);
-    /// Computes `taps` with the instructions of `isa`.
-    fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, Self>);
-    /// Computes `few` with the instructions of `isa`.
-    fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, Self>);
-}
+use super::{InPlace, Later, Real, Ukernel, Write};
 
 /// One operand of a [`Product`].
 #[derive(Clone, Copy, Debug)]
@@ -319,7 +288,7 @@ struct Part<'r> {
 
 impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     #[inline(always)]
-    fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
+    pub(super) fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
         let plain =
             self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= SMALL_K;
         if self.dst.rows().len() <= FEW_ROWS_TRANSPOSED && self.few_rows(s, isa) {
@@ -504,99 +473,3 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         }
     }
 }
-
-struct WindowsJob<'p, 'a, 'b, 'c, T>(Isa, &'p mut Windows<'a, 'b, 'c, T>);
-
-struct PositionsJob<'p, 'a, 'b, 'c, T>(&'p mut Positions<'a, 'b, 'c, T>);
-
-struct FewChannelsJob<'p, 'a, 'b, 'c, T>(&'p mut FewChannels<'a, 'b, 'c, T>);
-
-struct TapsJob<'p, 'a, 'b, 'c, T>(&'p mut Taps<'a, 'b, 'c, T>);
-
-struct Job<'p, 'a, 'b, T>(Isa, &'p mut Product<'a, 'b, T>);
-
-/// A few rows of f32 times a transposed matrix.
-struct FewRows<'a, 'b, 'c>(MatRef<'a, f32>, MatRef<'a, f32>, &'b mut Band<'c, f32>, bool);
-
-impl WithSimd for FewRows<'_, '_, '_> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let FewRows(lhs, rhs, dst, add) = self;
-        few_rows::transposed(s, lhs, rhs, dst, add);
-    }
-}
-
-macro_rules! real {
-    ($t:ty, $form:ident, transposed: $transposes:literal, $transposed:expr) => {
-        impl WithSimd for Job<'_, '_, '_, $t> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, s: S) {
-                self.1.run(s, self.0);
-            }
-        }
-        impl WithSimd for PositionsJob<'_, '_, '_, '_, $t> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, s: S) {
-                self.0.run(s);
-            }
-        }
-        impl WithSimd for FewChannelsJob<'_, '_, '_, '_, $t> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, s: S) {
-                self.0.run(s);
-            }
-        }
-        impl WithSimd for TapsJob<'_, '_, '_, '_, $t> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, s: S) {
-                self.0.run(s);
-            }
-        }
-        impl WithSimd for WindowsJob<'_, '_, '_, '_, $t> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, s: S) {
-                self.1.run(s, self.0);
-            }
-        }
-        impl Real for $t {
-            const FORM: Form = Form::$form;
-            const ZEROS: &'static [$t] = &[0.0; KC];
-            const TRANSPOSES: bool = $transposes;
-            fn few_rows_transposed(
-                isa: Isa,
-                lhs: MatRef<'_, $t>,
-                rhs: MatRef<'_, $t>,
-                dst: &mut Band<'_, $t>,
-                add: bool,
-            ) {
-                let run: fn(Isa, MatRef<'_, $t>, MatRef<'_, $t>, &mut Band<'_, $t>, bool) = $transposed;
-                run(isa, lhs, rhs, dst, add);
-            }
-            fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
-                isa.dispatch_but_dots(Job(isa, product));
-            }
-            fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
-                isa.dispatch_but_dots(WindowsJob(isa, windows));
-            }
-            fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, $t>) {
-                isa.dispatch_but_dots(PositionsJob(positions));
-            }
-            fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
-                isa.dispatch_but_dots(TapsJob(taps));
-            }
-            fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, $t>) {
-                isa.dispatch_but_dots(FewChannelsJob(few));
-            }
-        }
-    };
-}
-real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
-    isa.dispatch_but_dots(FewRows(lhs, rhs, dst, add));
-});
-real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));

@@ -2,13 +2,7 @@
 
 use crate::isa::Isa;
 use crate::scan::{Band, Scan};
-use crate::simd::{Simd, Transpose, WithSimd, prefetch, prefetch_near};
-
-/// Places ahead of the one that is written which the cache is asked for: a store that misses waits alone, some 16 cycles for the second level.
-const AHEAD: usize = 8;
-
-/// Bytes ahead of what is read that the second-level cache is asked for.
-const SOURCE_AHEAD: usize = 2048;
+use crate::simd::{Simd, Transpose, WithSimd};
 
 struct Copy<'a, T> {
     scan: &'a Scan,
@@ -86,12 +80,8 @@ fn copy_line<T: Transpose, S: Simd>(
     if down == 1 {
         for x in 0..len {
             let (mut from, mut to) = (&data[place(x, 0)..][..channels], to + x * pitch);
-            for line in (0..channels).step_by(64 / size_of::<T>()) {
-                prefetch_near(from.as_ptr().wrapping_add(line + SOURCE_AHEAD / size_of::<T>()));
-            }
             while !from.is_empty() {
                 let (now, rest) = from.split_at(pitch.min(from.len()));
-                prefetch(out.as_ptr().wrapping_add(to + AHEAD * pitch));
                 let out = &mut out[to..][..now.len()];
                 // Of a size that the compiler knows, where it can be.
                 match (<&mut [T; 16]>::try_from(&mut *out), <&[T; 16]>::try_from(now)) {

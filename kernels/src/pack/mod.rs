@@ -361,14 +361,13 @@ struct Pack<'a, P: PerPanel> {
     convert: P,
 }
 
-/// Whether a microkernel of this token reads panels of `width` lanes that `C` makes. The dot products have the tile of f32; strips of channels are made of what
-/// is in the format of sums.
+/// Whether a kernel of this token reads panels of `width` lanes that `C` makes: tiles, of which the dot products have those of f32, or strips of channels.
 const fn reads<S: Simd, C: Convert>(width: usize) -> bool {
-    let same = C::K == 1 && size_of::<C::Word>() == size_of::<C::Out>();
     if size_of::<C::Out>() == 8 {
-        width == <S as Ukernel<f64>>::MR || width == <S as Ukernel<f64>>::NR || same && width == f64::LEN
+        width == <S as Ukernel<f64>>::MR || width == <S as Ukernel<f64>>::NR || width == f64::LEN
     } else {
-        width == <S as Ukernel<f32>>::MR || width == <S as Ukernel<f32>>::NR || same && width == f32::LEN
+        let strips = C::K == 1;
+        width == <S as Ukernel<f32>>::MR || width == <S as Ukernel<f32>>::NR || strips && width == f32::LEN
     }
 }
 
@@ -414,7 +413,7 @@ impl<P: PerPanel> WithSimd for Pack<'_, P> {
             )*};
         }
         by_width!(4 6 8 12 16 24 48);
-        unreachable!("no microkernel reads panels of {} lanes", self.job.width);
+        unreachable!("no kernel reads panels of {} lanes", self.job.width);
     }
 }
 

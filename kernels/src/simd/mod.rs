@@ -10,12 +10,15 @@ pub mod fma;
 mod portable;
 mod scalar;
 mod token;
+mod transpose;
 mod unit;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
 pub use portable::Portable;
 pub use scalar::Scalar;
+pub use transpose::Transpose;
+pub(crate) use transpose::transpose_scalar;
 pub use unit::{Bf16x2, I8x4, I16x2, Unit, WideBf16x2};
 
 use crate::gemm::{InPlace, Ukernel};
@@ -245,35 +248,4 @@ pub(crate) fn prefetch_near<T>(at: *const T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
-}
-
-/// Elements whose blocks are transposed.
-pub trait Transpose: bytemuck::Pod {
-    /// `result[i][j] = block[j][i]`.
-    fn transpose<S: Simd>(s: S, block: [[Self; 8]; 8]) -> [[Self; 8]; 8];
-}
-
-impl Transpose for f32 {
-    #[inline(always)]
-    fn transpose<S: Simd>(s: S, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
-        s.transpose_8x8(block)
-    }
-}
-
-macro_rules! transpose_others {
-    ($($t:ty)*) => {$(
-        impl Transpose for $t {
-            #[inline(always)]
-            fn transpose<S: Simd>(_: S, block: [[$t; 8]; 8]) -> [[$t; 8]; 8] {
-                transpose_scalar(block)
-            }
-        }
-    )*};
-}
-transpose_others!(f64 i32 u16 u8);
-
-/// [`Simd::transpose_8x8`] element by element.
-#[inline(always)]
-pub(crate) fn transpose_scalar<T: Copy>(block: [[T; 8]; 8]) -> [[T; 8]; 8] {
-    std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
 }

@@ -1,0 +1,114 @@
+//! The floats that are multiplied as they are, and the way from each kind of work on them to an instruction set.
+
+use crate::KC;
+use crate::epilogue::{Finish, Param};
+use crate::isa::Isa;
+use crate::mat::{Band, MatRef};
+use crate::pack::Form;
+use crate::simd::{Simd, WithSimd};
+
+use super::{Acc, FewChannels, Positions, Product, Taps, Windows, few_rows};
+
+/// Floats that are multiplied as they are: f32 and f64.
+pub trait Real: Acc + Param + Finish<Param = Self> {
+    /// What their panels are.
+    const FORM: Form;
+    /// A segment of zeros.
+    const ZEROS: &'static [Self];
+    /// Whether a few rows can be multiplied by a matrix whose columns lie side by side without packing it.
+    const TRANSPOSES: bool;
+    /// Multiplies a few rows by such a matrix.
+    ///
+    /// # Panics
+    /// Unless [`Real::TRANSPOSES`].
+    fn few_rows_transposed(
+        isa: Isa,
+        lhs: MatRef<'_, Self>,
+        rhs: MatRef<'_, Self>,
+        dst: &mut Band<'_, Self>,
+        add: bool,
+    );
+    /// Computes `product` with the instructions of `isa`.
+    fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
+    /// Computes `windows` with the instructions of `isa`.
+    fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, Self>);
+    /// Computes `positions` with the instructions of `isa`.
+    fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, Self>);
+    /// Computes `taps` with the instructions of `isa`.
+    fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, Self>);
+    /// Computes `few` with the instructions of `isa`.
+    fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, Self>);
+}
+
+/// Work on one thread, and the instruction set that is to do it.
+struct Job<'p, W>(Isa, &'p mut W);
+
+macro_rules! jobs {
+    ($($work:ty,)*) => {$(
+        impl WithSimd for Job<'_, $work> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, s: S) {
+                self.1.run(s, self.0);
+            }
+        }
+    )*};
+}
+
+/// A few rows of f32 times a transposed matrix.
+struct FewRows<'a, 'b, 'c>(MatRef<'a, f32>, MatRef<'a, f32>, &'b mut Band<'c, f32>, bool);
+
+impl WithSimd for FewRows<'_, '_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let FewRows(lhs, rhs, dst, add) = self;
+        few_rows::transposed(s, lhs, rhs, dst, add);
+    }
+}
+
+macro_rules! real {
+    ($t:ty, $form:ident, transposed: $transposes:literal, $transposed:expr) => {
+        jobs! {
+            Product<'_, '_, $t>,
+            Windows<'_, '_, '_, $t>,
+            Positions<'_, '_, '_, $t>,
+            Taps<'_, '_, '_, $t>,
+            FewChannels<'_, '_, '_, $t>,
+        }
+        impl Real for $t {
+            const FORM: Form = Form::$form;
+            const ZEROS: &'static [$t] = &[0.0; KC];
+            const TRANSPOSES: bool = $transposes;
+            fn few_rows_transposed(
+                isa: Isa,
+                lhs: MatRef<'_, $t>,
+                rhs: MatRef<'_, $t>,
+                dst: &mut Band<'_, $t>,
+                add: bool,
+            ) {
+                let run: fn(Isa, MatRef<'_, $t>, MatRef<'_, $t>, &mut Band<'_, $t>, bool) = $transposed;
+                run(isa, lhs, rhs, dst, add);
+            }
+            fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, product));
+            }
+            fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, windows));
+            }
+            fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, positions));
+            }
+            fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, taps));
+            }
+            fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, few));
+            }
+        }
+    };
+}
+real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
+    isa.dispatch_but_dots(FewRows(lhs, rhs, dst, add));
+});
+real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));
