@@ -301,8 +301,12 @@ fn conv_is_the_same<A: Element, B: Element, C: Element>(case: &Case) {
     let rng = &mut Rng::new(case.seed ^ 77);
     let (fa, fb, fc) = (tuned::<A>(rng), tuned::<B>(rng), tuned::<C>(rng));
     let mut pick = |n: usize| rng.below(n);
-    let (direction, groups) = (pick(4), 1 + pick(2));
-    let (c_in, c_out) = (groups * (1 + pick(9)), groups * (1 + pick(20)));
+    let direction = pick(4);
+    // A third of them depthwise.
+    let (groups, c_in, c_out) = match pick(3) {
+        0 => (19, 19, 19),
+        groups => (groups, groups * (1 + pick(9)), groups * (1 + pick(20))),
+    };
     let conv = Conv::<2> {
         stride: [1 + pick(2), 1 + pick(3)],
         padding: [(pick(3), pick(3)), (pick(3), pick(3))],
@@ -368,6 +372,7 @@ convolutions! {
     conv_bf16_to_bf16: bf16, bf16 => bf16;
     conv_cfloat8_to_cfloat8: CFloat8E4M3, CFloat8E5M2 => CFloat8E5M2;
     conv_fp8_by_bf16_to_f32: Fp8E5M2, bf16 => f32;
+    conv_f32_by_bf16_to_f32: f32, bf16 => f32;
     conv_u8_by_i8_to_u8: u8, i8 => u8;
     conv_i8_to_i32: i8, i8 => i32;
     conv_f16_to_f16: f16, f16 => f16;

@@ -5,11 +5,12 @@ mod support;
 
 use proptest::prelude::*;
 use support::{Kind, Laid, Rng, assert_same, config, contexts, pools, reference};
+use tile25::conv::{Conv, Convolution, Way};
 use tile25::numerics::KC;
 use tile25::plan::matmul::{Grain, plan};
 use tile25::plan::validate::Invalid;
 use tile25::plan::{BlockTask, DieId, Formats, Link, Mesh, Payload, Port, Problem, Step, TilePlan};
-use tile25::{Accum, Context, Epilogue, Format, Matmul};
+use tile25::{Accum, Context, Epilogue, Format, Layout, Matmul, Spec};
 
 /// Borders that cut `0..extent` at random.
 fn borders(rng: &mut Rng, extent: usize, most: usize) -> Vec<std::ops::Range<usize>> {
@@ -286,5 +287,38 @@ fn an_empty_step_keeps_panels_alive() {
                 format!("{} on {} threads", context.isa, context.threads.count())
             });
         }
+    }
+}
+
+/// Each way that a convolution is executed, by a shape and a layout that take it: else its kernels could rest while tickets give the same bits.
+#[test]
+fn shape_and_layout_decide_the_way() {
+    let spec = |dims: [usize; 4], channels_last: bool, format: Format| {
+        let [_, c, h, w] = dims.map(|extent| extent as isize);
+        let strides = if channels_last { [h * w * c, 1, w * c, c] } else { [c * h * w, h * w, w, 1] };
+        Spec { format, layout: Layout::strided(&dims, &strides).unwrap() }
+    };
+    let ways = |[c_in, c_out, kernel, groups]: [usize; 4], last: bool, format: Format| {
+        let same = (kernel / 2, kernel / 2);
+        let conv = Conv::<2> { padding: [same; 2], groups, ..Conv::default() };
+        let x = spec([2, c_in, 16, 16], last, format);
+        let w = spec([c_out, c_in / groups, kernel, kernel], last, format);
+        let y = spec([2, c_out, 16, 16], last, format);
+        let ops = [
+            Convolution::forward(x, w, y, &conv),
+            Convolution::backward_data(y, w, x, &conv),
+            Convolution::backward_weights(x, y, w, &conv),
+        ];
+        ops.map(|op| op.unwrap().plan(&Context::default()).unwrap().ways().next().unwrap())
+    };
+    let f32 = Format::F32;
+    assert_eq!(ways([32, 24, 3, 1], true, f32), [Way::Windows, Way::Windows, Way::Matmul]);
+    assert_eq!(ways([32, 24, 3, 1], false, f32), [Way::WindowsOfBands, Way::WindowsOfBands, Way::Matmul]);
+    assert_eq!(ways([32, 24, 1, 1], false, f32), [Way::Matmul; 3]);
+    assert_eq!(ways([3, 24, 3, 1], true, f32), [Way::WindowsOfBands, Way::FewChannels, Way::Matmul]);
+    for last in [true, false] {
+        assert_eq!(ways([32, 32, 3, 32], last, f32), [Way::Depthwise; 3]);
+        assert_eq!(ways([32, 32, 3, 32], last, Format::F64), [Way::Depthwise; 3]);
+        assert_eq!(ways([32, 24, 3, 1], last, Format::Bf16), [Way::Tickets; 3]);
     }
 }

@@ -8,7 +8,7 @@
 //! gradient of the weights also the gradient of the output in a block of whole segments.
 
 use std::ops::Range;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, Window};
@@ -25,12 +25,12 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::fork::{PART_MACS, free_pair, within};
+use super::block::{BAND_BYTES, Block};
+use super::fork::{PART_MACS, free_pair};
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
-use super::sums::{Call, Execute, Finishing, Place, Sums};
+use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::Source;
-use super::windows::Block;
 
 /// What k is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,6 @@ pub(crate) enum Sum {
     /// Of the gradient of its weights: positions.
     Positions,
 }
-
-/// Bytes of a band: a quarter of a second-level cache of 1 MiB, for the results of its positions lie there too.
-const BAND_BYTES: usize = 512 * 1024;
 
 /// Strips that are copied together where the input of a block would exceed [`BAND_BYTES`] with more: lines of cache side by side are read in one go.
 const LEAST_STRIPS: usize = 4;
@@ -66,7 +63,7 @@ pub(crate) struct Depthwise {
     spread: Option<(isize, usize)>,
     /// Rows, channels, k.
     shape: [usize; 3],
-    /// Elements of the weights packed before, of the gradient of the output in a block, of that with a band, of a block of sums.
+    /// Elements of the weights packed before, of the gradient of the output in a block unless it is read in place, of that with a band, of a block of sums.
     elements: [usize; 4],
 }
 
@@ -112,6 +109,14 @@ fn over_steps(window: &Window, pitch: usize) -> Scan {
     }
 }
 
+/// Whether the positions of a scan are the rows of a dense matrix.
+fn is_rows(scan: &Scan) -> bool {
+    let Scan { channels: (channels, down), axes: [depth, height, width], images, .. } = *scan;
+    down == 1
+        && [images.0, depth.positions, height.positions] == [1; 3]
+        && (width.positions == 1 || width.stride == channels as isize)
+}
+
 /// The part of a scan that is over some channels.
 fn of_channels(scan: &Scan, channels: &Range<usize>) -> Scan {
     let first = channels.start as isize * scan.channels.1;
@@ -139,7 +144,8 @@ impl Depthwise {
             || problem.m != 1
             || scan.channels.0 != 1
             || problem.k == 0
-            || [formats.lhs, formats.rhs] != [formats.sums; 2]
+            || formats.rhs != formats.sums
+            || (sum == Sum::Positions && formats.lhs != formats.sums)
         {
             return None;
         }
@@ -152,7 +158,7 @@ impl Depthwise {
         let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
         let parts = threads.min(useful);
         let width = scan.axes[2].positions;
-        let most = BAND_BYTES / formats.sums.bytes();
+        let bytes = formats.sums.bytes();
         // Along lines of positions or strips of channels, whichever leaves the smaller largest part; sums over positions only along channels.
         let (lines, strips) = (rows / width, channels.div_ceil(strip));
         let largest = |units: usize| units.div_ceil(parts) as f64 / units as f64;
@@ -168,11 +174,7 @@ impl Depthwise {
         let (block, at_a_time, elements, most_rows) = match sum {
             Sum::Taps => {
                 let whole = scan.band_elements(rows / width, None);
-                let of = |strips: usize| {
-                    let mut of_strips = scan;
-                    of_strips.pitch = strips * strip;
-                    Block::copied(&of_strips, most)
-                };
+                let of = |strips: usize| Block::copied(&scan, strips, bytes);
                 // What a block copies again of its neighbours' lines is little: the fewer strips, the less.
                 let is_little = |&strips: &usize| {
                     let (_, positions, band) = of(strips);
@@ -195,13 +197,15 @@ impl Depthwise {
                         Some(positions).filter(|_| scan.rows() == scan.axes[2].positions),
                     )
                 };
-                let both = |positions: usize| [of(&gradient, positions), of(&scan, positions)];
-                let fits = |&positions: &usize| strips * both(positions)[1] <= most;
+                let most = BAND_BYTES / bytes;
+                let fits = |&positions: &usize| strips * of(&scan, positions) <= most;
                 let segments = (0..).map(|i| KC << i).take_while(|&positions| positions < 2 * k);
                 let positions = segments.take_while(fits).last().unwrap_or(KC);
-                let [of_gradient, band] = both(positions);
+                let band = of(&scan, positions);
                 let strips = (most / band).clamp(1, strips);
-                let of_gradient = strips * of_gradient;
+                // Whole strips of a matrix, a row a position, are read where they lie.
+                let in_place = is_rows(&gradient) && channels.is_multiple_of(strip);
+                let of_gradient = if in_place { 0 } else { strips * of(&gradient, positions) };
                 (Block::Rows(positions), strips, [0, of_gradient, of_gradient + strips * band], rows)
             }
         };
@@ -222,24 +226,13 @@ impl Depthwise {
         })
     }
 
-    /// Whether the gradient of the output is a dense matrix, a row a position.
-    fn gradient_rows(&self) -> bool {
-        let Scan { channels: (channels, down), axes: [depth, height, width], images, .. } = self.gradient;
-        down == 1
-            && [images.0, depth.positions, height.positions] == [1; 3]
-            && (width.positions == 1 || width.stride == channels as isize)
-    }
-
     /// What a run needs: the packed weights, then a band and sums for each thread.
     pub(crate) fn scratch(&self) -> Scratch {
         let of = |elements: usize| elements * self.kernel.form.element_bytes();
         let [packed, _, band, sums] = self.elements.map(of);
-        let pairs = std::iter::repeat_n([band, sums], self.place.counts.iter().product()).flatten();
-        Scratch { panels: std::iter::once(packed).chain(pairs).collect(), ..Scratch::default() }
+        scratch(packed, [band, sums], self.place.counts.iter().product())
     }
-}
 
-impl Depthwise {
     /// Bytes of the packed weights, with room to pack them.
     pub(crate) fn packed_bytes(&self) -> usize {
         self.elements[0] * self.kernel.form.element_bytes()
@@ -281,34 +274,18 @@ impl Execute for Depthwise {
         dst: &mut [W],
     ) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
-        const FLOATS: &str = "operands in the format of sums";
-        let Source::Floats { words, start } = run.rhs else { unreachable!("{FLOATS}") };
-        let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
-        let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
-        let packed: &[T] = match run.lhs {
-            Source::Packed { panels, .. } => bytemuck::cast_slice(panels),
-            _ => {
-                let packed = packed.as_mut_slice::<u8>(self.elements[0] * size_of::<T>());
-                if self.sum == Sum::Taps {
-                    self.pack_weights(&run.lhs, packed);
-                }
-                bytemuck::cast_slice(packed)
+        let data = run.rhs.own::<T>();
+        let gradient = if self.sum == Sum::Positions { run.lhs.own::<T>() } else { (&[][..], 0) };
+        let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
+        let (bytes, scratch) = (self.packed_bytes(), call.scratch());
+        let pack = |packed: &mut [u8]| {
+            if self.sum == Sum::Taps {
+                self.pack_weights(&run.lhs, packed);
             }
         };
-        let gradient = match run.lhs {
-            Source::Floats { words, start } => (T::own(words).expect(FLOATS), start as isize),
-            _ => (&[][..], 0),
-        };
-        let job = Job {
-            depthwise: self,
-            data: (T::own(words).expect(FLOATS), start as isize),
-            gradient,
-            packed,
-            finishing: Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue },
-            scratch,
-        };
-        let work = || self.place.parts(dst, call.start, &|part: Sums<'_, T, W>| job.part(part));
-        within(call.threads, self.place.counts, work);
+        self.place.execute(call, dst, &run.lhs, bytes, pack, |packed, part: Sums<'_, T, W>| {
+            Job { depthwise: self, data, gradient, packed, finishing, scratch }.part(part);
+        });
     }
 }
 
@@ -363,9 +340,8 @@ impl<T: Real + Transpose> Job<'_, T> {
             let positions = first..(*k).min(first + positions);
             let data = self.copy(&of_channels(scan, cols), self.data, positions.clone(), band);
             let of = &of_channels(gradient, cols);
-            let in_place = self.depthwise.gradient_rows() && cols.len().is_multiple_of(scan.pitch);
             let window;
-            let gradient = if in_place {
+            let gradient = if of_gradient.is_empty() {
                 let ((data, start), width) = (self.gradient, gradient.channels.0);
                 let from = (start + gradient.start) as usize + positions.start * width;
                 let rows = &data[from..][..positions.len() * width];

@@ -3,9 +3,9 @@
 //! Rows of the product are channels, columns positions. The input of a block of positions is copied to a band with its padding, a plane a channel ([`Scan::band`] with a pitch of 1), whatever its layout.
 //! Sums lie in the result if its positions lie side by side and it is in the format of sums, and else in a block of scratch.
 //!
-//! Scratch: the packed weights; for each thread a band of about [`BAND_BYTES`], or what a line of positions takes if that is more, and a block of sums.
+//! Scratch: the packed weights; for each thread a band of about [`BAND_BYTES`](super::block::BAND_BYTES), or what a line of positions takes if that is more, and a block of sums.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
@@ -21,15 +21,13 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::fork::{PART_MACS, free_pair, within};
+use super::block::{Block, LEAST_ACROSS};
+use super::fork::{PART_MACS, free_pair};
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
-use super::sums::{Call, Execute, Finishing, Place, Sums};
+use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::Source;
-use super::windows::Block;
 
-/// Bytes of a band: half of a second-level cache of 1 MiB.
-const BAND_BYTES: usize = 512 * 1024;
 /// Channels of the input from which on a line of each is worth its copy.
 const LEAST_INPUT: usize = 8;
 
@@ -63,19 +61,19 @@ impl Few {
         }
         let bytes = formats.sums.bytes();
         let scan = Scan { pitch: 1, ..*scan };
-        let mut all = scan;
-        all.pitch = scan.channels.0;
-        let (block, positions, band) = Block::copied(&all, BAND_BYTES / bytes);
+        let (block, positions, band) = Block::copied(&scan, scan.channels.0, bytes);
         let here = formats.out == formats.sums && places.columns_side_by_side();
         let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let width = scan.axes[2].positions;
-        let counts = [1, 1, threads.min(useful).min(n / width)];
+        // Whole lines, if there are enough.
+        let (width, parts) = (scan.axes[2].positions, threads.min(useful));
+        let grain = if n / width >= parts { width } else { LEAST_ACROSS };
+        let counts = [1, 1, parts.min(n.div_ceil(grain))];
         let sums = if here { 0 } else { m * positions };
         Some(Few {
             kernel,
             scan,
             block,
-            place: Place { places, here, counts, grains: [1, m, width] },
+            place: Place { places, here, counts, grains: [1, m, grain] },
             shape: [m, k],
             elements: [band + SLACK, sums],
         })
@@ -84,8 +82,7 @@ impl Few {
     /// What a run needs: the packed weights, then a band and a block of sums for each thread.
     pub(crate) fn scratch(&self) -> Scratch {
         let pair = self.elements.map(|elements| elements * self.kernel.form.element_bytes());
-        let pairs = std::iter::repeat_n(pair, self.place.counts.iter().product()).flatten();
-        Scratch { panels: std::iter::once(self.packed_bytes()).chain(pairs).collect(), ..Scratch::default() }
+        scratch(self.packed_bytes(), pair, self.place.counts.iter().product())
     }
 
     /// Bytes of the packed weights.
@@ -113,27 +110,13 @@ impl Execute for Few {
         dst: &mut [W],
     ) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
-        let Source::Floats { words, start } = run.rhs else { unreachable!("an input in the format of sums") };
-        let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
-        let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
-        let weights: &[T] = match run.lhs {
-            Source::Packed { panels, .. } => bytemuck::cast_slice(panels),
-            _ => {
-                let packed = packed.as_mut_slice::<u8>(self.packed_bytes());
-                self.pack_weights(&run.gemm.lhs, &run.lhs, packed);
-                bytemuck::cast_slice(packed)
-            }
-        };
-        let job = Job {
-            few: self,
-            data: T::own(words).expect("an input in the format of sums"),
-            start: start as isize,
-            weights,
-            finishing: Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue },
-            scratch,
-        };
-        let work = || self.place.parts(dst, call.start, &|part: Sums<'_, T, W>| job.part(part));
-        within(call.threads, self.place.counts, work);
+        let (data, start) = run.rhs.own::<T>();
+        let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
+        let (bytes, scratch) = (self.packed_bytes(), call.scratch());
+        let pack = |packed: &mut [u8]| self.pack_weights(&run.gemm.lhs, &run.lhs, packed);
+        self.place.execute(call, dst, &run.lhs, bytes, pack, |weights, part: Sums<'_, T, W>| {
+            Job { few: self, data, start, weights, finishing, scratch }.part(part);
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who computes: the scalar definition; the tile that executes plans on rayon's threads; and, where a host needs no plan, parts, a thread each: of matrices, and of
 //! convolutions by windows, in strips of channels (depthwise) and along lines (few channels). Only `tile`, `fork` and `cast` know threads.
 
+mod block;
 pub(crate) mod cast;
 pub(crate) mod depthwise;
 pub(crate) mod few_channels;

@@ -1,11 +1,13 @@
-//! What the executors of convolutions share: the formats of a run, and where its sums lie.
+//! What the executors of convolutions share: the formats of a run, its packed weights, and where its sums lie.
 //!
 //! Sums lie in the result, if its columns lie side by side and it is in their format, and else in a block of scratch from which the result is written.
 
 use std::ops::Range;
+use std::sync::{PoisonError, RwLock};
 
 use tile25_kernels::Isa;
 use tile25_kernels::axis::Axis;
+use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{Epilogue, FinishFrom, Param};
 use tile25_kernels::format::{Format, WordsMut};
 use tile25_kernels::gemm::Real;
@@ -14,11 +16,11 @@ use tile25_kernels::simd::Transpose;
 
 use crate::context::Threads;
 use crate::epilogue::Accum;
-use crate::workspace::Workspace;
+use crate::workspace::{Scratch, Workspace};
 
-use super::fork::split;
+use super::fork::{split, within};
 use super::parts::OwnWords;
-use super::tile::Run;
+use super::tile::{Run, Source};
 
 /// A run, but for its result.
 pub(crate) struct Call<'a, P> {
@@ -28,6 +30,19 @@ pub(crate) struct Call<'a, P> {
     pub(crate) start: usize,
     pub(crate) threads: &'a Threads<'a>,
     pub(crate) workspace: &'a Workspace,
+}
+
+impl<'a, P> Call<'a, P> {
+    /// The scratches of threads: all of the workspace behind the packed weights.
+    pub(super) fn scratch(&self) -> &'a [RwLock<Buf>] {
+        &self.workspace.panels[1..]
+    }
+}
+
+/// What an executor needs, in bytes: packed weights, then two scratches for each thread.
+pub(super) fn scratch(packed: usize, pair: [usize; 2], threads: usize) -> Scratch {
+    let pairs = std::iter::repeat_n(pair, threads).flatten();
+    Scratch { panels: std::iter::once(packed).chain(pairs).collect(), ..Scratch::default() }
 }
 
 /// An executor whose input is in the format of its sums, f32 or f64. The result is in that format or a narrower one.
@@ -69,8 +84,33 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Does `work` with every part of a result on the threads of `call`, and with its weights: packed ones as they were given, or what `pack` makes of others in `bytes`.
+    pub(super) fn execute<T: Real, W: FinishFrom<T>, P: Param>(
+        &self,
+        call: &Call<'_, P>,
+        dst: &mut [W],
+        weights: &Source<'_>,
+        bytes: usize,
+        pack: impl FnOnce(&mut [u8]) + Send,
+        work: impl Fn(&[T], Sums<'_, T, W>) + Sync,
+    ) {
+        let (room, start) = (&call.workspace.panels[0], call.start);
+        within(call.threads, self.counts, || {
+            let mut room = room.write().unwrap_or_else(PoisonError::into_inner);
+            let weights = match weights {
+                Source::Packed { panels, .. } => bytemuck::cast_slice(panels),
+                _ => {
+                    let room = room.as_mut_slice::<u8>(bytes);
+                    pack(room);
+                    bytemuck::cast_slice(room)
+                }
+            };
+            self.parts(dst, start, &|part| work(weights, part));
+        });
+    }
+
     /// Does `work` with every part of `dst`, whose element at index 0 is `start`, on the threads of the current pool.
-    pub(super) fn parts<T: Real, W: FinishFrom<T>>(
+    fn parts<T: Real, W: FinishFrom<T>>(
         &self,
         dst: &mut [W],
         start: usize,

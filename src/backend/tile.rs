@@ -24,6 +24,7 @@ use crate::context::Threads;
 use crate::epilogue::Accum;
 use crate::workspace::{Partial, Workspace};
 
+use super::parts::OwnWords;
 use super::schedule::{
     Gemm, Pack, PackKey, Reader, Reduce, Schedule, Sum, SumSlot, Task, Ticket, packed_bytes,
 };
@@ -47,6 +48,15 @@ impl<'a> Source<'a> {
             Source::Coded { operand, start, .. } => Some((operand, start)),
             Source::Packed { .. } => None,
         }
+    }
+
+    /// The elements and where they start.
+    ///
+    /// # Panics
+    /// If they are not of `T`.
+    pub(super) fn own<T: OwnWords>(&self) -> (&'a [T], isize) {
+        let Source::Floats { words, start } = *self else { unreachable!("elements as they are") };
+        (T::own(words).expect("an operand in the format of sums"), start as isize)
     }
 }
 

@@ -6,11 +6,11 @@
 //! band with its padding and channels innermost ([`Scan::band`]). Sums lie in the result if its channels lie side by side and it is in the format of
 //! sums, and else in a block of scratch from which the result is written.
 //!
-//! Scratch: the packed weights, and for each thread a band of about [`BAND_BYTES`] and a block of at most [`SUMS_BYTES`] of sums. A band is as large as it must be
-//! for one line of positions or, where that is more, for [`LEAST_ACROSS`] of its positions: nothing grows with the images or their number.
+//! Scratch: the packed weights, and for each thread a band of about [`BAND_BYTES`](super::block::BAND_BYTES) and a block of at most [`SUMS_BYTES`] of sums. A band is as large as it must be
+//! for one line of positions or, where that is more, for [`LEAST_ACROSS`](super::block::LEAST_ACROSS) of its positions: nothing grows with the images or their number.
 
 use std::ops::Range;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, NO_COORD, Window};
@@ -27,62 +27,20 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::fork::{PART_MACS, evenly, free_pair, share, within};
+use super::block::Block;
+use super::fork::{PART_MACS, evenly, free_pair, share};
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
-use super::sums::{Call, Execute, Finishing, Place, Sums};
+use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::{Run, Source};
 
-/// Bytes of a band: half of a second-level cache of 1 MiB.
-const BAND_BYTES: usize = 512 * 1024;
 /// Most bytes of a block of sums.
 const SUMS_BYTES: usize = 512 * 1024;
-/// Least positions of a block in one line.
-const LEAST_ACROSS: usize = 48;
 /// Positions up to which they are one block, and weights are packed right before use: packed before, those of a layer with many channels would leave the
 /// second-level cache before they are met.
 const ONE_BLOCK: usize = 512;
 /// Channels side by side from which on the input is read in place: a tile looks up its rows once a kernel position.
 const IN_PLACE_FROM: usize = 16;
-
-/// How positions are cut into blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Block {
-    /// So many, read in place.
-    Rows(usize),
-    /// Those of so many lines, copied.
-    Lines(usize),
-    /// So many in one line, copied.
-    Across(usize),
-}
-
-impl Block {
-    /// Blocks of positions whose input is copied to a band of up to `most` elements; the most positions of one, and elements of its band.
-    pub(super) fn copied(scan: &Scan, most: usize) -> (Block, usize, usize) {
-        let width = scan.axes[2].positions;
-        let all = scan.rows() / width;
-        let doubled = |first: usize, end: usize| (0..).map(move |i| first << i).take_while(move |&n| n < end);
-        let lines = doubled(1, 2 * all).take_while(|&lines| scan.band_elements(lines, None) <= most).last();
-        if let Some(lines) = lines {
-            let rows = scan.rows().min(lines * width);
-            return (Block::Lines(lines), rows, scan.band_elements(lines, None));
-        }
-        let fits = |&across: &usize| scan.band_elements(1, Some(across)) <= most;
-        let across = doubled(LEAST_ACROSS, width).take_while(fits).last().unwrap_or(LEAST_ACROSS).min(width);
-        (Block::Across(across), across, scan.band_elements(1, Some(across)))
-    }
-
-    /// Where the block ends that begins at position `row`, of those up to `end`.
-    pub(super) fn end(self, scan: &Scan, row: usize, end: usize) -> usize {
-        let width = scan.axes[2].positions;
-        let line = row / width;
-        end.min(match self {
-            Block::Rows(rows) => row + rows,
-            Block::Lines(lines) => (line + lines) * width,
-            Block::Across(positions) => ((line + 1) * width).min(row + positions),
-        })
-    }
-}
 
 /// A planned convolution over a window.
 #[derive(Clone, Debug)]
@@ -129,7 +87,7 @@ impl Windowed {
             let rows = if packs_late { m } else { WINDOW_ROWS };
             (Block::Rows(rows), m.min(rows), 0)
         } else {
-            Block::copied(&scan, BAND_BYTES / bytes)
+            Block::copied(&scan, 1, bytes)
         };
         let padded = n.next_multiple_of(kernel.nr);
         let cols = if here {
@@ -182,10 +140,7 @@ impl Windowed {
     /// What a run needs: the packed weights, then a band and a block of sums for each thread.
     pub(crate) fn scratch(&self) -> Scratch {
         let of = |elements: usize| elements * self.kernel.form.element_bytes();
-        let pair = self.elements.map(of);
-        let pairs = std::iter::repeat_n(pair, self.slots).flatten();
-        let panels = std::iter::once(of(self.packed_elements())).chain(pairs).collect();
-        Scratch { panels, ..Scratch::default() }
+        scratch(of(self.packed_elements()), self.elements.map(of), self.slots)
     }
 
     /// Bytes of the packed weights of all groups.
@@ -225,30 +180,16 @@ impl Execute for Windowed {
         dst: &mut [W],
     ) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
-        let Source::Floats { words, start } = run.lhs else { unreachable!("an input in the format of sums") };
-        let (packed, scratch) = call.workspace.panels.split_first().expect("room for the weights");
-        let work = || {
-            let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
-            let panels = match run.rhs {
-                Source::Packed { panels, .. } => bytemuck::cast_slice(panels),
-                _ => {
-                    let panels = packed.as_mut_slice::<u8>(self.packed_elements() * size_of::<T>());
-                    self.pack_weights(&run.gemm.rhs, &run.rhs, self.place.counts.iter().product(), panels);
-                    bytemuck::cast_slice(panels)
-                }
-            };
-            let job = Job {
-                windowed: self,
-                data: T::own(words).expect("an input in the format of sums"),
-                start: start as isize,
-                run,
-                panels,
-                finishing: Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue },
-                scratch,
-            };
-            self.place.parts(dst, call.start, &|part: Sums<'_, T, W>| job.part(part));
+        let (data, start) = run.lhs.own::<T>();
+        let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
+        let bytes = self.packed_elements() * size_of::<T>();
+        let pack = |panels: &mut [u8]| {
+            self.pack_weights(&run.gemm.rhs, &run.rhs, self.place.counts.iter().product(), panels);
         };
-        within(call.threads, self.place.counts, work);
+        let scratch = call.scratch();
+        self.place.execute(call, dst, &run.rhs, bytes, pack, |panels, part: Sums<'_, T, W>| {
+            Job { windowed: self, data, start, run, panels, finishing, scratch }.part(part);
+        });
     }
 }
 

@@ -188,7 +188,8 @@ impl ConvPlan<'_> {
     ///
     /// # Errors
     /// [`Error::NotPlanned`] if an operand has another shape, stride or kind of format than planned; [`Error::Packed`] for weights packed by another kind of plan, [`Error::Workspace`] for the
-    /// workspace of another; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit. The output is then untouched.
+    /// workspace of another; [`Error::Shape`], [`Error::Unsupported`] for an epilogue or zero points that do not fit, or packed weights
+    /// on the reference backend. The output is then untouched.
     pub fn run<'a, A: Element, B: Element, C: Element>(
         &self,
         first: View<'a, A>,
