@@ -540,3 +540,18 @@ fn depthwise_in_both_orders() {
     // As many positions as taps.
     conv_in_both_orders(1, [50, 50], [5, 5], [3, 3], padded(1, 0, 50));
 }
+
+/// Of whole strips of channels: those are read where they lie, channels last.
+#[test]
+fn depthwise_in_strips_in_both_orders() {
+    conv_in_both_orders(2, [48, 48], [9, 30], [3, 3], padded(1, 1, 48));
+    conv_in_both_orders(1, [32, 32], [7, 7], [5, 5], padded(1, 2, 32));
+    conv_in_both_orders(1, [32, 32], [15, 37], [3, 3], padded(2, 1, 32));
+    conv_in_both_orders(1, [16, 16], [14, 12], [5, 5], padded(2, 2, 16));
+    conv_in_both_orders(2, [16, 16], [8, 21], [7, 7], padded(1, 3, 16));
+    conv_in_both_orders(1, [32, 32], [3, 4, 16], [3, 3, 3], padded(1, 1, 32));
+    conv_in_both_orders(1, [16, 16], [300], [2], padded(1, 1, 16));
+    // Taps that lie outside from every position, and images narrower than every tile.
+    conv_in_both_orders(1, [16, 16], [2, 2], [5, 5], padded(1, 3, 16));
+    conv_in_both_orders(1, [16, 16], [4, 1], [3, 3], padded(1, 1, 16));
+}

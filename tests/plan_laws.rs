@@ -316,9 +316,14 @@ fn shape_and_layout_decide_the_way() {
     assert_eq!(ways([32, 24, 3, 1], false, f32), [Way::WindowsOfBands, Way::WindowsOfBands, Way::Matmul]);
     assert_eq!(ways([32, 24, 1, 1], false, f32), [Way::Matmul; 3]);
     assert_eq!(ways([3, 24, 3, 1], true, f32), [Way::WindowsOfBands, Way::FewChannels, Way::Matmul]);
+    for format in [f32, Format::F64] {
+        let (here, of_bands) = (Way::Depthwise, Way::DepthwiseOfBands);
+        assert_eq!(ways([32, 32, 3, 32], true, format), [here, here, of_bands]);
+        assert_eq!(ways([32, 32, 3, 32], false, format), [of_bands; 3]);
+        assert_eq!(ways([33, 33, 3, 33], true, format), [of_bands; 3]);
+        assert_eq!(ways([32, 32, 9, 32], true, format), [of_bands; 3]);
+    }
     for last in [true, false] {
-        assert_eq!(ways([32, 32, 3, 32], last, f32), [Way::Depthwise; 3]);
-        assert_eq!(ways([32, 32, 3, 32], last, Format::F64), [Way::Depthwise; 3]);
         assert_eq!(ways([32, 24, 3, 1], last, Format::Bf16), [Way::Tickets; 3]);
     }
 }

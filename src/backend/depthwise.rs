@@ -1,7 +1,7 @@
 //! Executes a depthwise convolution, a channel a group: lanes are channels, and every channel is a product of its own.
 //!
 //! Of a convolution or its gradient of the input, rows are positions, columns channels and k is taps; of the gradient of the weights, rows are taps and
-//! k is positions. The input of a block of positions is copied to a band with its padding ([`Scan::band`]), strip by strip of channels ([`Strip`]): it is then read once for each
+//! k is positions. Where whole strips of channels lie side by side, the input of the first two is read in place ([`ByLine`]). Else the input of a block of positions is copied to a band with its padding ([`Scan::band`]), strip by strip of channels ([`Strip`]): it is then read once for each
 //! tap, mostly from the first-level cache. Sums lie in the result if its channels lie side by side and it is in the format of sums.
 //!
 //! Scratch: the packed weights; for each thread a band of about [`BAND_BYTES`], or what a line of positions takes if that is more, and a block of sums; for the
@@ -15,7 +15,7 @@ use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{FinishFrom, Param};
 use tile25_kernels::format::Format;
-use tile25_kernels::gemm::{Gradient, Positions, Real, Strip, Strips, Taps};
+use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strip, Strips, Taps};
 use tile25_kernels::mat::{MatMut, MatRef, MatSpec, Places};
 use tile25_kernels::pack::{Form, Side, copy_band, pack};
 use tile25_kernels::registry::Kernel;
@@ -61,6 +61,8 @@ pub(crate) struct Depthwise {
     weights: Window,
     /// Where those of a channel begin and end that are spread over a block, which is packed as a whole.
     spread: Option<(isize, usize)>,
+    /// Whether the input is read where it lies.
+    in_place: bool,
     /// Rows, channels, k.
     shape: [usize; 3],
     /// Elements of the weights packed before, of the gradient of the output in a block unless it is read in place, of that with a band, of a block of sums.
@@ -171,7 +173,18 @@ impl Depthwise {
         let strips = strips.div_ceil(counts[2]);
         let weights = by_channel(&gemm.lhs);
         let (gradient, spread) = (over_steps(&weights, strip), spread(&weights));
+        let in_place = sum == Sum::Taps
+            && match kernel.form {
+                Form::F32 => ByLine::<f32>::serves(&scan),
+                _ => ByLine::<f64>::serves(&scan),
+            };
+        let of_weights = channels.next_multiple_of(strip) * k + spread.map_or(0, |(_, span)| span * strip);
         let (block, at_a_time, elements, most_rows) = match sum {
+            Sum::Taps if in_place => {
+                let lines = (BAND_BYTES / (width * strips * strip * bytes)).clamp(1, rows / width);
+                let block = if here { rows } else { lines * width };
+                (Block::Rows(block), strips, [of_weights, 0, 0], block)
+            }
             Sum::Taps => {
                 let whole = scan.band_elements(rows / width, None);
                 let of = |strips: usize| Block::copied(&scan, strips, bytes);
@@ -184,9 +197,7 @@ impl Depthwise {
                 let few = strips.min(LEAST_STRIPS);
                 let strips = halves.take_while(|&strips| strips > few).find(is_little).unwrap_or(few);
                 let (block, positions, band) = of(strips);
-                let of_weights = channels.next_multiple_of(strip) * k;
-                let of_block = spread.map_or(0, |(_, span)| span * strip);
-                (block, strips, [of_weights + of_block, 0, band], positions)
+                (block, strips, [of_weights, 0, band], positions)
             }
             Sum::Positions => {
                 // Whole segments, which may begin and end in the middle of a line.
@@ -221,9 +232,15 @@ impl Depthwise {
             place: Place { places, here, counts, grains: [1, grain, strip] },
             weights,
             spread,
+            in_place,
             shape: [rows, channels, k],
             elements: [packed, of_gradient, with_band, sums],
         })
+    }
+
+    /// Whether the input is read where it lies.
+    pub(crate) fn reads_in_place(&self) -> bool {
+        self.in_place
     }
 
     /// What a run needs: the packed weights, then a band and sums for each thread.
@@ -323,7 +340,13 @@ impl<T: Real + Transpose> Job<'_, T> {
         dst: &mut MatMut<'_, T>,
         at: [usize; 3],
     ) {
-        let Depthwise { kernel, scan, shape: [_, _, k], .. } = self.depthwise;
+        let Depthwise { kernel, scan, in_place, shape: [_, _, k], .. } = self.depthwise;
+        if *in_place {
+            let (weights, add) = (self.packed, self.finishing.accum == Accum::Add);
+            ByLine { data: self.data, scan, rows, cols: cols.clone(), weights, dst, at, add }
+                .compute(kernel.isa);
+            return;
+        }
         let (strip, window) = self.copy(&of_channels(scan, cols), self.data, rows.clone(), band);
         let data = Strips { data: band, strip, window: &window };
         let weights = &self.packed[cols.start * k..];

@@ -1,5 +1,6 @@
 //! Matrix multiplication: microkernels over packed panels and over operands in place, and the loops around them.
 
+mod by_line;
 mod few_channels;
 mod few_rows;
 mod in_place;
@@ -10,6 +11,7 @@ mod real;
 mod ukernel;
 mod windows;
 
+pub use by_line::ByLine;
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};

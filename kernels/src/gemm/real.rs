@@ -7,7 +7,7 @@ use crate::mat::{Band, MatRef};
 use crate::pack::Form;
 use crate::simd::{Simd, WithSimd};
 
-use super::{Acc, FewChannels, Positions, Product, Taps, Windows, few_rows};
+use super::{Acc, ByLine, FewChannels, Positions, Product, Taps, Windows, few_rows};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Param + Finish<Param = Self> {
@@ -34,6 +34,8 @@ pub trait Real: Acc + Param + Finish<Param = Self> {
     fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, Self>);
     /// Computes `positions` with the instructions of `isa`.
     fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, Self>);
+    /// Computes `by_line` with the instructions of `isa`.
+    fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, Self>);
     /// Computes `taps` with the instructions of `isa`.
     fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, Self>);
     /// Computes `few` with the instructions of `isa`.
@@ -73,6 +75,7 @@ macro_rules! real {
             Product<'_, '_, $t>,
             Windows<'_, '_, '_, $t>,
             Positions<'_, '_, '_, $t>,
+            ByLine<'_, '_, '_, $t>,
             Taps<'_, '_, '_, $t>,
             FewChannels<'_, '_, '_, $t>,
         }
@@ -98,6 +101,9 @@ macro_rules! real {
             }
             fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, positions));
+            }
+            fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, by_line));
             }
             fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, taps));

@@ -1,6 +1,7 @@
 //! Rows that lie anywhere, read a column at a time.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Some columns of `M` rows: each row begins at a place of its own, and all go on by one step.
 #[derive(Debug)]
@@ -108,6 +109,99 @@ impl<'a, T: Copy, const M: usize> Comb<'a, T, M> {
     }
 }
 
+/// `N` places the same distance apart, some columns side by side at each; those beyond the ends are padding.
+#[derive(Clone, Copy, Debug)]
+pub struct Beads<'a, T, const N: usize> {
+    /// Column 0 of place 0. All columns of the places from `from` on, `len` of them, lie in a slice that is borrowed for `'a`: `new` checked it.
+    first: *const T,
+    apart: isize,
+    from: usize,
+    len: usize,
+    width: usize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy, const N: usize> Beads<'a, T, N> {
+    /// No place but padding.
+    pub const NONE: Self =
+        Beads { first: std::ptr::null(), apart: 0, from: 0, len: 0, width: 0, owner: PhantomData };
+
+    /// Place 0 is `first` of `data`, the next `apart` behind it, whether there are such elements or not; those `inside` are, with `width` columns each.
+    ///
+    /// # Panics
+    /// If an element of a place inside lies outside, or there are no such places.
+    #[inline(always)]
+    pub fn new(data: &'a [T], first: isize, apart: isize, inside: Range<usize>, width: usize) -> Self {
+        let (from, len) = (inside.start, inside.len());
+        assert!(inside.end <= N || len == 0);
+        if len > 0 {
+            let place =
+                |i: usize| (i as isize).checked_mul(apart).and_then(|offset| offset.checked_add(first));
+            let ends = place(from).zip(place(from + len - 1));
+            let (low, high) = ends.map(|(a, b)| (a.min(b), a.max(b))).expect("an offset");
+            let end = high.checked_add_unsigned(width).expect("an offset");
+            assert!(low >= 0 && end <= data.len() as isize, "a place lies outside");
+        }
+        let first = data.as_ptr().wrapping_offset(first);
+        Beads { first, apart, from, len, width, owner: PhantomData }
+    }
+
+    /// Whether no place is padding.
+    #[inline(always)]
+    pub fn is_whole(&self) -> bool {
+        self.from == 0 && self.len == N
+    }
+
+    /// `n` columns of a place from `col` on; `None` for padding.
+    ///
+    /// # Panics
+    /// If there are no such columns.
+    #[inline(always)]
+    pub fn get(&self, place: usize, col: usize, n: usize) -> Option<&'a [T]> {
+        if place.wrapping_sub(self.from) >= self.len {
+            return None;
+        }
+        assert!(n <= self.width && col <= self.width - n);
+        let at = (place as isize).wrapping_mul(self.apart).wrapping_add(col as isize);
+        // SAFETY: `new` found all columns of every place inside in the slice.
+        Some(unsafe { std::slice::from_raw_parts(self.first.wrapping_offset(at), n) })
+    }
+
+    /// Some columns of all places.
+    ///
+    /// # Panics
+    /// If one is padding, or there are no such columns.
+    #[inline(always)]
+    pub fn whole(&self, col: usize, n: usize) -> Whole<'a, T, N> {
+        assert!(self.is_whole() && n <= self.width && col <= self.width - n);
+        Whole { first: self.first.wrapping_add(col), apart: self.apart, width: n, owner: PhantomData }
+    }
+}
+
+/// [`Beads`] of which none is padding.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'a, T, const N: usize> {
+    /// All columns of all places lie in a slice that is borrowed for `'a`: [`Beads::whole`] took them from beads that are.
+    first: *const T,
+    apart: isize,
+    width: usize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy, const N: usize> Whole<'a, T, N> {
+    /// The columns of a place.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    #[inline(always)]
+    pub fn at(&self, place: usize) -> &'a [T] {
+        assert!(place < N);
+        let at = (place as isize).wrapping_mul(self.apart);
+        // SAFETY: `Beads::new` found all columns of every place in the slice.
+        unsafe { std::slice::from_raw_parts(self.first.wrapping_offset(at), self.width) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +230,29 @@ mod tests {
             !refused(14, -7, 2, 3) && refused(14, -8, 2, 3) && refused(15, -7, 2, 3) && refused(-1, 0, 1, 0)
         );
         assert!(refused(0, isize::MAX, 1, 0) && refused(isize::MAX, 1, 2, 1) && refused(0, 0, 2, isize::MIN));
+    }
+
+    #[test]
+    fn beads_beyond_the_ends_are_padding() {
+        let data: Vec<i32> = (1..=20).collect();
+        let beads = Beads::<_, 6>::new(&data, -4, 5, 1..5, 3);
+        let all: Vec<_> = (0..6).map(|place| beads.get(place, 1, 2)).collect();
+        let some = |from: usize| Some(&data[from..from + 2]);
+        assert_eq!(all, [None, some(2), some(7), some(12), some(17), None]);
+        let back = Beads::<_, 5>::new(&data, 17, -5, 0..4, 3);
+        assert_eq!([back.get(0, 0, 2), back.get(3, 0, 2), back.get(4, 0, 2)], [some(17), some(2), None]);
+        assert!(!back.is_whole());
+        let whole = Beads::<_, 4>::new(&data, 17, -5, 0..4, 3).whole(1, 2);
+        assert_eq!([whole.at(0), whole.at(3)], [&data[18..20], &data[3..5]]);
+        let panics = |work: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+        let refused = |first, apart, inside: Range<usize>, width| {
+            panics(&|| _ = Beads::<_, 6>::new(&[0; 20], first, apart, inside.clone(), width))
+        };
+        assert!(!refused(-4, 5, 1..5, 4) && refused(-4, 5, 0..5, 3) && refused(-4, 5, 1..5, 5));
+        assert!(refused(22, -5, 0..4, 3) && refused(0, isize::MAX, 2..3, 1) && refused(0, 1, 5..7, 1));
+        assert!(!refused(isize::MAX, isize::MAX, 0..0, 5));
+        assert!(panics(&|| _ = back.whole(0, 1)) && panics(&|| _ = beads.get(1, 2, 2)));
+        assert!(panics(&|| _ = whole.at(4)));
     }
 
     #[test]

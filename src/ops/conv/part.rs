@@ -42,8 +42,10 @@ pub enum Way {
     Windows,
     /// The same from a band of some lines, channels innermost: planar or with few channels.
     WindowsOfBands,
-    /// Lanes are channels: depthwise.
+    /// Lanes are channels, the input read in place: depthwise, whole strips of channels side by side.
     Depthwise,
+    /// The same from a band of some strips of channels.
+    DepthwiseOfBands,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
     /// Along a tile plan, ticket by ticket: narrow formats, integers, and what the others leave.
@@ -57,6 +59,7 @@ impl std::fmt::Display for Way {
             Way::Windows => "windows",
             Way::WindowsOfBands => "windows of bands",
             Way::Depthwise => "depthwise",
+            Way::DepthwiseOfBands => "depthwise of bands",
             Way::FewChannels => "few channels",
             Way::Tickets => "tickets",
         })
@@ -168,7 +171,8 @@ impl Part {
             How::Parts(_) => Way::Matmul,
             How::Windows(windowed) if windowed.reads_in_place() => Way::Windows,
             How::Windows(_) => Way::WindowsOfBands,
-            How::Depthwise(_) => Way::Depthwise,
+            How::Depthwise(depthwise) if depthwise.reads_in_place() => Way::Depthwise,
+            How::Depthwise(_) => Way::DepthwiseOfBands,
             How::FewChannels(_) => Way::FewChannels,
             How::Tickets(_) => Way::Tickets,
         }
