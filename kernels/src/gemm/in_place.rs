@@ -22,16 +22,22 @@ use crate::mat::{Band, Bands, Down, MatRef, Parts, Run, Scattered, WriteRows};
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
-use crate::simd::{FloatLanes, Lanes, Portable};
+use crate::simd::{FloatLanes, Lanes, Portable, Simd, WithToken};
 
 use super::{Sight, Write};
 
 /// Steps of k between two looks ahead: a tile of AVX-512 computes some 770 cycles meanwhile, twice the latency of memory.
 const STRIDE: usize = 32;
 
-/// What another tile will read and comes from afar.
-#[derive(Clone, Copy, Debug, Default)]
+/// Rows of the rhs that are asked for before they are read, into the first-level cache: a panel lies in the second. A processor that executes two multiply-adds
+/// a cycle would wait for it (benches/record/2026-11-26-intel.md).
+pub(super) const NEAR: usize = 8;
+
+/// What will be read: by this tile soon, and by another tile from afar.
+#[derive(Clone, Copy, Debug)]
 pub struct Later<'a, T> {
+    /// Whether the rhs of this tile lies in a cache.
+    pub near: bool,
     /// A panel of the lhs.
     pub lhs: Option<MatRef<'a, T>>,
     /// Some steps of k of a panel of the rhs.
@@ -43,6 +49,8 @@ pub struct Later<'a, T> {
 struct Ahead<'a, 'b, T> {
     dst: &'b Band<'a, T>,
     later: Later<'b, T>,
+    /// Steps of k from a turn to the next.
+    stride: usize,
     turns: usize,
     turn: usize,
 }
@@ -50,7 +58,10 @@ struct Ahead<'a, 'b, T> {
 impl<'a, 'b, T: Copy> Ahead<'a, 'b, T> {
     #[inline(always)]
     fn new(dst: &'b Band<'a, T>, later: Later<'b, T>, k: usize) -> Self {
-        Ahead { dst, later, turns: k.div_ceil(STRIDE), turn: 0 }
+        let far = later.lhs.is_some() || later.rhs.is_some();
+        // The place in the result alone needs no more than two turns.
+        let stride = if far { STRIDE } else { k.div_ceil(2).max(1) };
+        Ahead { dst, later, stride, turns: k.div_ceil(stride), turn: 0 }
     }
 
     /// The share of one turn.
@@ -79,12 +90,11 @@ impl<'a, 'b, T: Copy> Ahead<'a, 'b, T> {
 /// The microkernels of one float format on one instruction set.
 pub trait InPlace<T>: FloatLanes<T> {
     /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k; any m up to MR and n up to NR. A tile of MR x NR leaves a
-    /// copy of the rhs in `keep`, a panel `[k][NR]`. With `AHEAD`, the place in the result and what
-    /// will be read `later` are asked for meanwhile: not for products that are small.
+    /// copy of the rhs in `keep`, a panel `[k][NR]`. The place in the result and what will be read `later` are asked for meanwhile.
     ///
     /// # Panics
     /// If the operands do not fit each other and the result, or a row of the rhs does not lie side by side.
-    fn in_place<const AHEAD: bool>(
+    fn in_place(
         self,
         lhs: MatRef<'_, T>,
         rhs: MatRef<'_, T>,
@@ -141,17 +151,22 @@ fn accumulate<
     let last = rhs.cols() - (NV - 1) * S::LANES;
     let mut to = keep.chunks_exact_mut(NV * S::LANES);
     let mut acc = [[s.splat(T::zeroed()); NV]; M];
-    let kc = rhs.rows();
+    let (kc, near) = (rhs.rows(), if ahead.later.near { NEAR } else { 0 });
     let mut k = 0;
     while k < kc {
-        let now = if AHEAD { k..kc.min(k + STRIDE) } else { 0..kc };
+        let now = if AHEAD { k..kc.min(k + ahead.stride) } else { 0..kc };
         if AHEAD {
             ahead.ask();
         }
         k = now.end;
         let mut rows = rhs.part(now.clone(), 0..rhs.cols()).down();
-        for a in lhs.part(0..M, now).across::<M>() {
-            let Some(b) = rows.next() else { break };
+        let mut columns = lhs.part(0..M, now).across::<M>();
+        while let Some(b) = rows.next() {
+            if AHEAD {
+                for j in 0..NV {
+                    rows.prefetch(near, j * S::LANES);
+                }
+            }
             let mut row = [s.splat(T::zeroed()); NV];
             for (j, row) in row.iter_mut().enumerate() {
                 let b = &b[j * S::LANES..];
@@ -163,6 +178,8 @@ fn accumulate<
                     s.store(&mut to[j * S::LANES..], row);
                 }
             }
+            // Read last: what may panic before would keep all of them in registers, of which there are not so many.
+            let Some(a) = columns.next() else { break };
             step(s, &a, &row, &mut acc);
         }
     }
@@ -210,34 +227,30 @@ pub(super) fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, co
     }
 }
 
-#[inline(always)]
-fn tile<
+/// A tile whose operands are read in place. `MASKED`, `KEEP`: see [`accumulate`].
+struct Tile<'a, 'b, 'c, T, const M: usize, const NV: usize, const MASKED: bool, const KEEP: bool> {
+    lhs: MatRef<'a, T>,
+    rhs: MatRef<'a, T>,
+    dst: &'b mut Band<'c, T>,
+    write: Write,
+    keep: &'b mut [T],
+    later: Later<'a, T>,
+}
+
+impl<T, S, const M: usize, const NV: usize, const MASKED: bool, const KEEP: bool> WithToken<S>
+    for Tile<'_, '_, '_, T, M, NV, MASKED, KEEP>
+where
     T: Zeroable + Copy,
     S: FloatLanes<T>,
-    const M: usize,
-    const NV: usize,
-    const FULL: bool,
-    const AHEAD: bool,
->(
-    s: S,
-    lhs: MatRef<'_, T>,
-    rhs: MatRef<'_, T>,
-    dst: &mut Band<'_, T>,
-    write: Write,
-    keep: Option<&mut [T]>,
-    later: Later<'_, T>,
-) {
-    let ahead = &mut Ahead::new(dst, later, rhs.rows());
-    let acc = match keep {
-        Some(keep) if FULL && rhs.cols() == NV * S::LANES => {
-            accumulate::<T, S, M, NV, false, AHEAD, true>(s, lhs, rhs, keep, ahead)
-        }
-        _ if rhs.cols() >= NV * S::LANES => {
-            accumulate::<T, S, M, NV, false, AHEAD, false>(s, lhs, rhs, &mut [], ahead)
-        }
-        _ => accumulate::<T, S, M, NV, true, AHEAD, false>(s, lhs, rhs, &mut [], ahead),
-    };
-    write_out(s, &acc, dst, write);
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Tile { lhs, rhs, dst, write, keep, later } = self;
+        let ahead = &mut Ahead::new(dst, later, rhs.rows());
+        let acc = accumulate::<T, S, M, NV, MASKED, true, KEEP>(s, lhs, rhs, keep, ahead);
+        write_out(s, &acc, dst, write);
+    }
 }
 
 /// `acc` and the products of a run. By value: sums behind a reference would go through memory with every step.
@@ -252,6 +265,7 @@ fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usiz
         let Some(b) = rows.next() else { break };
         let mut row = [s.splat(T::zeroed()); NV];
         for (j, row) in row.iter_mut().enumerate() {
+            rows.prefetch(NEAR, j * S::LANES);
             *row = s.load(&b[j * S::LANES..]);
         }
         step(s, &a, &row, &mut acc);
@@ -260,23 +274,30 @@ fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usiz
 }
 
 /// A tile whose lhs is read run by run.
-#[inline(always)]
-fn tile_through_window<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
-    s: S,
-    lhs: Sight<'_, '_, T>,
-    rhs: MatRef<'_, T>,
-    dst: &mut Scattered<'_, T>,
+struct ThroughWindow<'a, 'b, 'c, T, const M: usize, const NV: usize> {
+    lhs: Sight<'a, 'b, T>,
+    rhs: MatRef<'a, T>,
+    dst: &'b mut Scattered<'c, T>,
     write: Write,
-) {
-    for row in 0..M {
-        dst.prefetch(row);
+}
+
+impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> WithToken<S>
+    for ThroughWindow<'_, '_, '_, T, M, NV>
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let ThroughWindow { lhs, rhs, dst, write } = self;
+        for row in 0..M {
+            dst.prefetch(row);
+        }
+        let mut acc = [[s.splat(T::zeroed()); NV]; M];
+        let mut rows = rhs.down();
+        for stretch in 0..lhs.stretches() {
+            acc = over_run(s, lhs.run::<M>(stretch), &mut rows, acc);
+        }
+        write_out(s, &acc, dst, write);
     }
-    let mut acc = [[s.splat(T::zeroed()); NV]; M];
-    let mut rows = rhs.down();
-    for stretch in 0..lhs.stretches() {
-        acc = over_run(s, lhs.run::<M>(stretch), &mut rows, acc);
-    }
-    write_out(s, &acc, dst, write);
 }
 
 #[inline(always)]
@@ -289,7 +310,13 @@ fn tiles<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
 ) {
     // Not zipped: the zip's own `next` would be compiled without the features.
     while let (Some(lhs), Some(rhs), Some(mut dst)) = (lhs.next(), rhs.next(), dst.next()) {
-        tile::<T, S, M, NV, false, false>(s, lhs, rhs, &mut dst, write, None, Later { lhs: None, rhs: None });
+        let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
+        let acc = if rhs.cols() >= NV * S::LANES {
+            accumulate::<T, S, M, NV, false, false, false>(s, lhs, rhs, &mut [], ahead)
+        } else {
+            accumulate::<T, S, M, NV, true, false, false>(s, lhs, rhs, &mut [], ahead)
+        };
+        write_out(s, &acc, &mut dst, write);
     }
 }
 
@@ -297,7 +324,7 @@ macro_rules! in_place {
     ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt) => {
         impl InPlace<$t> for $token {
             #[inline(always)]
-            fn in_place<const AHEAD: bool>(
+            fn in_place(
                 self,
                 lhs: MatRef<'_, $t>,
                 rhs: MatRef<'_, $t>,
@@ -308,12 +335,10 @@ macro_rules! in_place {
             ) {
                 assert!(lhs.cols() == rhs.rows() && lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let vectors = dst.n().div_ceil(<$token as Lanes<$t>>::LANES);
-                match vectors {
-                    $nv if dst.m() == $mr => {
-                        tile::<$t, $token, $mr, $nv, true, AHEAD>(self, lhs, rhs, dst, write, keep, later);
-                    }
-                    _ => { $(in_place!(@row $t, $token, $mr, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)* }
+                if let Some(keep) = keep.filter(|_| dst.m() == $mr && rhs.cols() == $nv * <$token as Lanes<$t>>::LANES) {
+                    return self.apart(Tile::<$t, $mr, $nv, false, true> { lhs, rhs, dst, write, keep, later });
                 }
+                $(in_place!(@row $t, $token, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)*
             }
 
             #[inline(always)]
@@ -326,8 +351,8 @@ macro_rules! in_place {
             ) {
                 assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
-                in_place!(@of tile_through_window $t, $token, $mr, $vectors, m, vectors, (self, lhs, rhs, dst, write));
-                in_place!(@of tile_through_window $t, $token, 1, $vectors, m, vectors, (self, lhs, rhs, dst, write));
+                in_place!(@window $t, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                in_place!(@window $t, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
                 unreachable!("no tile of {m} rows through a window");
             }
 
@@ -357,15 +382,25 @@ macro_rules! in_place {
     (@call $tile:ident::<$t:ty, $token:ty, $m:literal, $v:literal> ($($arg:expr),*)) => {
         $tile::<$t, $token, $m, $v>($($arg),*)
     };
-    (@row $t:ty, $token:ty, $mr:literal, $m:literal, [$($v:literal)*],
+    (@window $t:ty, $m:literal, [$($v:literal)*],
+     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
+        if $rows == $m {
+            let (lhs, rhs, dst, write) = ($lhs, $rhs, $dst, $write);
+            match $lanes {
+                $($v => return $s.apart(ThroughWindow::<$t, $m, $v> { lhs, rhs, dst, write }),)*
+                _ => unreachable!("no tile of {} vectors", $lanes),
+            }
+        }
+    };
+    (@row $t:ty, $token:ty, $m:literal, [$($v:literal)*],
      $s:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident, $later:ident) => {
         if $dst.m() == $m {
+            let (lhs, rhs, dst, write, keep, later) = ($lhs, $rhs, $dst, $write, &mut [][..], $later);
             match $lanes {
-                $($v => {
-                    return tile::<$t, $token, $m, $v, false, AHEAD>(
-                        $s, $lhs, $rhs, $dst, $write, None, $later,
-                    );
-                })*
+                $($v if rhs.cols() >= $v * <$token as Lanes<$t>>::LANES => {
+                    return $s.apart(Tile::<$t, $m, $v, false, false> { lhs, rhs, dst, write, keep, later });
+                }
+                $v => return $s.apart(Tile::<$t, $m, $v, true, false> { lhs, rhs, dst, write, keep, later }),)*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }

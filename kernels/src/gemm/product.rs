@@ -19,7 +19,7 @@ use crate::KC;
 use crate::axis::{Axis, Window};
 use crate::epilogue::Epilogue;
 use crate::isa::Isa;
-use crate::mat::{CACHE_LINE, MatMut, MatRef, Matrices};
+use crate::mat::{MatMut, MatRef, Matrices};
 use crate::pack::{Operand, Side, pack};
 use crate::simd::{FloatLanes, Unit};
 
@@ -59,12 +59,11 @@ pub enum Source<'a, T> {
 const LHS_BYTES: usize = 256 * 1024;
 /// Most bytes of a kept rhs over one segment.
 const RHS_BYTES: usize = 4 * 1024 * 1024;
-/// An operand that takes no more bytes than this over one segment, gaps between its rows included, is read in place however often: it stays in the
-/// second-level cache as it is, or nearly.
-const LIES_WELL_BYTES: usize = 1200 * 1024;
-/// The same for an rhs whose panel is one cache line wide: read in place, every step of k then touches another line, and rows a power of two apart share a
-/// few sets of the first-level cache; kept, the panel fits it.
-const LIES_WELL_BYTES_NARROW: usize = 64 * 1024;
+/// An operand that takes no more bytes than this over one segment, gaps between its rows included, stays in the second-level cache, or nearly.
+const NEAR_CACHE_BYTES: usize = 1200 * 1024;
+/// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost a
+/// processor with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
+const LIES_WELL_BYTES: usize = 64 * 1024;
 /// Panels of the other operand from which on it is worth keeping one that does not lie well.
 const KEEP_FROM: usize = 3;
 
@@ -138,8 +137,7 @@ impl Blocking {
             }
             Lies::Otherwise => true,
         };
-        let far = [exceeds(lhs, m, LIES_WELL_BYTES), exceeds(rhs, n, LIES_WELL_BYTES)];
-        let well = if nr * bytes <= CACHE_LINE { LIES_WELL_BYTES_NARROW } else { LIES_WELL_BYTES };
+        let far = [exceeds(lhs, m, NEAR_CACHE_BYTES), exceeds(rhs, n, NEAR_CACHE_BYTES)];
         let keep_lhs = match lhs {
             // Streams along k that the processor foresees.
             Lies::Strided([_, 1]) => false,
@@ -147,7 +145,7 @@ impl Blocking {
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
         let keep_rhs = match rhs {
-            Lies::Strided(_) => exceeds(rhs, n, well) && m.div_ceil(mr) >= KEEP_FROM,
+            Lies::Strided(_) => exceeds(rhs, n, LIES_WELL_BYTES) && m.div_ceil(mr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
         let (lhs, lhs_panels) =
@@ -165,7 +163,7 @@ impl Blocking {
         let area = |a: usize, b: usize| a.saturating_mul(b).saturating_mul(bytes);
         let all = area(m, k).saturating_add(area(k, n)).saturating_add(area(m, n));
         let products = (NEAR_BYTES / all.max(1)).max(1);
-        let along_rows = area(m, n) > LIES_WELL_BYTES;
+        let along_rows = area(m, n) > NEAR_CACHE_BYTES;
         Blocking {
             rows,
             cols,
@@ -421,18 +419,30 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                                 Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width: nr };
                             rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
                         }
-                        // The panel of the rhs that is read in place next.
+                        // The panel of the rhs that is read next, if it comes from afar: in place, or one that was kept before.
                         let next_cols = panel_cols.end..block_cols.end.min(panel_cols.end + nr);
-                        let reads_rhs = blocking.far[1] && (blocking.rhs == Kept::Nothing || rhs_first);
-                        let next =
-                            rhs_here.filter(|_| reads_rhs).map(|rhs| rhs.part(segment.clone(), next_cols));
+                        let reads_rhs = blocking.rhs == Kept::Nothing || rhs_first;
+                        let kept_to = if blocking.rhs == Kept::Nothing { 0 } else { rhs_kept.end };
+                        let (kept, kept_next) = rhs_scratch.split_at_mut(kept_to);
+                        let next = if !blocking.far[1] || next_cols.is_empty() {
+                            None
+                        } else if let Some(rhs) = rhs_here.filter(|_| reads_rhs) {
+                            Some(rhs.part(segment.clone(), next_cols))
+                        } else if blocking.rhs == Kept::Block && !rhs_first {
+                            Some(MatRef::row_major(kept_next, kc, nr))
+                        } else {
+                            rhs.packed(batch, n, steps, &segment, next_cols.start / nr, nr)
+                        };
                         let reads_lhs = blocking.far[0] && j == jc;
                         let tiles = block_rows.len().div_ceil(mr);
                         // LOOP 1: rows in panels of MR.
                         for (tile, i) in block_rows.clone().step_by(mr).enumerate() {
                             let panel_rows = i..block_rows.end.min(i + mr);
                             let next_rows = panel_rows.end..rows.end.min(panel_rows.end + mr);
+                            let keeps = copies && rhs_first && i == ic && blocking.rhs != Kept::Nothing;
+                            let in_place = keeps || blocking.rhs == Kept::Nothing;
                             let later = Later {
+                                near: !in_place || !blocking.far[1],
                                 lhs: lhs_in_place
                                     .filter(|_| reads_lhs)
                                     .map(|lhs| lhs.part(next_rows, segment.clone())),
@@ -455,13 +465,10 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                             let (b, keep) = match rhs.packed(batch, n, steps, &segment, j / nr, nr) {
                                 Some(b) => (b, None),
                                 None if blocking.rhs == Kept::Nothing => (here(), None),
-                                None if copies && rhs_first && i == ic => {
-                                    (here(), Some(&mut rhs_scratch[rhs_kept.clone()]))
-                                }
-                                None => (MatRef::row_major(&rhs_scratch[rhs_kept.clone()], kc, nr), None),
+                                None if keeps => (here(), Some(&mut kept[rhs_kept.clone()])),
+                                None => (MatRef::row_major(&kept[rhs_kept.clone()], kc, nr), None),
                             };
-                            // The only call: what it inlines is large.
-                            s.in_place::<true>(a, b, &mut band, write, keep, later);
+                            s.in_place(a, b, &mut band, write, keep, later);
                         }
                         if let Some(epilogue) = epilogue.filter(|_| segment.end == steps) {
                             let mut tile = dst.tile(batch, block_rows.clone(), panel_cols);

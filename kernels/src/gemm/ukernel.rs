@@ -32,7 +32,9 @@ use crate::simd::aarch64::Neon;
 use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Bf16x2, I8x4, WideBf16x2};
-use crate::simd::{Dot, I16x2, Lanes, Portable, Unit};
+use crate::simd::{Dot, I16x2, Lanes, Portable, Unit, prefetch};
+
+use super::in_place::NEAR;
 
 /// What happens to the result that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,7 @@ fn accumulate<U: Unit, S: Dot<U>, const MR: usize, const FULL: usize, const M: u
     for (a, b) in lhs.chunks_exact(MR).zip(rhs.chunks_exact(FULL * S::LANES)) {
         let mut row = [s.splat_unit(U::ZERO); NV];
         for (j, row) in row.iter_mut().enumerate() {
+            prefetch(b.as_ptr().wrapping_add((NEAR * FULL + j) * S::LANES));
             *row = s.load_units(&b[j * S::LANES..]);
         }
         for (i, acc) in acc.iter_mut().enumerate() {

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::simd::prefetch_near;
+use crate::simd::{prefetch, prefetch_near};
 
 use super::Places;
 
@@ -251,6 +251,14 @@ impl<'a, T: Copy> Iterator for Down<'a, T> {
         let row = unsafe { std::slice::from_raw_parts(self.at, self.width) };
         self.at = self.at.wrapping_offset(self.stride);
         Some(row)
+    }
+}
+
+impl<T> Down<'_, T> {
+    /// Asks for element `col` of the row that comes `rows` after the next, whether there is one or not, to be in the first-level cache.
+    #[inline(always)]
+    pub fn prefetch(&self, rows: usize, col: usize) {
+        prefetch(self.at.wrapping_offset((rows as isize).wrapping_mul(self.stride)).wrapping_add(col));
     }
 }
 

@@ -64,6 +64,8 @@ pub trait Simd:
 {
     /// Runs `op` in a function compiled with this token's features.
     fn vectorize<Op: WithToken<Self>>(self, op: Op) -> Op::Output;
+    /// The same in a function of its own, whatever calls it: what a loop needs then stays in registers, of which the loops around it take none.
+    fn apart<Op: WithToken<Self>>(self, op: Op) -> Op::Output;
     /// `result[i][j] = block[j][i]`: how packing turns rows of k into panels.
     #[inline(always)]
     fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {

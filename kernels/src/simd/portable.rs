@@ -16,6 +16,10 @@ impl Simd for Portable {
     fn vectorize<Op: WithToken<Self>>(self, op: Op) -> Op::Output {
         op.with_token(self)
     }
+    #[inline(never)]
+    fn apart<Op: WithToken<Self>>(self, op: Op) -> Op::Output {
+        op.with_token(self)
+    }
 }
 
 macro_rules! portable_lanes {

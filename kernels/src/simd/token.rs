@@ -48,6 +48,16 @@ macro_rules! token {
                 // SAFETY: a token of this type is made only after its features were detected.
                 unsafe { with_features(self, op) }
             }
+            #[inline(always)]
+            fn apart<Op: $crate::simd::WithToken<Self>>(self, op: Op) -> Op::Output {
+                #[inline(never)]
+                #[target_feature(enable = $features)]
+                fn with_features<Op: $crate::simd::WithToken<$name>>(token: $name, op: Op) -> Op::Output {
+                    op.with_token(token)
+                }
+                // SAFETY: as above.
+                unsafe { with_features(self, op) }
+            }
             $(
                 #[inline(always)]
                 fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
