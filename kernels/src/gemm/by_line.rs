@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use crate::KC;
 use crate::isa::Isa;
-use crate::mat::{Beads, LINES, MatMut, Scattered, Whole, WriteRows};
+use crate::mat::{Beads, Cols, LINES, MatMut, Scattered, WriteRows};
 use crate::scan::{Scan, ScanAxis};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
@@ -231,7 +231,7 @@ macro_rules! for_each {
     };
 }
 
-/// `acc` and the products of a line of taps with the places that `load` loads.
+/// `acc` and the products of a line of taps, whose first and last `ENDS` places may be padding.
 #[inline(always)]
 fn line_of_taps<
     T: Real,
@@ -240,19 +240,25 @@ fn line_of_taps<
     const TAPS: usize,
     const STEP: usize,
     const N: usize,
-    L: Load<T, S>,
+    const ENDS: usize,
 >(
     s: S,
     w: [S::V; TAPS],
-    load: L,
+    places: Cols<'_, T, N, ENDS>,
     mut acc: [S::V; M],
 ) -> [S::V; M] {
     const { assert!(N == (M - 1) * STEP + TAPS && N <= 31) };
     for_each!(j in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30] {
         if j < N {
-            let x = load.load(s, j);
+            let x = if j >= ENDS && j + ENDS < N {
+                s.load(places.between(j))
+            } else if let Some(channels) = places.at(j) {
+                s.load(channels)
+            } else {
+                s.splat(T::zero())
+            };
             for (t, &w) in w.iter().enumerate() {
-                if j >= t && (j - t) % STEP == 0 && (j - t) / STEP < M {
+                if j >= t && (j - t).is_multiple_of(STEP) && (j - t) / STEP < M {
                     let i = (j - t) / STEP;
                     acc[i] = s.mul_add(x, w, acc[i]);
                 }
@@ -260,31 +266,6 @@ fn line_of_taps<
         }
     });
     acc
-}
-
-/// Loads a vector of channels of a place. Not a closure: that would be compiled without the features.
-trait Load<T, S: FloatLanes<T>> {
-    fn load(&self, s: S, place: usize) -> S::V;
-}
-
-impl<T: Real, S: FloatLanes<T>, const N: usize> Load<T, S> for Whole<'_, T, N> {
-    #[inline(always)]
-    fn load(&self, s: S, place: usize) -> S::V {
-        s.load(self.at(place))
-    }
-}
-
-/// Beads of which some are padding, and the channel that is the vector's first.
-struct Padded<'a, T, const N: usize>(Beads<'a, T, N>, usize);
-
-impl<T: Real, S: FloatLanes<T>, const N: usize> Load<T, S> for Padded<'_, T, N> {
-    #[inline(always)]
-    fn load(&self, s: S, place: usize) -> S::V {
-        match self.0.get(place, self.1, S::LANES) {
-            Some(channels) => s.load(channels),
-            None => s.splat(T::zero()),
-        }
-    }
 }
 
 impl<T, S, const M: usize, const TAPS: usize, const STEP: usize, const N: usize> WithToken<S>
@@ -308,7 +289,8 @@ where
         let clamp = |place: isize| place.clamp(0, N as isize) as usize;
         let inside = clamp(from)..clamp(to).max(clamp(from));
         let mut lines = [(Beads::<T, N>::NONE, 0); LINES_OF_TAPS];
-        let mut whole = true;
+        // Whether padding is more than the taps reach beyond an end, as in narrow images.
+        let mut near = false;
         for (beads, of_taps) in lines.iter_mut().zip(of_taps) {
             *beads = match of_taps.line {
                 Some(line) => {
@@ -317,7 +299,7 @@ where
                 }
                 None => (Beads::NONE, of_taps.tap),
             };
-            whole &= beads.0.is_whole();
+            near |= !beads.0.is_whole_between(TAPS);
         }
         let lines = &lines[..of_taps.len()];
         let of_strip = weights.len() / channels.div_ceil(T::LEN);
@@ -331,10 +313,10 @@ where
                 for (t, w) in w.iter_mut().enumerate() {
                     *w = s.load(&weights[t * T::LEN..]);
                 }
-                acc = if whole {
-                    line_of_taps::<T, S, M, TAPS, STEP, N, _>(s, w, beads.whole(col, S::LANES), acc)
+                acc = if near {
+                    line_of_taps::<T, S, M, TAPS, STEP, N, N>(s, w, beads.cols(col, S::LANES), acc)
                 } else {
-                    line_of_taps::<T, S, M, TAPS, STEP, N, _>(s, w, Padded(*beads, col), acc)
+                    line_of_taps::<T, S, M, TAPS, STEP, N, TAPS>(s, w, beads.cols(col, S::LANES), acc)
                 };
             }
             for (i, &acc) in acc.iter().enumerate() {

@@ -300,23 +300,31 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
     }
 }
 
-#[inline(always)]
-fn tiles<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
-    s: S,
-    mut lhs: Parts<'_, T>,
-    mut rhs: Parts<'_, T>,
-    mut dst: Bands<'_, T>,
+/// Tiles of small products, one after the other.
+struct Tiles<'a, T, const M: usize, const NV: usize> {
+    lhs: Parts<'a, T>,
+    rhs: Parts<'a, T>,
+    dst: Bands<'a, T>,
     write: Write,
-) {
-    // Not zipped: the zip's own `next` would be compiled without the features.
-    while let (Some(lhs), Some(rhs), Some(mut dst)) = (lhs.next(), rhs.next(), dst.next()) {
-        let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
-        let acc = if rhs.cols() >= NV * S::LANES {
-            accumulate::<T, S, M, NV, false, false, false>(s, lhs, rhs, &mut [], ahead)
-        } else {
-            accumulate::<T, S, M, NV, true, false, false>(s, lhs, rhs, &mut [], ahead)
-        };
-        write_out(s, &acc, &mut dst, write);
+}
+
+impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> WithToken<S>
+    for Tiles<'_, T, M, NV>
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Tiles { mut lhs, mut rhs, mut dst, write } = self;
+        // Not zipped: the zip's own `next` would be compiled without the features.
+        while let (Some(lhs), Some(rhs), Some(mut dst)) = (lhs.next(), rhs.next(), dst.next()) {
+            let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
+            let acc = if rhs.cols() >= NV * S::LANES {
+                accumulate::<T, S, M, NV, false, false, false>(s, lhs, rhs, &mut [], ahead)
+            } else {
+                accumulate::<T, S, M, NV, true, false, false>(s, lhs, rhs, &mut [], ahead)
+            };
+            write_out(s, &acc, &mut dst, write);
+        }
     }
 }
 
@@ -366,21 +374,19 @@ macro_rules! in_place {
                 write: Write,
             ) {
                 let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
-                $(in_place!(@of tiles $t, $token, $m, $vectors, m, vectors, (self, lhs, rhs, dst, write));)*
+                $(in_place!(@batch $t, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
             }
         }
     };
-    // The tile of `$m` rows and so many vectors, if it is that one: `$tile` with these arguments.
-    (@of $tile:ident $t:ty, $token:ty, $m:literal, [$($v:literal)*], $rows:ident, $lanes:ident, $args:tt) => {
+    (@batch $t:ty, $m:literal, [$($v:literal)*],
+     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
         if $rows == $m {
+            let (lhs, rhs, dst, write) = ($lhs, $rhs, $dst, $write);
             match $lanes {
-                $($v => return in_place!(@call $tile::<$t, $token, $m, $v> $args),)*
+                $($v => return $s.apart(Tiles::<$t, $m, $v> { lhs, rhs, dst, write }),)*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }
-    };
-    (@call $tile:ident::<$t:ty, $token:ty, $m:literal, $v:literal> ($($arg:expr),*)) => {
-        $tile::<$t, $token, $m, $v>($($arg),*)
     };
     (@window $t:ty, $m:literal, [$($v:literal)*],
      $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {

@@ -63,7 +63,7 @@ const RHS_BYTES: usize = 4 * 1024 * 1024;
 const NEAR_CACHE_BYTES: usize = 1200 * 1024;
 /// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost a
 /// processor with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
-const LIES_WELL_BYTES: usize = 64 * 1024;
+const LIES_WELL_BYTES: usize = 16 * 1024;
 /// Panels of the other operand from which on it is worth keeping one that does not lie well.
 const KEEP_FROM: usize = 3;
 
@@ -75,7 +75,7 @@ const FEW_ROWS_COLS: usize = 64;
 
 /// Steps of k up to which a product that is read in place takes the short loops: a tile then takes less time than what it would ask for ahead.
 /// Not swept.
-const SMALL_K: usize = 128;
+const SMALL_K: usize = 64;
 
 /// Bytes of small products that are computed tile by tile, all their first tiles first. A thousand of 32 x 32 x 32: 76.6 % of the peak, with 128 KiB 67.6.
 const NEAR_BYTES: usize = 16 * 1024;

@@ -12,7 +12,7 @@ mod write;
 
 pub use cut::{Cut, Rect};
 pub use read::{Across, Below, Down, MatRef, Matrices, Parts};
-pub use runs::{Beads, Comb, Run, Whole};
+pub use runs::{Beads, Cols, Comb, Run};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};
 pub use write::{Band, Bands, Index, LINES, Lines, MatMut, Scattered, WriteRows};
 

@@ -146,58 +146,57 @@ impl<'a, T: Copy, const N: usize> Beads<'a, T, N> {
         Beads { first, apart, from, len, width, owner: PhantomData }
     }
 
-    /// Whether no place is padding.
+    /// Whether no places are padding but some of the first `ends` and of the last `ends`.
     #[inline(always)]
-    pub fn is_whole(&self) -> bool {
-        self.from == 0 && self.len == N
+    pub fn is_whole_between(&self, ends: usize) -> bool {
+        self.from <= ends && self.from + self.len + ends >= N
     }
 
-    /// `n` columns of a place from `col` on; `None` for padding.
+    /// Some columns of all places, the first and the last `ENDS` of which may be padding.
     ///
     /// # Panics
-    /// If there are no such columns.
+    /// If one between is padding, or there are no such columns.
     #[inline(always)]
-    pub fn get(&self, place: usize, col: usize, n: usize) -> Option<&'a [T]> {
-        if place.wrapping_sub(self.from) >= self.len {
-            return None;
-        }
-        assert!(n <= self.width && col <= self.width - n);
-        let at = (place as isize).wrapping_mul(self.apart).wrapping_add(col as isize);
-        // SAFETY: `new` found all columns of every place inside in the slice.
-        Some(unsafe { std::slice::from_raw_parts(self.first.wrapping_offset(at), n) })
-    }
-
-    /// Some columns of all places.
-    ///
-    /// # Panics
-    /// If one is padding, or there are no such columns.
-    #[inline(always)]
-    pub fn whole(&self, col: usize, n: usize) -> Whole<'a, T, N> {
-        assert!(self.is_whole() && n <= self.width && col <= self.width - n);
-        Whole { first: self.first.wrapping_add(col), apart: self.apart, width: n, owner: PhantomData }
+    pub fn cols<const ENDS: usize>(&self, col: usize, n: usize) -> Cols<'a, T, N, ENDS> {
+        assert!(self.is_whole_between(ENDS) && (self.len == 0 || (n <= self.width && col <= self.width - n)));
+        let Beads { first, apart, from, len, .. } = *self;
+        Cols { first: first.wrapping_add(col), apart, from, len, width: n, owner: PhantomData }
     }
 }
 
-/// [`Beads`] of which none is padding.
+/// Some columns of [`Beads`].
 #[derive(Clone, Copy, Debug)]
-pub struct Whole<'a, T, const N: usize> {
-    /// All columns of all places lie in a slice that is borrowed for `'a`: [`Beads::whole`] took them from beads that are.
+pub struct Cols<'a, T, const N: usize, const ENDS: usize> {
+    /// As in [`Beads`], whose places and columns these are. All places but the first and the last `ENDS` are inside: [`Beads::cols`] checked it.
     first: *const T,
     apart: isize,
+    from: usize,
+    len: usize,
     width: usize,
     owner: PhantomData<&'a [T]>,
 }
 
-impl<'a, T: Copy, const N: usize> Whole<'a, T, N> {
-    /// The columns of a place.
+impl<'a, T: Copy, const N: usize, const ENDS: usize> Cols<'a, T, N, ENDS> {
+    /// The columns of a place, `None` for padding.
+    #[inline(always)]
+    pub fn at(&self, place: usize) -> Option<&'a [T]> {
+        if place.wrapping_sub(self.from) >= self.len {
+            return None;
+        }
+        let at = (place as isize).wrapping_mul(self.apart);
+        // SAFETY: the place is inside, and `Beads::new` found all columns of such places in the slice.
+        Some(unsafe { std::slice::from_raw_parts(self.first.wrapping_offset(at), self.width) })
+    }
+
+    /// The columns of a place between the ends, which is looked up without a question.
     ///
     /// # Panics
-    /// If there is no such place.
+    /// If it is one of the ends.
     #[inline(always)]
-    pub fn at(&self, place: usize) -> &'a [T] {
-        assert!(place < N);
+    pub fn between(&self, place: usize) -> &'a [T] {
+        assert!(place >= ENDS && place + ENDS < N);
         let at = (place as isize).wrapping_mul(self.apart);
-        // SAFETY: `Beads::new` found all columns of every place in the slice.
+        // SAFETY: as above; `Beads::cols` found all places between the ends inside.
         unsafe { std::slice::from_raw_parts(self.first.wrapping_offset(at), self.width) }
     }
 }
@@ -236,14 +235,16 @@ mod tests {
     fn beads_beyond_the_ends_are_padding() {
         let data: Vec<i32> = (1..=20).collect();
         let beads = Beads::<_, 6>::new(&data, -4, 5, 1..5, 3);
-        let all: Vec<_> = (0..6).map(|place| beads.get(place, 1, 2)).collect();
+        let cols = beads.cols::<1>(1, 2);
         let some = |from: usize| Some(&data[from..from + 2]);
-        assert_eq!(all, [None, some(2), some(7), some(12), some(17), None]);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(|i| cols.at(i)),
+            [None, some(2), some(7), some(12), some(17), None]
+        );
         let back = Beads::<_, 5>::new(&data, 17, -5, 0..4, 3);
-        assert_eq!([back.get(0, 0, 2), back.get(3, 0, 2), back.get(4, 0, 2)], [some(17), some(2), None]);
-        assert!(!back.is_whole());
-        let whole = Beads::<_, 4>::new(&data, 17, -5, 0..4, 3).whole(1, 2);
-        assert_eq!([whole.at(0), whole.at(3)], [&data[18..20], &data[3..5]]);
+        assert_eq!([0, 3, 4].map(|i| back.cols::<3>(0, 2).at(i)), [some(17), some(2), None]);
+        assert!(back.is_whole_between(1) && !back.is_whole_between(0));
+        assert_eq!(Beads::<i32, 4>::NONE.cols::<4>(3, 8).at(2), None);
         let panics = |work: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
         let refused = |first, apart, inside: Range<usize>, width| {
             panics(&|| _ = Beads::<_, 6>::new(&[0; 20], first, apart, inside.clone(), width))
@@ -251,8 +252,9 @@ mod tests {
         assert!(!refused(-4, 5, 1..5, 4) && refused(-4, 5, 0..5, 3) && refused(-4, 5, 1..5, 5));
         assert!(refused(22, -5, 0..4, 3) && refused(0, isize::MAX, 2..3, 1) && refused(0, 1, 5..7, 1));
         assert!(!refused(isize::MAX, isize::MAX, 0..0, 5));
-        assert!(panics(&|| _ = back.whole(0, 1)) && panics(&|| _ = beads.get(1, 2, 2)));
-        assert!(panics(&|| _ = whole.at(4)));
+        assert!(panics(&|| _ = back.cols::<0>(0, 1)) && panics(&|| _ = beads.cols::<1>(2, 2)));
+        assert_eq!((cols.between(1), cols.between(4)), (&data[2..4], &data[17..19]));
+        assert!(panics(&|| _ = cols.between(0)) && panics(&|| _ = cols.between(5)));
     }
 
     #[test]
