@@ -68,6 +68,7 @@ pub(crate) struct Here<P> {
 
 impl<'a, T: Element> Epilogue<'a, T> {
     /// Whether it changes nothing but the format.
+    #[inline(always)]
     pub(crate) fn is_identity(&self) -> bool {
         self.scale.is_none()
             && self.row_scales.is_none()
@@ -78,7 +79,19 @@ impl<'a, T: Element> Epilogue<'a, T> {
     }
 
     /// Checks the epilogue against the output; `rows` where the operation has them.
+    #[inline(always)]
     pub(crate) fn check(
+        &self,
+        op: &'static str,
+        out: &Spec,
+        rows: Option<usize>,
+        channels: usize,
+    ) -> Result<(), Error> {
+        if self.is_identity() { Ok(()) } else { self.check_fits(op, out, rows, channels) }
+    }
+
+    #[inline(never)]
+    fn check_fits(
         &self,
         op: &'static str,
         out: &Spec,

@@ -83,11 +83,13 @@ impl Layout {
     }
 
     /// The extents.
+    #[inline]
     pub fn dims(&self) -> &[usize] {
         &self.dims[..self.rank]
     }
 
     /// Elements from one index value to the next, per dim.
+    #[inline]
     pub fn strides(&self) -> &[isize] {
         &self.strides[..self.rank]
     }
@@ -184,11 +186,27 @@ impl Layout {
 
     /// Whether no two elements share a place: ordered by stride, each dim steps over all that the smaller ones span. Layouts whose dims interleave may be
     /// refused although no two do.
+    #[inline]
     pub fn is_injective(&self) -> bool {
+        // Most layouts are in order as they come: each dim steps over the ones after it.
+        let mut spanned = 0usize;
+        for (&extent, &stride) in self.dims().iter().zip(self.strides()).rev() {
+            if extent > 1 {
+                let stride = stride.unsigned_abs();
+                let reach = stride.checked_mul(extent - 1).and_then(|reach| spanned.checked_add(reach));
+                match reach.filter(|_| stride > spanned) {
+                    Some(reach) => spanned = reach,
+                    None => return self.is_injective_in_some_order(),
+                }
+            }
+        }
+        true
+    }
+
+    fn is_injective_in_some_order(&self) -> bool {
         let mut dims = [(0usize, 0usize); MAX_RANK];
         let mut rank = 0;
         for (&extent, &stride) in self.dims().iter().zip(self.strides()).rev().filter(|dim| *dim.0 > 1) {
-            // Insertion from the back: row-major layouts are in order as they come.
             let dim = (stride.unsigned_abs(), extent);
             let at = dims[..rank].iter().rposition(|&other| other <= dim).map_or(0, |last| last + 1);
             dims.copy_within(at..rank, at + 1);

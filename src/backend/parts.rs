@@ -97,9 +97,13 @@ impl Parts {
     }
 
     /// Checks that a workspace serves the parts; allocates nothing where it does.
+    #[inline(always)]
     pub(crate) fn check(&self, op: &'static str, workspace: &Workspace) -> Result<(), Error> {
+        if self.blocking.scratch() == [0, 0] {
+            return Ok(());
+        }
         let bytes = self.blocking.scratch().map(|elements| elements * self.kernel.form.element_bytes());
-        let slots = if bytes == [0, 0] { 0 } else { self.slots };
+        let slots = self.slots;
         if workspace.has_panels(slots, bytes) { Ok(()) } else { workspace.check(op, &self.scratch()) }
     }
 
@@ -125,6 +129,7 @@ impl Parts {
     }
 
     /// [`run`](Self::run) of f32 operands that are read in place, without an epilogue: what small products spend is mostly the way there. False if one is not.
+    #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "three tensors and where they begin")]
     pub(crate) fn run_in_place(
         &self,
@@ -173,6 +178,9 @@ impl Parts {
         let Out { add, k, start, threads, workspace } = *out;
         let dst = MatMut::new(dst, start as isize, &self.dst).expect("the view and the plan were checked");
         let job = Job { parts: self, k, lhs, rhs, add, epilogue, panels: &workspace.panels };
+        if self.counts == [1; 3] {
+            return job.part(dst);
+        }
         let grains = [1, self.kernel.mr, self.kernel.nr];
         within(threads, self.counts, || split(dst, self.counts, grains, &|dst| job.part(dst)));
     }

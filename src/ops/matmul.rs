@@ -420,8 +420,8 @@ impl MatmulPlan<'_> {
                     }
                     return Ok(());
                 }
-                if let Some(parts) =
-                    self.parts.as_ref().filter(|_| epilogue.is_identity() && !self.op.block_scaled)
+                if let (Some(parts), true, false) =
+                    (&self.parts, epilogue.is_identity(), self.op.block_scaled)
                 {
                     let (left, right) = ((lhs.words(), lhs.start()), (view.words(), view.start()));
                     let (left, right) = if self.transposed { (right, left) } else { (left, right) };

@@ -50,7 +50,7 @@ pub(crate) fn grain(kernel: Kernel) -> Grain {
 
 /// Checks an operand against the plan: the same layout and kind of format. Parameters of a format that are chosen per tensor, such as a bias, are those
 /// of the run.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_operand(
     op: &'static str,
     operand: &'static str,
@@ -78,7 +78,7 @@ fn not_planned(
 }
 
 /// Checks the zero points of an operand; `per` says what has one each, and how many, where that may be.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_zero(
     op: &'static str,
     operand: &'static str,
@@ -86,9 +86,10 @@ pub(crate) fn check_zero(
     format: Format,
     per: Option<(&'static str, usize)>,
 ) -> Result<(), Error> {
-    if zero == Zero::Tensor(0) { Ok(()) } else { check_zeros(op, operand, zero, format, per) }
+    if matches!(zero, Zero::Tensor(0)) { Ok(()) } else { check_zeros(op, operand, zero, format, per) }
 }
 
+#[inline(never)]
 fn check_zeros(
     op: &'static str,
     operand: &'static str,
@@ -120,7 +121,7 @@ fn check_zeros(
 }
 
 /// Checks the block scales of an operand; `scaled` where the plan takes them.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_blocks<T: Element>(
     op: &'static str,
     operand: &'static str,
@@ -133,6 +134,7 @@ pub(crate) fn check_blocks<T: Element>(
     }
 }
 
+#[inline(never)]
 fn check_scales(
     op: &'static str,
     operand: &'static str,

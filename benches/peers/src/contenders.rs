@@ -140,10 +140,11 @@ impl Contender {
                 let plan = Matmul::new(spec_a, spec_b, spec_c).map_err(text)?.plan(&context).map_err(text)?;
                 kernel = plan.kernel().name.to_string();
                 let mut workspace = plan.workspace();
+                let layouts = [spec_a.layout, spec_b.layout, spec_c.layout];
                 Box::new(move |a, b, c| {
-                    let a = View::strided(a, 0, dims[0], a_strides).expect("planned");
-                    let b = View::strided(b, 0, dims[1], b_strides).expect("planned");
-                    let c = ViewMut::new(c, dims[2]).expect("planned");
+                    let a = View::with_layout(a, 0, layouts[0]).expect("planned");
+                    let b = View::with_layout(b, 0, layouts[1]).expect("planned");
+                    let c = ViewMut::with_layout(c, 0, layouts[2]).expect("planned");
                     plan.run(a, b, c, Epilogue::default(), &mut workspace).expect("planned");
                 })
             }

@@ -228,8 +228,8 @@ fn steps<S: Simd, const M: usize>(
         }
         for (a, b) in lhs.across::<M>().zip(b) {
             let b = Lanes::<f32>::load(s, &b[at..]);
-            for (acc, a) in acc.iter_mut().zip(a) {
-                let a = Lanes::<f32>::splat(s, a);
+            for (row, acc) in acc.iter_mut().enumerate() {
+                let a = Lanes::<f32>::splat(s, a.at(row));
                 *acc = FloatLanes::<f32>::mul_add(s, a, b, *acc);
             }
         }

@@ -17,7 +17,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Bands, Down, MatRef, Parts, Run, Scattered, WriteRows};
+use crate::mat::{Band, Bands, Column, Down, MatRef, Parts, Run, Scattered, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -117,10 +117,15 @@ pub trait InPlace<T>: FloatLanes<T> {
         write: Write,
     );
 
-    /// The same tile of many small products, one after the other: the choice of the microkernel is made once.
+    /// Rows of the tallest tile that [`InPlace::in_place_batch`] has for a result of so many columns, at most NR: the narrower, the taller, so that sums enough are
+    /// under way.
+    fn tall(cols: usize) -> usize;
+
+    /// The same tiles of many small products, one product after the other: the choice of the microkernel is made once. The result is cut into tiles of `m` rows, up to
+    /// MR or [`InPlace::tall`] of its columns; what is left over is left alone.
     ///
     /// # Panics
-    /// As above.
+    /// If there is no such tile, or the operands do not fit each other and the result, or a row of the rhs does not lie side by side.
     fn in_place_batch(
         self,
         lhs: Parts<'_, T>,
@@ -186,15 +191,34 @@ fn accumulate<
     acc
 }
 
+/// The elements of a column of the lhs.
+trait Elements<T> {
+    fn element(&self, row: usize) -> T;
+}
+
+impl<T: Copy, const M: usize> Elements<T> for [T; M] {
+    #[inline(always)]
+    fn element(&self, row: usize) -> T {
+        self[row]
+    }
+}
+
+impl<T: Copy, const M: usize> Elements<T> for Column<'_, T, M> {
+    #[inline(always)]
+    fn element(&self, row: usize) -> T {
+        self.at(row)
+    }
+}
+
 #[inline(always)]
 fn step<T: Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
     s: S,
-    a: &[T; M],
+    a: &impl Elements<T>,
     b: &[S::V; NV],
     acc: &mut [[S::V; NV]; M],
 ) {
-    for (acc, &a) in acc.iter_mut().zip(a) {
-        let a = s.splat(a);
+    for (i, acc) in acc.iter_mut().enumerate() {
+        let a = s.splat(a.element(i));
         for (acc, &b) in acc.iter_mut().zip(b) {
             *acc = s.mul_add(a, b, *acc);
         }
@@ -300,7 +324,7 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
     }
 }
 
-/// Tiles of small products, one after the other.
+/// Tiles of small products, those of a product one below the other.
 struct Tiles<'a, T, const M: usize, const NV: usize> {
     lhs: Parts<'a, T>,
     rhs: Parts<'a, T>,
@@ -317,19 +341,22 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
         let Tiles { mut lhs, mut rhs, mut dst, write } = self;
         // Not zipped: the zip's own `next` would be compiled without the features.
         while let (Some(lhs), Some(rhs), Some(mut dst)) = (lhs.next(), rhs.next(), dst.next()) {
-            let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
-            let acc = if rhs.cols() >= NV * S::LANES {
-                accumulate::<T, S, M, NV, false, false, false>(s, lhs, rhs, &mut [], ahead)
-            } else {
-                accumulate::<T, S, M, NV, true, false, false>(s, lhs, rhs, &mut [], ahead)
-            };
-            write_out(s, &acc, &mut dst, write);
+            for i in (M..=dst.m()).step_by(M) {
+                let (lhs, mut dst) = (lhs.part(i - M..i, 0..lhs.cols()), dst.part(i - M..i));
+                let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
+                let acc = if rhs.cols() >= NV * S::LANES {
+                    accumulate::<T, S, M, NV, false, false, false>(s, lhs, rhs, &mut [], ahead)
+                } else {
+                    accumulate::<T, S, M, NV, true, false, false>(s, lhs, rhs, &mut [], ahead)
+                };
+                write_out(s, &acc, &mut dst, write);
+            }
         }
     }
 }
 
 macro_rules! in_place {
-    ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt) => {
+    ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt, tall: $($tall:literal x $tall_nv:tt)*) => {
         impl InPlace<$t> for $token {
             #[inline(always)]
             fn in_place(
@@ -365,6 +392,13 @@ macro_rules! in_place {
             }
 
             #[inline(always)]
+            fn tall(cols: usize) -> usize {
+                let vectors = cols.div_ceil(<$token as Lanes<$t>>::LANES);
+                $(if $tall_nv.contains(&vectors) { return $tall; })*
+                $mr
+            }
+
+            #[inline(always)]
             fn in_place_batch(
                 self,
                 lhs: Parts<'_, $t>,
@@ -374,7 +408,9 @@ macro_rules! in_place {
                 write: Write,
             ) {
                 let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
+                $(in_place!(@batch $t, $tall, $tall_nv, self, m, vectors, lhs, rhs, dst, write);)*
                 $(in_place!(@batch $t, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
+                unreachable!("no tile of {m} rows");
             }
         }
     };
@@ -413,21 +449,21 @@ macro_rules! in_place {
     };
 }
 
-in_place!(f32, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2]);
-in_place!(f64, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2]);
+in_place!(f32, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2], tall: 8 x [1]);
+in_place!(f64, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2], tall: 8 x [1]);
 #[cfg(target_arch = "aarch64")]
-in_place!(f32, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+in_place!(f32, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
 #[cfg(target_arch = "aarch64")]
-in_place!(f64, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+in_place!(f64, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
 #[cfg(target_arch = "x86_64")]
-in_place!(f32, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2]);
+in_place!(f32, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1]);
 #[cfg(target_arch = "x86_64")]
-in_place!(f64, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2]);
+in_place!(f64, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1]);
 #[cfg(target_arch = "x86_64")]
-in_place!(f32, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+in_place!(f32, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
 #[cfg(target_arch = "x86_64")]
-in_place!(f64, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+in_place!(f64, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
 #[cfg(target_arch = "x86_64")]
-in_place!(f32, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+in_place!(f32, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
 #[cfg(target_arch = "x86_64")]
-in_place!(f64, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3]);
+in_place!(f64, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);

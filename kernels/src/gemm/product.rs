@@ -21,7 +21,7 @@ use crate::epilogue::Epilogue;
 use crate::isa::Isa;
 use crate::mat::{MatMut, MatRef, Matrices};
 use crate::pack::{Operand, Side, pack};
-use crate::simd::{FloatLanes, Unit};
+use crate::simd::{FloatLanes, Lanes, Unit};
 
 use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
 use super::{InPlace, Later, Real, Ukernel, Write};
@@ -272,6 +272,14 @@ impl<'a, T: Real> Source<'a, T> {
     }
 }
 
+/// Columns in as few panels of at most `most` as hold them, of as many vectors each as the others or one more.
+#[inline(always)]
+fn evenly(cols: Range<usize>, lanes: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let (vectors, panels) = (cols.len().div_ceil(lanes), cols.len().div_ceil(most));
+    let from = move |panel: usize| cols.end.min(cols.start + (panel * vectors).div_ceil(panels) * lanes);
+    (0..panels).map(move |panel| from(panel)..from(panel + 1))
+}
+
 /// Rows that are asked for before they are copied.
 const STEPS_AHEAD: usize = 16;
 
@@ -312,28 +320,19 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     ) {
         let (mr, nr) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR);
         let (rows, cols) = (self.dst.rows(), self.dst.cols());
-        let write = if self.add { Write::Add } else { Write::Replace };
         // As many products at a time as stay in a first-level cache until their last tile.
         let at_a_time = self.blocking.products;
         let all = self.dst.batch();
         let mut first = all.start;
         while first < all.end {
             let batch = first..all.end.min(first + at_a_time);
-            let (mut i, mut j) = (rows.start, cols.start);
-            while i < rows.end && j < cols.end {
-                let (panel_rows, panel_cols) = (i..rows.end.min(i + mr), j..cols.end.min(j + nr));
-                let a = lhs.parts(batch.clone(), panel_rows.clone(), 0..self.k);
-                let b = rhs.parts(batch.clone(), 0..self.k, panel_cols.clone());
-                let shape = [panel_rows.len(), panel_cols.len()];
-                let bands = self.dst.bands(batch.clone(), panel_rows, panel_cols);
-                s.in_place_batch(a, b, bands, shape, write);
-                // Down the columns, with a panel of the rhs in the first-level cache, or along the rows of a result that leaves the caches in long runs.
-                (i, j) = match self.blocking.along_rows {
-                    true if j + nr < cols.end => (i, j + nr),
-                    true => (i + mr, cols.start),
-                    false if i + mr < rows.end => (i + mr, j),
-                    false => (rows.start, j + nr),
-                };
+            // Down the columns, with a panel of the rhs in the first-level cache, or along the rows of a result that leaves the caches in long runs.
+            let at_once = if self.blocking.along_rows { mr } else { rows.len() };
+            for i in rows.clone().step_by(at_once) {
+                let block_rows = i..rows.end.min(i + at_once);
+                for panel_cols in evenly(cols.clone(), <S as Lanes<T>>::LANES, nr) {
+                    self.column(s, lhs, rhs, batch.clone(), block_rows.clone(), panel_cols);
+                }
             }
             if let Some(epilogue) = self.epilogue {
                 for product in batch.clone() {
@@ -342,6 +341,32 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                 }
             }
             first = batch.end;
+        }
+    }
+
+    /// A panel of columns of small products: tiles as tall as there are, then lower ones.
+    #[inline(always)]
+    fn column<S: InPlace<T> + Ukernel<T>>(
+        &mut self,
+        s: S,
+        lhs: Matrices<'_, T>,
+        rhs: Matrices<'_, T>,
+        batch: Range<usize>,
+        rows: Range<usize>,
+        cols: Range<usize>,
+    ) {
+        let write = if self.add { Write::Add } else { Write::Replace };
+        let b = |batch| rhs.parts(batch, 0..self.k, cols.clone());
+        let mut i = rows.start;
+        while i < rows.end {
+            let left = rows.end - i;
+            let [tall, most] = [S::tall(cols.len()), <S as Ukernel<T>>::MR];
+            let m = if left >= tall { tall } else { left.min(most) };
+            let tiles = i..i + left / m * m;
+            let a = lhs.parts(batch.clone(), tiles.clone(), 0..self.k);
+            i = tiles.end;
+            let bands = self.dst.bands(batch.clone(), tiles, cols.clone());
+            s.in_place_batch(a, b(batch.clone()), bands, [m, cols.len()], write);
         }
     }
 

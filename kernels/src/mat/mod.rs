@@ -11,7 +11,7 @@ mod tiles;
 mod write;
 
 pub use cut::{Cut, Rect};
-pub use read::{Across, Below, Down, MatRef, Matrices, Parts};
+pub use read::{Across, Below, Column, Down, MatRef, Matrices, Parts};
 pub use runs::{Beads, Cols, Comb, Run};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};
 pub use write::{Band, Bands, Index, LINES, Lines, MatMut, Scattered, WriteRows};
@@ -169,7 +169,8 @@ impl<'a> Offsets<'a> {
     #[inline(always)]
     fn new(axis: &'a Axis, batch: std::ops::Range<usize>) -> Self {
         let step = (axis.dims().len() == 1).then(|| axis.inner().stride);
-        let next = if batch.is_empty() { 0 } else { axis.offset(batch.start) };
+        // The first is asked for most often, of products that are not a batch.
+        let next = if batch.is_empty() || batch.start == 0 { 0 } else { axis.offset(batch.start) };
         Offsets { axis, batch, step, next }
     }
 

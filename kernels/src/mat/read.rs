@@ -34,7 +34,8 @@ impl<'a, T: Copy> Matrices<'a, T> {
         assert!(batch < *matrices);
         let [row_stride, col_stride] = self.strides;
         // `new` found that no offset overflows.
-        let first = self.data.as_ptr().wrapping_offset(self.start + spec.batch.offset(batch));
+        let offset = if batch == 0 { 0 } else { spec.batch.offset(batch) };
+        let first = self.data.as_ptr().wrapping_offset(self.start + offset);
         MatRef { first, rows: *rows, cols: *cols, row_stride, col_stride, owner: PhantomData }
     }
 
@@ -45,13 +46,9 @@ impl<'a, T: Copy> Matrices<'a, T> {
     #[inline(always)]
     pub fn parts(&self, batch: Range<usize>, rows: Range<usize>, cols: Range<usize>) -> Parts<'a, T> {
         assert!(batch.end <= self.places.extents[0]);
+        // The first product begins at offset 0 of the batch.
         let part = self.matrix(0).part(rows, cols);
-        // `matrix(0)` has the offset of product 0 already.
-        let offsets = super::Offsets::new(&self.places.spec.batch, batch);
-        Parts {
-            part: MatRef { first: part.first.wrapping_offset(-self.places.spec.batch.offset(0)), ..part },
-            offsets,
-        }
+        Parts { part, offsets: super::Offsets::new(&self.places.spec.batch, batch) }
     }
 }
 
@@ -262,7 +259,7 @@ impl<T> Down<'_, T> {
     }
 }
 
-/// Columns as arrays; see [`MatRef::across`].
+/// Columns, one after the other; see [`MatRef::across`].
 #[derive(Debug)]
 pub struct Across<'a, T, const M: usize> {
     at: *const T,
@@ -272,15 +269,37 @@ pub struct Across<'a, T, const M: usize> {
     owner: PhantomData<&'a [T]>,
 }
 
-impl<T: Copy, const M: usize> Iterator for Across<'_, T, M> {
-    type Item = [T; M];
+impl<'a, T: Copy, const M: usize> Iterator for Across<'a, T, M> {
+    type Item = Column<'a, T, M>;
     #[inline(always)]
-    fn next(&mut self) -> Option<[T; M]> {
+    fn next(&mut self) -> Option<Column<'a, T, M>> {
         self.left = self.left.checked_sub(1)?;
-        // SAFETY: `at` is the first element of a column of the matrix, which has `M` rows; `left` columns follow.
-        let column = std::array::from_fn(|i| unsafe { *self.at.wrapping_offset(i as isize * self.stride) });
+        // `at` is the first element of a column of the matrix, which has `M` rows; `left` columns follow.
+        let column = Column { at: self.at, stride: self.stride, owner: PhantomData };
         self.at = self.at.wrapping_offset(self.step);
         Some(column)
+    }
+}
+
+/// A column of `M` rows. Its elements are read when they are asked for: read at once, they would take a register each.
+#[derive(Clone, Copy, Debug)]
+pub struct Column<'a, T, const M: usize> {
+    /// Row 0; the rows below are in the matrix as well: [`Across`] made it.
+    at: *const T,
+    stride: isize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<T: Copy, const M: usize> Column<'_, T, M> {
+    /// The element of a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline(always)]
+    pub fn at(&self, row: usize) -> T {
+        assert!(row < M);
+        // SAFETY: the element is one of the matrix, all of which lie in the borrowed slice.
+        unsafe { *self.at.wrapping_offset(row as isize * self.stride) }
     }
 }
 
@@ -307,8 +326,11 @@ mod tests {
             part.down().map(<[usize]>::to_vec).collect::<Vec<_>>(),
             [vec![35, 36, 37], vec![42, 43, 44]]
         );
-        assert_eq!(part.across::<2>().collect::<Vec<_>>(), [[35, 42], [36, 43], [37, 44]]);
-        assert_eq!(part.transposed().across::<3>().collect::<Vec<_>>(), [[35, 36, 37], [42, 43, 44]]);
+        let columns: Vec<_> = part.across::<2>().map(|column| [column.at(0), column.at(1)]).collect();
+        assert_eq!(columns, [[35, 42], [36, 43], [37, 44]]);
+        let columns: Vec<_> =
+            part.transposed().across::<3>().map(|column| [0, 1, 2].map(|i| column.at(i))).collect();
+        assert_eq!(columns, [[35, 36, 37], [42, 43, 44]]);
         assert_eq!(part.row(1), [42, 43, 44]);
         assert_eq!(part.part(2..2, 0..3).down().count(), 0);
     }

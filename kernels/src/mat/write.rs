@@ -331,6 +331,19 @@ pub struct Band<'a, T> {
     owner: PhantomData<&'a mut [T]>,
 }
 
+impl<T> Band<'_, T> {
+    /// Some of its rows.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[inline(always)]
+    pub fn part(&mut self, rows: Range<usize>) -> Band<'_, T> {
+        assert!(rows.start <= rows.end && rows.end <= self.m);
+        let at = self.at.wrapping_offset(rows.start as isize * self.stride);
+        Band { at, stride: self.stride, m: rows.len(), n: self.n, owner: PhantomData }
+    }
+}
+
 impl<T: Copy> WriteRows<T> for Band<'_, T> {
     #[inline(always)]
     fn m(&self) -> usize {
