@@ -226,7 +226,7 @@ fn steps<S: Simd, const M: usize>(
         for (acc, sums) in acc.iter_mut().zip(&*sums) {
             *acc = Lanes::<f32>::load(s, &sums[at..]);
         }
-        for (a, b) in lhs.across::<M>().zip(b) {
+        for (a, b) in lhs.across::<M, false>().zip(b) {
             let b = Lanes::<f32>::load(s, &b[at..]);
             for (row, acc) in acc.iter_mut().enumerate() {
                 let a = Lanes::<f32>::splat(s, a.at(row));

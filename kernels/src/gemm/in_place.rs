@@ -136,7 +136,8 @@ pub trait InPlace<T>: FloatLanes<T> {
     );
 }
 
-/// The sums of a tile. `MASKED`: the last vector of the rhs is not a whole one. `AHEAD`: it asks for what comes. `KEEP`: it leaves a copy of the rhs.
+/// The sums of a tile. `MASKED`: the last vector of the rhs is not a whole one. `AHEAD`: it asks for what comes. `KEEP`: it leaves a copy of the rhs. `SIDE`: elements of a
+/// column of the lhs lie side by side.
 #[inline(always)]
 fn accumulate<
     T: Zeroable + Copy,
@@ -146,6 +147,7 @@ fn accumulate<
     const MASKED: bool,
     const AHEAD: bool,
     const KEEP: bool,
+    const SIDE: bool,
 >(
     s: S,
     lhs: MatRef<'_, T>,
@@ -165,7 +167,7 @@ fn accumulate<
         }
         k = now.end;
         let mut rows = rhs.part(now.clone(), 0..rhs.cols()).down();
-        let mut columns = lhs.part(0..M, now).across::<M>();
+        let mut columns = lhs.part(0..M, now).across::<M, SIDE>();
         while let Some(b) = rows.next() {
             if AHEAD {
                 for j in 0..NV {
@@ -203,7 +205,7 @@ impl<T: Copy, const M: usize> Elements<T> for [T; M] {
     }
 }
 
-impl<T: Copy, const M: usize> Elements<T> for Column<'_, T, M> {
+impl<T: Copy, const M: usize, const SIDE: bool> Elements<T> for Column<'_, T, M, SIDE> {
     #[inline(always)]
     fn element(&self, row: usize) -> T {
         self.at(row)
@@ -251,8 +253,18 @@ pub(super) fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, co
     }
 }
 
-/// A tile whose operands are read in place. `MASKED`, `KEEP`: see [`accumulate`].
-struct Tile<'a, 'b, 'c, T, const M: usize, const NV: usize, const MASKED: bool, const KEEP: bool> {
+/// A tile whose operands are read in place. `MASKED`, `KEEP`, `SIDE`: see [`accumulate`].
+struct Tile<
+    'a,
+    'b,
+    'c,
+    T,
+    const M: usize,
+    const NV: usize,
+    const MASKED: bool,
+    const KEEP: bool,
+    const SIDE: bool,
+> {
     lhs: MatRef<'a, T>,
     rhs: MatRef<'a, T>,
     dst: &'b mut Band<'c, T>,
@@ -261,8 +273,8 @@ struct Tile<'a, 'b, 'c, T, const M: usize, const NV: usize, const MASKED: bool, 
     later: Later<'a, T>,
 }
 
-impl<T, S, const M: usize, const NV: usize, const MASKED: bool, const KEEP: bool> WithToken<S>
-    for Tile<'_, '_, '_, T, M, NV, MASKED, KEEP>
+impl<T, S, const M: usize, const NV: usize, const MASKED: bool, const KEEP: bool, const SIDE: bool>
+    WithToken<S> for Tile<'_, '_, '_, T, M, NV, MASKED, KEEP, SIDE>
 where
     T: Zeroable + Copy,
     S: FloatLanes<T>,
@@ -272,7 +284,7 @@ where
     fn with_token(self, s: S) {
         let Tile { lhs, rhs, dst, write, keep, later } = self;
         let ahead = &mut Ahead::new(dst, later, rhs.rows());
-        let acc = accumulate::<T, S, M, NV, MASKED, true, KEEP>(s, lhs, rhs, keep, ahead);
+        let acc = accumulate::<T, S, M, NV, MASKED, true, KEEP, SIDE>(s, lhs, rhs, keep, ahead);
         write_out(s, &acc, dst, write);
     }
 }
@@ -345,9 +357,9 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
                 let (lhs, mut dst) = (lhs.part(i - M..i, 0..lhs.cols()), dst.part(i - M..i));
                 let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
                 let acc = if rhs.cols() >= NV * S::LANES {
-                    accumulate::<T, S, M, NV, false, false, false>(s, lhs, rhs, &mut [], ahead)
+                    accumulate::<T, S, M, NV, false, false, false, false>(s, lhs, rhs, &mut [], ahead)
                 } else {
-                    accumulate::<T, S, M, NV, true, false, false>(s, lhs, rhs, &mut [], ahead)
+                    accumulate::<T, S, M, NV, true, false, false, false>(s, lhs, rhs, &mut [], ahead)
                 };
                 write_out(s, &acc, &mut dst, write);
             }
@@ -370,8 +382,14 @@ macro_rules! in_place {
             ) {
                 assert!(lhs.cols() == rhs.rows() && lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let vectors = dst.n().div_ceil(<$token as Lanes<$t>>::LANES);
-                if let Some(keep) = keep.filter(|_| dst.m() == $mr && rhs.cols() == $nv * <$token as Lanes<$t>>::LANES) {
-                    return self.apart(Tile::<$t, $mr, $nv, false, true> { lhs, rhs, dst, write, keep, later });
+                if dst.m() == $mr && vectors == $nv && rhs.cols() == $nv * <$token as Lanes<$t>>::LANES {
+                    // Most of the work.
+                    return match (keep, lhs.has_whole_columns()) {
+                        (Some(keep), true) => self.apart(Tile::<$t, $mr, $nv, false, true, true> { lhs, rhs, dst, write, keep, later }),
+                        (Some(keep), false) => self.apart(Tile::<$t, $mr, $nv, false, true, false> { lhs, rhs, dst, write, keep, later }),
+                        (None, true) => self.apart(Tile::<$t, $mr, $nv, false, false, true> { lhs, rhs, dst, write, keep: &mut [], later }),
+                        (None, false) => self.apart(Tile::<$t, $mr, $nv, false, false, false> { lhs, rhs, dst, write, keep: &mut [], later }),
+                    };
                 }
                 $(in_place!(@row $t, $token, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)*
             }
@@ -440,9 +458,9 @@ macro_rules! in_place {
             let (lhs, rhs, dst, write, keep, later) = ($lhs, $rhs, $dst, $write, &mut [][..], $later);
             match $lanes {
                 $($v if rhs.cols() >= $v * <$token as Lanes<$t>>::LANES => {
-                    return $s.apart(Tile::<$t, $m, $v, false, false> { lhs, rhs, dst, write, keep, later });
+                    return $s.apart(Tile::<$t, $m, $v, false, false, false> { lhs, rhs, dst, write, keep, later });
                 }
-                $v => return $s.apart(Tile::<$t, $m, $v, true, false> { lhs, rhs, dst, write, keep, later }),)*
+                $v => return $s.apart(Tile::<$t, $m, $v, true, false, false> { lhs, rhs, dst, write, keep, later }),)*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }

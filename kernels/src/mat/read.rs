@@ -197,13 +197,19 @@ impl<'a, T: Copy> MatRef<'a, T> {
         }
     }
 
-    /// The columns of a matrix of `M` rows, from the first to the last.
+    /// Whether the elements of a column lie side by side, as those of a panel do.
+    #[inline(always)]
+    pub fn has_whole_columns(&self) -> bool {
+        self.row_stride == 1
+    }
+
+    /// The columns of a matrix of `M` rows, from the first to the last. With `SIDE` their elements lie side by side: no address but the first is then computed.
     ///
     /// # Panics
-    /// If it has another number of rows.
+    /// If it has another number of rows, or the elements of a column do not lie so.
     #[inline(always)]
-    pub fn across<const M: usize>(self) -> Across<'a, T, M> {
-        assert!(self.rows == M);
+    pub fn across<const M: usize, const SIDE: bool>(self) -> Across<'a, T, M, SIDE> {
+        assert!(self.rows == M && (!SIDE || self.has_whole_columns()));
         Across {
             at: self.first,
             left: self.cols,
@@ -259,9 +265,9 @@ impl<T> Down<'_, T> {
     }
 }
 
-/// Columns, one after the other; see [`MatRef::across`].
+/// Columns, one after the other, elements of a column side by side if `SIDE`; see [`MatRef::across`].
 #[derive(Debug)]
-pub struct Across<'a, T, const M: usize> {
+pub struct Across<'a, T, const M: usize, const SIDE: bool> {
     at: *const T,
     left: usize,
     step: isize,
@@ -269,10 +275,10 @@ pub struct Across<'a, T, const M: usize> {
     owner: PhantomData<&'a [T]>,
 }
 
-impl<'a, T: Copy, const M: usize> Iterator for Across<'a, T, M> {
-    type Item = Column<'a, T, M>;
+impl<'a, T: Copy, const M: usize, const SIDE: bool> Iterator for Across<'a, T, M, SIDE> {
+    type Item = Column<'a, T, M, SIDE>;
     #[inline(always)]
-    fn next(&mut self) -> Option<Column<'a, T, M>> {
+    fn next(&mut self) -> Option<Column<'a, T, M, SIDE>> {
         self.left = self.left.checked_sub(1)?;
         // `at` is the first element of a column of the matrix, which has `M` rows; `left` columns follow.
         let column = Column { at: self.at, stride: self.stride, owner: PhantomData };
@@ -283,14 +289,14 @@ impl<'a, T: Copy, const M: usize> Iterator for Across<'a, T, M> {
 
 /// A column of `M` rows. Its elements are read when they are asked for: read at once, they would take a register each.
 #[derive(Clone, Copy, Debug)]
-pub struct Column<'a, T, const M: usize> {
+pub struct Column<'a, T, const M: usize, const SIDE: bool> {
     /// Row 0; the rows below are in the matrix as well: [`Across`] made it.
     at: *const T,
     stride: isize,
     owner: PhantomData<&'a [T]>,
 }
 
-impl<T: Copy, const M: usize> Column<'_, T, M> {
+impl<T: Copy, const M: usize, const SIDE: bool> Column<'_, T, M, SIDE> {
     /// The element of a row.
     ///
     /// # Panics
@@ -299,7 +305,7 @@ impl<T: Copy, const M: usize> Column<'_, T, M> {
     pub fn at(&self, row: usize) -> T {
         assert!(row < M);
         // SAFETY: the element is one of the matrix, all of which lie in the borrowed slice.
-        unsafe { *self.at.wrapping_offset(row as isize * self.stride) }
+        unsafe { *self.at.wrapping_offset(row as isize * if SIDE { 1 } else { self.stride }) }
     }
 }
 
@@ -326,11 +332,14 @@ mod tests {
             part.down().map(<[usize]>::to_vec).collect::<Vec<_>>(),
             [vec![35, 36, 37], vec![42, 43, 44]]
         );
-        let columns: Vec<_> = part.across::<2>().map(|column| [column.at(0), column.at(1)]).collect();
+        let columns: Vec<_> = part.across::<2, false>().map(|column| [0, 1].map(|i| column.at(i))).collect();
         assert_eq!(columns, [[35, 42], [36, 43], [37, 44]]);
+        let turned = part.transposed();
+        assert!(turned.has_whole_columns() && !part.has_whole_columns());
         let columns: Vec<_> =
-            part.transposed().across::<3>().map(|column| [0, 1, 2].map(|i| column.at(i))).collect();
+            turned.across::<3, true>().map(|column| [0, 1, 2].map(|i| column.at(i))).collect();
         assert_eq!(columns, [[35, 36, 37], [42, 43, 44]]);
+        assert!(std::panic::catch_unwind(|| part.across::<2, true>().count()).is_err());
         assert_eq!(part.row(1), [42, 43, 44]);
         assert_eq!(part.part(2..2, 0..3).down().count(), 0);
     }
