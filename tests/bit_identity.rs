@@ -201,7 +201,7 @@ fn every_edge_of_every_kernel() {
 #[test]
 fn operands_from_afar_are_the_same() {
     fn check<T: Real>() {
-        const AFAR: usize = 701;
+        const AFAR: usize = 1301;
         let pools = pools();
         let long = KC + 35;
         let mut rng = support::Rng::new(11);
@@ -254,6 +254,53 @@ fn operands_from_afar_are_the_same() {
                             format!("{m} x {n} x {k} {lhs:?} {rhs:?} on {} and {threads}", context.isa)
                         });
                     }
+                }
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+/// Operands without gaps, read in place: tiles as tall as few columns allow, columns cut evenly into panels, strips of a few rows.
+#[test]
+fn small_products_are_the_same() {
+    fn check<T: Real>() {
+        let pools = pools();
+        let mut rng = support::Rng::new(13);
+        for [batch, m, n, k] in [
+            [1, 29, 130, 33],
+            [3, 16, 16, 16],
+            [1, 47, 64, 64],
+            [2, 33, 80, 7],
+            [1, 12, 31, 20],
+            [5, 20, 20, 20],
+            [1, 100, 17, 40],
+            [40, 13, 23, 5],
+            [1, 1, 500, KC + 44],
+            [1, 2, 333, 40],
+            [2, 3, 200, KC + 1],
+            [1, 4, 611, 260],
+        ] {
+            let a = fill::<T>(&mut rng, batch * m * k, Kind::Smooth);
+            let b = fill::<T>(&mut rng, batch * k * n, Kind::Smooth);
+            let run = |context: &Context<'_>, accum: Accum| {
+                let a = tile25::View::new(&a, [batch, m, k]).unwrap();
+                let b = tile25::View::new(&b, [batch, k, n]).unwrap();
+                let mut out = vec![T::from(0.5).unwrap(); batch * m * n];
+                let view = tile25::ViewMut::new(&mut out, [batch, m, n]).unwrap();
+                let op = Matmul::new(a.spec(), b.spec(), view.spec()).unwrap().accum(accum);
+                let plan = op.plan(context).unwrap();
+                plan.run(a, b, view, Epilogue::default(), &mut plan.workspace()).unwrap();
+                out
+            };
+            for accum in [Accum::Replace, Accum::Add] {
+                let want = run(&reference(), accum);
+                for context in contexts(&pools) {
+                    assert_same(&run(&context, accum), &want, || {
+                        let threads = context.threads.count();
+                        format!("{batch} x {m} x {n} x {k} on {} and {threads}", context.isa)
+                    });
                 }
             }
         }

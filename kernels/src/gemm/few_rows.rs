@@ -13,13 +13,13 @@
 //! ```
 //!
 //! The sums `s` of the first form stay in the first-level cache; a tile of M rows would keep them in registers, but read the rhs in pieces of three vectors from
-//! as many pages as k has steps.
+//! as many pages as k has steps. Of an rhs that lies in a cache that does not matter: it is read in strips of as many vectors as there are registers for sums.
 
 use bytemuck::Zeroable;
 
 use crate::KC;
 use crate::mat::{Band, MatRef, WriteRows};
-use crate::simd::{FloatLanes, Lanes, Simd};
+use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::Write;
 
@@ -50,6 +50,106 @@ pub(super) fn side_by_side<T: Zeroable + Copy, S: FloatLanes<T>>(
         3 => blocks::<T, S, 3, 4, 1024>(s, lhs, rhs, dst, add),
         4 => blocks::<T, S, 4, 4, 1024>(s, lhs, rhs, dst, add),
         rows => unreachable!("{rows} rows are not few"),
+    }
+}
+
+/// The same for an rhs that lies in a cache.
+#[inline(always)]
+pub(super) fn side_by_side_near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
+    s: S,
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    dst: &mut Band<'_, T>,
+    add: bool,
+) {
+    let write = if add { Write::Add } else { Write::Replace };
+    // Vectors of a strip, for each number of rows: first as many as fill the registers, last a part of one.
+    macro_rules! strips {
+        ($m:literal, $($v:literal)*) => {{
+            let mut from = 0;
+            $(
+                let width = $v * <S as Lanes<T>>::LANES;
+                while rhs.cols() - from >= width {
+                    s.apart(Strip::<T, $m, $v, false> { lhs, rhs, dst, write, from });
+                    from += width;
+                }
+            )*
+            if from < rhs.cols() {
+                s.apart(Strip::<T, $m, 1, true> { lhs, rhs, dst, write, from });
+            }
+        }};
+    }
+    let wide = <S as Lanes<T>>::LANES * size_of::<T>() == 64;
+    match (dst.m(), wide) {
+        (1, true) => strips!(1, 24 8 4 2 1),
+        (2, true) => strips!(2, 12 4 2 1),
+        (3, true) => strips!(3, 8 4 2 1),
+        (4, true) => strips!(4, 6 3 2 1),
+        (1, false) => strips!(1, 8 4 2 1),
+        (2, false) => strips!(2, 4 2 1),
+        (3, false) => strips!(3, 2 1),
+        (4, false) => strips!(4, 2 1),
+        (rows, _) => unreachable!("{rows} rows are not few"),
+    }
+}
+
+/// `V` vectors of columns from `from` on, the last of which ends with the rhs if `MASKED`.
+struct Strip<'a, 'b, 'c, T, const M: usize, const V: usize, const MASKED: bool> {
+    lhs: MatRef<'a, T>,
+    rhs: MatRef<'a, T>,
+    dst: &'b mut Band<'c, T>,
+    write: Write,
+    from: usize,
+}
+
+impl<T, S, const M: usize, const V: usize, const MASKED: bool> WithToken<S>
+    for Strip<'_, '_, '_, T, M, V, MASKED>
+where
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Strip { lhs, rhs, dst, mut write, from } = self;
+        let to = if MASKED { rhs.cols() } else { from + V * S::LANES };
+        let last = to - from - (V - 1) * S::LANES;
+        for first in (0..rhs.rows()).step_by(KC) {
+            let segment = first..rhs.rows().min(first + KC);
+            let mut acc = [[s.splat(T::zeroed()); V]; M];
+            let mut rows = rhs.part(segment.clone(), from..to).down();
+            let mut columns = lhs.part(0..M, segment).across::<M, false>();
+            while let (Some(row), Some(column)) = (rows.next(), columns.next()) {
+                let a: [S::V; M] = std::array::from_fn(|i| s.splat(column.at(i)));
+                for v in 0..V {
+                    let row = &row[v * S::LANES..];
+                    let b = if MASKED { s.load_first_n(row, last) } else { s.load(row) };
+                    for (acc, &a) in acc.iter_mut().zip(&a) {
+                        acc[v] = s.mul_add(a, b, acc[v]);
+                    }
+                }
+            }
+            for (i, acc) in acc.iter().enumerate() {
+                let row = &mut dst.row(i)[from..to];
+                for (v, &acc) in acc.iter().enumerate() {
+                    let row = &mut row[v * S::LANES..];
+                    // N1: no -0 leaves a segment.
+                    let segment = s.add(acc, s.splat(T::zeroed()));
+                    if MASKED {
+                        let sum = if write == Write::Add {
+                            s.add(s.load_first_n(row, last), segment)
+                        } else {
+                            segment
+                        };
+                        s.store_first_n(row, last, sum);
+                    } else {
+                        let sum = if write == Write::Add { s.add(s.load(row), segment) } else { segment };
+                        s.store(row, sum);
+                    }
+                }
+            }
+            write = Write::Add;
+        }
     }
 }
 

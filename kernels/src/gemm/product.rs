@@ -21,7 +21,7 @@ use crate::epilogue::Epilogue;
 use crate::isa::Isa;
 use crate::mat::{MatMut, MatRef, Matrices};
 use crate::pack::{Operand, Side, pack};
-use crate::simd::{FloatLanes, Lanes, Unit};
+use crate::simd::{FloatLanes, Lanes, Simd, Unit};
 
 use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
 use super::{InPlace, Later, Real, Ukernel, Write};
@@ -67,10 +67,7 @@ const LIES_WELL_BYTES: usize = 16 * 1024;
 /// Panels of the other operand from which on it is worth keeping one that does not lie well.
 const KEEP_FROM: usize = 3;
 
-/// Rows up to which the kernels for few rows are taken even where the rhs lies near. One row: ahead of tiles (1 x 256 x 256 30 % of the peak against 26, 1 x 1024 x
-/// 1024 24 against 9). Three: ahead at 3 x 2304 x 768 (78 against 69), behind at 3 x 768 x 3072 (53 against 73). Two were not compared.
-const FEW_ROWS_NEAR: usize = 2;
-/// Columns from which on they are. Not swept.
+/// Columns from which on the kernels for few rows are taken. Not swept.
 const FEW_ROWS_COLS: usize = 64;
 
 /// Steps of k up to which a product that is read in place takes the short loops: a tile then takes less time than what it would ask for ahead.
@@ -294,7 +291,7 @@ struct Part<'r> {
 
 impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
+    pub(super) fn run<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
         let plain =
             self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= SMALL_K;
         if self.dst.rows().len() <= FEW_ROWS_TRANSPOSED && self.few_rows(s, isa) {
@@ -372,11 +369,11 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
 
     /// Products of so few rows that nothing is reused; false where the loops below do better or must.
     #[inline(always)]
-    fn few_rows<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) -> bool {
+    fn few_rows<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) -> bool {
         let (rows, cols, m) = (self.dst.rows(), self.dst.cols(), self.dst.rows().len());
         let &Source::InPlace(lhs) = self.lhs else { return false };
         let rhs = match *self.rhs {
-            Source::InPlace(rhs) if m <= FEW_ROWS_NEAR || (m <= FEW_ROWS && self.blocking.far[1]) => rhs,
+            Source::InPlace(rhs) if m <= FEW_ROWS => rhs,
             Source::Pack { matrices: Some(rhs), .. }
                 if T::TRANSPOSES && rhs.matrix(0).transposed().has_whole_rows() =>
             {
@@ -391,8 +388,10 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             let lhs = lhs.matrix(batch).part(rows.clone(), 0..self.k);
             let rhs = rhs.matrix(batch).part(0..self.k, cols.clone());
             let mut band = self.dst.band(batch, rows.clone(), cols.clone());
-            if rhs.has_whole_rows() {
+            if rhs.has_whole_rows() && self.blocking.far[1] {
                 few_rows::side_by_side(s, lhs, rhs, &mut band, self.add);
+            } else if rhs.has_whole_rows() {
+                few_rows::side_by_side_near(s, lhs, rhs, &mut band, self.add);
             } else {
                 T::few_rows_transposed(isa, lhs, rhs, &mut band, self.add);
             }
