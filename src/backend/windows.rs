@@ -52,6 +52,8 @@ pub(crate) struct Windowed {
     place: Place,
     slots: usize,
     block: Block,
+    /// Columns of a panel of weights.
+    width: usize,
     /// Columns of a block.
     cols: usize,
     /// Whether weights are packed right before use.
@@ -76,7 +78,8 @@ impl Windowed {
         let bytes = formats.sums.bytes();
         let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
         let threads = threads.min(useful);
-        let counts = evenly(problem.batch, [m, n], [kernel.mr, kernel.nr], threads);
+        let width = panel_width(n, kernel.nr);
+        let counts = evenly(problem.batch, [m, n], [kernel.mr, width], threads);
         let window = scan.window();
         let inner = window.k.inner();
         let one_run = window.is_plain() && window.k.dims().len() == 1;
@@ -89,19 +92,16 @@ impl Windowed {
         } else {
             Block::copied(&scan, 1, bytes)
         };
-        let padded = n.next_multiple_of(kernel.nr);
-        let cols = if here {
-            padded
-        } else {
-            (SUMS_BYTES / (rows * bytes) / kernel.nr * kernel.nr).clamp(kernel.nr, padded)
-        };
+        let padded = n.next_multiple_of(width);
+        let cols =
+            if here { padded } else { (SUMS_BYTES / (rows * bytes) / width * width).clamp(width, padded) };
         let packs_late = packs_late && rows == m;
         // Weights whose kernel positions lie inside their channels are packed all at once.
         let (lanes, weights) = (gemm.rhs.window.x.inner(), gemm.rhs.window.k);
         let inside = |dim: &Dim| dim.stride.abs() < weights.inner().stride.abs();
         let interleaved = lanes.stride != 1 && weights.dims().iter().any(inside);
         let panel = match packs_late {
-            true => kernel.nr * if interleaved { k } else { k.min(KC) },
+            true => width * if interleaved { k } else { k.min(KC) },
             false => 0,
         };
         let sums = if here { 0 } else { rows * cols };
@@ -110,9 +110,10 @@ impl Windowed {
             scan,
             window,
             groups: gemm.lhs.batch,
-            place: Place { places, here, counts, grains: [1, kernel.mr, kernel.nr] },
+            place: Place { places, here, counts, grains: [1, kernel.mr, width] },
             slots: threads,
             block,
+            width,
             cols,
             packs_late,
             shape: [problem.batch, m, n, k],
@@ -129,7 +130,7 @@ impl Windowed {
     /// Elements of the packed weights of a group.
     fn panel_elements(&self) -> usize {
         let [_, _, n, k] = self.shape;
-        n.next_multiple_of(self.kernel.nr) * k
+        n.next_multiple_of(self.width) * k
     }
 
     /// Elements of the weights that a run packs before anything else.
@@ -157,13 +158,14 @@ impl Windowed {
         panels: &mut [u8],
     ) {
         let [_, _, n, k] = self.shape;
-        let (kernel, of_group) = (self.kernel, n.div_ceil(self.kernel.nr));
-        let bytes = kernel.nr * k * kernel.form.element_bytes();
+        let (kernel, width) = (self.kernel, self.width);
+        let of_group = n.div_ceil(width);
+        let bytes = width * k * kernel.form.element_bytes();
         let pack_one = |unit: usize, out: &mut [u8]| {
             let (group, panel) = (unit / of_group, unit % of_group);
             let (window, operand) = weights(reader, source, group);
-            let x = panel * kernel.nr..n.min((panel + 1) * kernel.nr);
-            pack(kernel.isa, kernel.form, Side::Rhs, &window, operand, x, 0..k, kernel.nr, out);
+            let x = panel * width..n.min((panel + 1) * width);
+            pack(kernel.isa, kernel.form, Side::Rhs, &window, operand, x, 0..k, width, out);
         };
         share(0..panels.len() / bytes, panels, threads, bytes, &pack_one);
     }
@@ -191,6 +193,13 @@ impl Execute for Windowed {
             Job { windowed: self, data, start, run, panels, finishing, scratch }.part(part);
         });
     }
+}
+
+/// Columns of a panel, of a kernel whose full panels have `nr`: two thirds, if as many of these hold all `n`. 64 are 32 + 32, not 48 + 16, whose tiles would wait for
+/// loads.
+fn panel_width(n: usize, nr: usize) -> usize {
+    let narrow = nr / 3 * 2;
+    if nr.is_multiple_of(3) && n <= n.div_ceil(nr) * narrow { narrow } else { nr }
 }
 
 /// How the weights of a group are read.
@@ -237,7 +246,7 @@ impl<T: Real + Transpose> Job<'_, T> {
     }
 
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
-        let Windowed { kernel, cols: at_a_time, packs_late, shape: [.., k], panel, elements, .. } =
+        let Windowed { kernel, width, cols: at_a_time, packs_late, shape: [.., k], panel, elements, .. } =
             *self.windowed;
         let [groups, rows, cols] = part.ranges();
         let (mut band, mut sums) = free_pair(self.scratch);
@@ -260,10 +269,26 @@ impl<T: Real + Transpose> Job<'_, T> {
                     let (block, k) = ((rows.clone(), cols.clone()), 0..k);
                     part.block(group, block.0.clone(), block.1.clone(), self.finishing, sums, |dst, at| {
                         let (rows, cols) = block;
-                        Windows { data, window, rows, k, weights, cols, dst, at, add }.compute(kernel.isa);
+                        Windows { data, window, rows, k, weights, width, cols, dst, at, add }
+                            .compute(kernel.isa);
                     });
                 }
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::panel_width;
+
+    #[test]
+    fn panels_are_as_narrow_as_their_number_allows() {
+        for (n, widths) in
+            [(1, [32, 8]), (12, [32, 12]), (16, [32, 8]), (33, [48, 12]), (64, [32, 12]), (65, [48, 12])]
+        {
+            assert_eq!([48, 12].map(|nr| panel_width(n, nr)), widths, "{n}");
+            assert_eq!(panel_width(n, 16), 16);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::axis::{Axis, COORDS, Lane, NO_COORD, Window};
 use crate::isa::Isa;
 use crate::mat::{LINES, MatMut, MatRef, Run};
 use crate::pack::{Operand, Side, pack};
-use crate::simd::Unit;
+use crate::simd::{Lanes, Unit};
 
 use super::{InPlace, Real, Ukernel, Write};
 
@@ -131,7 +131,9 @@ pub struct Windows<'a, 'b, 'c, T> {
     pub k: Range<usize>,
     /// The rhs.
     pub weights: Weights<'a, 'b, T>,
-    /// Those of the block, from a whole panel on.
+    /// Columns of a panel of it: whole vectors, at most NR.
+    pub width: usize,
+    /// Columns of the block, from a whole panel on.
     pub cols: Range<usize>,
     /// The result.
     pub dst: &'b mut MatMut<'c, T>,
@@ -144,7 +146,8 @@ pub struct Windows<'a, 'b, 'c, T> {
 impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
     #[inline(always)]
     pub(super) fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
-        let (nr, k) = (<S as Ukernel<T>>::NR, self.k.clone());
+        let (width, k) = (self.width, self.k.clone());
+        assert!(width <= <S as Ukernel<T>>::NR && width.is_multiple_of(<S as Lanes<T>>::LANES));
         assert!(self.window.is_plain() || self.window.k.inner().along == NO_COORD);
         let segments = k.clone().step_by(KC).map(|first| first..k.end.min(first + KC));
         let mut stretches = [Stretch::NONE; KC];
@@ -158,15 +161,15 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
             }
             return;
         }
-        for j in self.cols.clone().step_by(nr) {
-            let cols = j..self.cols.end.min(j + nr);
+        for j in self.cols.clone().step_by(width) {
+            let cols = j..self.cols.end.min(j + width);
             for segment in segments.clone() {
                 if let Weights::Pack(window, operand, panel) = &mut self.weights {
-                    let all = panel.len() >= nr * k.len();
+                    let all = panel.len() >= width * k.len();
                     let now = if all { k.clone() } else { segment.clone() };
                     if !all || segment.start == k.start {
-                        let panel = bytemuck::cast_slice_mut(&mut panel[..nr * now.len()]);
-                        pack(isa, T::FORM, Side::Rhs, window, *operand, cols.clone(), now, nr, panel);
+                        let panel = bytemuck::cast_slice_mut(&mut panel[..width * now.len()]);
+                        pack(isa, T::FORM, Side::Rhs, window, *operand, cols.clone(), now, width, panel);
                     }
                 }
                 let count = Stretch::all(&self.window.k, &segment, &mut stretches);
@@ -185,10 +188,10 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
         rows: Range<usize>,
         cols: Range<usize>,
     ) {
-        let (mr, nr, kc) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR, segment.len());
+        let (mr, width, kc) = (<S as Ukernel<T>>::MR, self.width, segment.len());
         let write = if segment.start > self.k.start || self.add { Write::Add } else { Write::Replace };
         let (window, k) = (self.window, self.k.len());
-        let of_panel = (segment.start - self.k.start) * nr;
+        let of_panel = (segment.start - self.k.start) * width;
         let [batch, first_row, first_col] = self.at;
         let mut of_rows = Rows { offsets: [0; WINDOW_ROWS], coords: [[0; WINDOW_ROWS]; COORDS] };
         for i in rows.clone().step_by(WINDOW_ROWS) {
@@ -203,14 +206,14 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
             let to_cols = first_col + cols.start - self.cols.start;
             let to_cols = to_cols..to_cols + cols.len();
             let mut lines = self.dst.lines(batch, to_rows..to_rows + block.len(), to_cols);
-            for j in cols.clone().step_by(nr) {
-                let of_cols = j - cols.start..cols.end.min(j + nr) - cols.start;
+            for j in cols.clone().step_by(width) {
+                let of_cols = j - cols.start..cols.end.min(j + width) - cols.start;
                 let panel = match &self.weights {
                     Weights::Packed { panels, .. } => &panels[j * k + of_panel..],
-                    Weights::Pack(_, _, panel) if panel.len() >= nr * k => &panel[of_panel..],
+                    Weights::Pack(_, _, panel) if panel.len() >= width * k => &panel[of_panel..],
                     Weights::Pack(_, _, panel) => &**panel,
                 };
-                let panel = MatRef::row_major(panel, kc, nr);
+                let panel = MatRef::row_major(panel, kc, width);
                 let mut next = 0;
                 while next < block.len() {
                     let (at, left) = (next, block.len() - next);

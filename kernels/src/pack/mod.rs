@@ -361,14 +361,15 @@ struct Pack<'a, P: PerPanel> {
     convert: P,
 }
 
-/// Whether a kernel of this token reads panels of `width` lanes that `C` makes: tiles, of which the dot products have those of f32, or strips of channels.
+/// Whether a kernel of this token reads panels of `width` lanes that `C` makes: tiles, of which the dot products have those of f32; of floats also two thirds of a
+/// tile, for convolutions through a window, and strips of channels.
 const fn reads<S: Simd, C: Convert>(width: usize) -> bool {
-    if size_of::<C::Out>() == 8 {
-        width == <S as Ukernel<f64>>::MR || width == <S as Ukernel<f64>>::NR || width == f64::LEN
+    let ([mr, nr], strip) = if size_of::<C::Out>() == 8 {
+        ([<S as Ukernel<f64>>::MR, <S as Ukernel<f64>>::NR], f64::LEN)
     } else {
-        let strips = C::K == 1;
-        width == <S as Ukernel<f32>>::MR || width == <S as Ukernel<f32>>::NR || strips && width == f32::LEN
-    }
+        ([<S as Ukernel<f32>>::MR, <S as Ukernel<f32>>::NR], f32::LEN)
+    };
+    width == mr || width == nr || C::K == 1 && (width == strip || 3 * width == 2 * nr)
 }
 
 impl<P: PerPanel> Pack<'_, P> {
@@ -412,7 +413,7 @@ impl<P: PerPanel> WithSimd for Pack<'_, P> {
                 }
             )*};
         }
-        by_width!(4 6 8 12 16 24 48);
+        by_width!(4 6 8 12 16 24 32 48);
         unreachable!("no kernel reads panels of {} lanes", self.job.width);
     }
 }
