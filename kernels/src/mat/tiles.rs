@@ -118,9 +118,9 @@ impl<T: Copy> TileMut<'_, T> {
         self.rect.cols.len()
     }
 
-    /// Whether it is better written column by column: elements of a column lie closer together than those of a row.
+    /// Whether it is better written column by column: elements of a column lie closer together than those of a row. A single row is not.
     pub fn is_planes(&self) -> bool {
-        self.spec.rows.inner().stride.abs() < self.spec.cols.inner().stride.abs()
+        self.m() > 1 && self.spec.rows.inner().stride.abs() < self.spec.cols.inner().stride.abs()
     }
 
     /// Sets every element.
@@ -234,6 +234,12 @@ impl<T: Copy> Panel<'_, T> {
         let at = self.row_offset(row);
         let run = self.rows.run(&self.rows.cursor(self.rect.rows.start + row));
         let (len, apart) = (run.min(self.rect.rows.len() - row), self.rows.inner().stride);
+        if self.contiguous {
+            // Until now only the first was looked up.
+            for col in 1..self.n {
+                self.offsets[col] = self.offsets[0] + col as isize;
+            }
+        }
         let offsets = &self.offsets[..self.n];
         Planes { at: self.data.wrapping_offset(at), offsets, len, apart, owner: PhantomData }
     }
@@ -308,6 +314,24 @@ mod tests {
 
     fn spec(rows: Axis, cols: Axis) -> MatSpec {
         MatSpec { start: 0, batch: Axis::strided(1, 0), rows, cols }
+    }
+
+    #[test]
+    fn planes_of_columns_side_by_side_are_the_rows() {
+        let mut data = vec![0u8; 40];
+        let places =
+            Places::new(spec(Axis::strided(2, 20), Axis::new(&[Dim::plain(2, 10), Dim::plain(9, 1)])));
+        let mut whole = MatMut::new(&mut data, 0, &places).unwrap();
+        let mut tile = whole.tile(0, 0..1, 9..18);
+        assert!(!tile.is_planes());
+        let mut panel = tile.panel(0, 9);
+        let mut planes = panel.planes(0);
+        for col in 0..9 {
+            planes.put(col, 0, &[col as u8 + 1]);
+        }
+        drop(tile);
+        assert_eq!(data[10..20], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
+        assert!(data[..10].iter().chain(&data[20..]).all(|&value| value == 0));
     }
 
     #[test]
