@@ -139,7 +139,7 @@ impl<'a, T: Element> Epilogue<'a, T> {
         if self.act != Act::None && <T::Param as num_traits::Zero>::zero().activate_one(self.act).is_none() {
             return Err(Error::Unsupported { op, what: format!("activation {} in {}", self.act, T::FORMAT) });
         }
-        if out.format == Format::I32 && !self.is_identity() {
+        if out.format == Format::I32 {
             return Err(Error::Unsupported { op, what: "an epilogue of an output in i32".into() });
         }
         Ok(())

@@ -22,6 +22,7 @@ use crate::mat::{Band, MatRef, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::Write;
+use super::in_place::write_out;
 
 /// Most rows that the first form takes.
 pub(super) const FEW_ROWS: usize = 4;
@@ -79,17 +80,23 @@ pub(super) fn side_by_side_near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
             }
         }};
     }
-    let wide = <S as Lanes<T>>::LANES * size_of::<T>() == 64;
-    match (dst.m(), wide) {
-        (1, true) => strips!(1, 24 8 4 2 1),
-        (2, true) => strips!(2, 12 4 2 1),
-        (3, true) => strips!(3, 8 4 2 1),
-        (4, true) => strips!(4, 6 3 2 1),
-        (1, false) => strips!(1, 8 4 2 1),
-        (2, false) => strips!(2, 4 2 1),
-        (3, false) => strips!(3, 2 1),
-        (4, false) => strips!(4, 2 1),
-        (rows, _) => unreachable!("{rows} rows are not few"),
+    // Known when compiling: no processor gets the strips of another.
+    if const { <S as Lanes<T>>::LANES * size_of::<T>() == 64 } {
+        match dst.m() {
+            1 => strips!(1, 24 8 4 2 1),
+            2 => strips!(2, 12 4 2 1),
+            3 => strips!(3, 8 4 2 1),
+            4 => strips!(4, 6 3 2 1),
+            rows => unreachable!("{rows} rows are not few"),
+        }
+    } else {
+        match dst.m() {
+            1 => strips!(1, 8 4 2 1),
+            2 => strips!(2, 4 2 1),
+            3 => strips!(3, 2 1),
+            4 => strips!(4, 2 1),
+            rows => unreachable!("{rows} rows are not few"),
+        }
     }
 }
 
@@ -129,25 +136,7 @@ where
                     }
                 }
             }
-            for (i, acc) in acc.iter().enumerate() {
-                let row = &mut dst.row(i)[from..to];
-                for (v, &acc) in acc.iter().enumerate() {
-                    let row = &mut row[v * S::LANES..];
-                    // N1: no -0 leaves a segment.
-                    let segment = s.add(acc, s.splat(T::zeroed()));
-                    if MASKED {
-                        let sum = if write == Write::Add {
-                            s.add(s.load_first_n(row, last), segment)
-                        } else {
-                            segment
-                        };
-                        s.store_first_n(row, last, sum);
-                    } else {
-                        let sum = if write == Write::Add { s.add(s.load(row), segment) } else { segment };
-                        s.store(row, sum);
-                    }
-                }
-            }
+            write_out(s, &acc, &mut dst.part(0..M, from..to), write);
             write = Write::Add;
         }
     }

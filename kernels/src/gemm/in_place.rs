@@ -354,7 +354,7 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
         // Not zipped: the zip's own `next` would be compiled without the features.
         while let (Some(lhs), Some(rhs), Some(mut dst)) = (lhs.next(), rhs.next(), dst.next()) {
             for i in (M..=dst.m()).step_by(M) {
-                let (lhs, mut dst) = (lhs.part(i - M..i, 0..lhs.cols()), dst.part(i - M..i));
+                let (lhs, mut dst) = (lhs.part(i - M..i, 0..lhs.cols()), dst.part(i - M..i, 0..rhs.cols()));
                 let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
                 let acc = if rhs.cols() >= NV * S::LANES {
                     accumulate::<T, S, M, NV, false, false, false, false>(s, lhs, rhs, &mut [], ahead)

@@ -332,15 +332,16 @@ pub struct Band<'a, T> {
 }
 
 impl<T> Band<'_, T> {
-    /// Some of its rows.
+    /// Some of its rows and columns.
     ///
     /// # Panics
-    /// If there are no such rows.
+    /// If there are no such rows or columns.
     #[inline(always)]
-    pub fn part(&mut self, rows: Range<usize>) -> Band<'_, T> {
+    pub fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> Band<'_, T> {
         assert!(rows.start <= rows.end && rows.end <= self.m);
-        let at = self.at.wrapping_offset(rows.start as isize * self.stride);
-        Band { at, stride: self.stride, m: rows.len(), n: self.n, owner: PhantomData }
+        assert!(cols.start <= cols.end && cols.end <= self.n);
+        let at = self.at.wrapping_offset(rows.start as isize * self.stride + cols.start as isize);
+        Band { at, stride: self.stride, m: rows.len(), n: cols.len(), owner: PhantomData }
     }
 }
 
