@@ -21,6 +21,7 @@ use crate::mat::{Beads, Cols, LINES, MatMut, Scattered, WriteRows};
 use crate::scan::{Scan, ScanAxis};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
+use super::per_channel::tile_of_line;
 use super::{Real, Strip, Write};
 
 /// Most lines of taps: those of kernels of 16 x 16 or 4 x 4 x 4.
@@ -144,17 +145,7 @@ impl<T: Real + Strip> ByLine<'_, '_, '_, T> {
             let mut rows = self.dst.lines(batch, to..to + end - row, cols.clone());
             let (mut next, len) = (0, end - row);
             while next < len {
-                let left = len - next;
-                // The last tile begins early enough to be a whole one, if what it repeats does not count twice.
-                let tile = if left >= TALL {
-                    next..next + TALL
-                } else if left >= LOW {
-                    next..next + LOW
-                } else if write == Write::Replace && len >= LOW {
-                    len - LOW..len
-                } else {
-                    next..next + 1
-                };
+                let tile = tile_of_line(next, len, TALL, LOW, write);
                 next = tile.end;
                 let (at, height) = (row - line * width.positions + tile.start, tile.len());
                 let dst = rows.part(tile, 0..self.cols.len());

@@ -229,6 +229,22 @@ fn positions_tile<T: Real, S: FloatLanes<T>, const M: usize, const NV: usize, co
     write_rows(s, &acc, dst, write);
 }
 
+/// The tile that goes on from position `next` of `len` on a line, of `tall` positions, `low` or one. The last tile begins early enough to be a whole one, if what it repeats
+/// does not count twice. Else positions are taken one by one.
+#[inline(always)]
+pub(super) fn tile_of_line(next: usize, len: usize, tall: usize, low: usize, write: Write) -> Range<usize> {
+    let left = len - next;
+    if left >= tall {
+        next..next + tall
+    } else if left >= low {
+        next..next + low
+    } else if write == Write::Replace && len >= low {
+        len - low..len
+    } else {
+        next..next + 1
+    }
+}
+
 impl<T: Real + Strip> Positions<'_, '_, '_, T> {
     #[inline(always)]
     pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S, _: Isa) {
@@ -283,18 +299,7 @@ impl<T: Real + Strip> Positions<'_, '_, '_, T> {
                 let len = x.run(&at).min(rows.len() - done);
                 let mut next = 0;
                 while next < len {
-                    let left = len - next;
-                    // The last tile of a line begins early enough to be a whole one, if what it repeats does not count twice. Else positions are taken one by
-                    // one.
-                    let tile = if left >= TALL {
-                        next..next + TALL
-                    } else if left >= LOW {
-                        next..next + LOW
-                    } else if write == Write::Replace && len >= LOW {
-                        len - LOW..len
-                    } else {
-                        next..next + 1
-                    };
+                    let tile = tile_of_line(next, len, TALL, LOW, write);
                     next = tile.end;
                     let line = Line {
                         data,
