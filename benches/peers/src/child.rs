@@ -43,7 +43,7 @@ pub fn run<C: Case + Sync>(
     pool.install(|| {
         let bandwidth = read_bandwidth(threads);
         for (i, case) in cases.iter().enumerate() {
-            let value = |i: usize| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5;
+            let value = |i: usize| case.format().value(i);
             let [of_a, of_b, of_c] = case.lens();
             let a: Vec<f32> = (0..of_a).map(value).collect();
             let b: Vec<f32> = (0..of_b).map(|i| value(i + 77)).collect();

@@ -1,22 +1,27 @@
-//! Who competes, and how each is called for a product: every call computes `c = a b` in f32 for row-major `c`.
+//! Who competes, and how each is called for a product: every call computes `c = a b` for row-major `c`.
 
+use std::any::TypeId;
 use std::path::{Path, PathBuf};
 
+use bytemuck::Pod;
 use clap::ValueEnum;
 use libloading::{Library, Symbol};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 use serde::{Deserialize, Serialize};
-use tile25::{Context, Epilogue, Isa, Matmul, Threads, View, ViewMut};
+use tile25::{
+    Context, Element, Epilogue, Isa, Layout, Matmul, Rhs, Spec, Threads, View, ViewMut, format::bf16,
+};
 
-use crate::sets::Gemm;
+use crate::onednn::Engine;
+use crate::sets::{Gemm, Operands};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Contender {
     /// This library
     Ours,
-    /// This library, weights packed before: only convolutions; of their gradient, where there are none, as ours
+    /// This library, weights packed before (of a product the second operand); of their gradient, where there are none, as ours
     #[value(name = "ours-packed")]
     #[serde(rename = "ours-packed")]
     OursPacked,
@@ -32,7 +37,7 @@ pub enum Contender {
     Openblas,
     /// oneDNN, if its shared library is there; of a convolution with the reorders that the caller's layout takes
     Onednn,
-    /// oneDNN in its own layouts, reorders left out: only convolutions
+    /// oneDNN in its own layouts, reorders left out; of a product in that of the second operand
     #[value(name = "onednn-blocked")]
     #[serde(rename = "onednn-blocked")]
     OnednnBlocked,
@@ -72,7 +77,7 @@ impl Libraries {
 pub type Run = Box<dyn FnMut(&[f32], &[f32], &mut [f32])>;
 
 /// Strides of row, column of a `rows` x `cols` matrix, stored so or transposed.
-fn strides(rows: usize, cols: usize, transposed: bool) -> (isize, isize) {
+pub fn strides(rows: usize, cols: usize, transposed: bool) -> (isize, isize) {
     if transposed { (1, rows as isize) } else { (cols as isize, 1) }
 }
 
@@ -101,12 +106,10 @@ impl Contender {
     }
 
     /// Whether it has an operation.
-    pub fn does(self, op: &str) -> bool {
-        match self {
-            Contender::Ours | Contender::Onednn => true,
-            Contender::OursPacked | Contender::OnednnBlocked => op == "conv",
-            _ => op == "matmul",
-        }
+    pub fn does(self, op: &str, format: Operands) -> bool {
+        use Contender::{Onednn, OnednnBlocked, Ours, OursPacked};
+        let all = matches!(self, Ours | OursPacked | Onednn | OnednnBlocked);
+        all || (op == "matmul" && format == Operands::F32)
     }
 
     /// Makes a product ready. The caller is inside a rayon pool of `threads`.
@@ -117,36 +120,24 @@ impl Contender {
         isa: Isa,
         libraries: &Libraries,
     ) -> Result<(Run, String), String> {
-        let Gemm { batch, m, n, k, ta, tb } = case;
+        let Gemm { m, n, k, ta, tb, .. } = case;
         let (a_row, a_col) = strides(m, k, ta);
         let (b_row, b_col) = strides(k, n, tb);
-        let mut kernel = String::new();
         let run: Run = match self {
-            Contender::Ours => {
+            Contender::Ours | Contender::OursPacked => {
                 let context = Context {
                     isa,
                     threads: if threads == 1 { Threads::Seq } else { Threads::Current },
                     ..Context::default()
                 };
-                let dims = [[batch, m, k], [batch, k, n], [batch, m, n]];
-                let a_strides = [(m * k) as isize, a_row, a_col];
-                let b_strides = [(k * n) as isize, b_row, b_col];
-                let (a, b, c) =
-                    (vec![0f32; batch * m * k], vec![0f32; batch * k * n], vec![0f32; batch * m * n]);
-                let text = |error: tile25::Error| error.to_string();
-                let spec_a = View::strided(&a, 0, dims[0], a_strides).map_err(text)?.spec();
-                let spec_b = View::strided(&b, 0, dims[1], b_strides).map_err(text)?.spec();
-                let spec_c = View::new(&c, dims[2]).map_err(text)?.spec();
-                let plan = Matmul::new(spec_a, spec_b, spec_c).map_err(text)?.plan(&context).map_err(text)?;
-                kernel = plan.kernel().name.to_string();
-                let mut workspace = plan.workspace();
-                let layouts = [spec_a.layout, spec_b.layout, spec_c.layout];
-                Box::new(move |a, b, c| {
-                    let a = View::with_layout(a, 0, layouts[0]).expect("planned");
-                    let b = View::with_layout(b, 0, layouts[1]).expect("planned");
-                    let c = ViewMut::with_layout(c, 0, layouts[2]).expect("planned");
-                    plan.run(a, b, c, Epilogue::default(), &mut workspace).expect("planned");
-                })
+                let packed = self == Contender::OursPacked;
+                return match case.format {
+                    Operands::F32 => ours::<f32, f32, f32>(case, context, packed, |a| a, |b| b),
+                    Operands::Bf16 => {
+                        ours::<bf16, bf16, f32>(case, context, packed, bf16::from_f32, bf16::from_f32)
+                    }
+                    Operands::I8 => ours::<u8, i8, i32>(case, context, packed, |a| a as u8, |b| b as i8),
+                };
             }
             Contender::Gemm => {
                 let parallelism =
@@ -228,13 +219,62 @@ impl Contender {
                 })
             }
             Contender::Openblas => openblas(case, threads, &load(self, libraries)?)?,
-            Contender::Onednn => onednn(case, &load(self, libraries)?)?,
-            Contender::OursPacked | Contender::OnednnBlocked => {
-                return Err(format!("{self:?} is of convolutions only"));
+            Contender::Onednn if case.format == Operands::F32 => onednn(case, &load(self, libraries)?)?,
+            Contender::Onednn | Contender::OnednnBlocked => {
+                let blocked = self == Contender::OnednnBlocked;
+                Engine::new(load(self, libraries)?)?.matmul(case, blocked)?
             }
         };
-        Ok((run, kernel))
+        Ok((run, String::new()))
     }
+}
+
+/// The operands as they are in a format: made of the first values that are seen, which stay the same.
+pub fn kept<'a, T: Pod>(kept: &'a mut Vec<T>, values: &'a [f32], to: impl Fn(f32) -> T) -> &'a [T] {
+    if TypeId::of::<T>() == TypeId::of::<f32>() {
+        return bytemuck::cast_slice(values);
+    }
+    if kept.is_empty() {
+        kept.extend(values.iter().map(|&value| to(value)));
+    }
+    kept
+}
+
+/// Our product of `A` and `B` into `C`, a type of four bytes; `packed` with the second operand packed by the first call.
+fn ours<A: Element, B: Element, C: Element>(
+    case: Gemm,
+    context: Context<'static>,
+    packed: bool,
+    to_a: impl Fn(f32) -> A + 'static,
+    to_b: impl Fn(f32) -> B + 'static,
+) -> Result<(Run, String), String> {
+    let Gemm { batch, m, n, k, ta, tb, .. } = case;
+    let dims = [[batch, m, k], [batch, k, n], [batch, m, n]];
+    let strided = |[_, rows, cols]: [usize; 3], t: bool| {
+        let (row, col) = strides(rows, cols, t);
+        Layout::strided(&[batch, rows, cols], &[(rows * cols) as isize, row, col])
+    };
+    let text = |error: tile25::Error| error.to_string();
+    let (a, b) = (strided(dims[0], ta).map_err(text)?, strided(dims[1], tb).map_err(text)?);
+    let c = strided(dims[2], false).map_err(text)?;
+    let (of_a, of_b) = (Spec { format: A::FORMAT, layout: a }, Spec { format: B::FORMAT, layout: b });
+    let of_c = Spec { format: C::FORMAT, layout: c };
+    let plan = Matmul::new(of_a, of_b, of_c).map_err(text)?.plan(&context).map_err(text)?;
+    let kernel = plan.kernel().name.to_string();
+    let mut workspace = plan.workspace();
+    let (mut all_a, mut all_b, mut panels) = (Vec::new(), Vec::new(), None);
+    let run: Run = Box::new(move |in_a, in_b, in_c| {
+        let in_a = View::with_layout(kept(&mut all_a, in_a, &to_a), 0, a).expect("planned");
+        let in_b = View::with_layout(kept(&mut all_b, in_b, &to_b), 0, b).expect("planned");
+        let in_c = ViewMut::with_layout(bytemuck::cast_slice_mut::<f32, C>(in_c), 0, c).expect("planned");
+        let in_b: Rhs<'_, B> = if packed {
+            Rhs::Packed(panels.get_or_insert_with(|| plan.pack_rhs(in_b).expect("planned")))
+        } else {
+            Rhs::View(in_b)
+        };
+        plan.run(in_a, in_b, in_c, Epilogue::default(), &mut workspace).expect("planned");
+    });
+    Ok((run, kernel))
 }
 
 /// A shared library, for as long as the process lives.

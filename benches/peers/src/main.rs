@@ -23,7 +23,7 @@ use tile25::Isa;
 
 use child::Sample;
 use contenders::{Contender, Libraries};
-use sets::{Case, Set, Transpose};
+use sets::{Case, Operands, Set, Transpose};
 use support::median;
 
 /// A result whose relative error exceeds this is no f32 product.
@@ -38,7 +38,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Op {
-    /// Products in f32
+    /// Products
     Matmul {
         /// The shapes
         #[arg(long, value_enum, default_value_t = Set::Squares)]
@@ -46,6 +46,9 @@ enum Op {
         /// How operands are stored [default: as the set says]
         #[arg(long, value_enum)]
         transpose: Option<Transpose>,
+        /// What operands are; others than f32 are multiplied by ours and by oneDNN
+        #[arg(long, value_enum, default_value_t = Operands::F32)]
+        format: Operands,
         #[command(flatten)]
         options: Options,
     },
@@ -99,7 +102,7 @@ struct Options {
 #[derive(Serialize)]
 struct Row {
     op: &'static str,
-    format: &'static str,
+    format: Operands,
     #[serde(flatten)]
     shape: Value,
     #[serde(skip)]
@@ -121,6 +124,11 @@ impl Row {
         alike.map(|(_, &gflops)| gflops).max_by(f64::total_cmp)
     }
 
+    /// Ours over oneDNN, both with operands as the library likes them.
+    fn packed_ratio(&self) -> Option<f64> {
+        Some(self.peers.get(&Contender::OursPacked)? / self.peers.get(&Contender::OnednnBlocked)?)
+    }
+
     /// Ours over the best peer.
     fn ratio(&self) -> Option<f64> {
         self.best().map(|best| self.ours_gflops / best)
@@ -129,7 +137,7 @@ impl Row {
 
 fn main() -> Result<(), Box<dyn Error>> {
     match Cli::parse().command {
-        Op::Matmul { set, transpose, options } => compare(&options, set.cases(transpose)),
+        Op::Matmul { set, transpose, format, options } => compare(&options, set.cases(transpose, format)),
         Op::Conv { set, direction, layout, batch, options } => {
             compare(&options, set.cases(direction, layout, batch))
         }
@@ -153,7 +161,7 @@ fn compare<C: Case + Sync>(options: &Options, mut cases: Vec<C>) -> Result<(), B
         let all = Contender::value_variants().iter().copied();
         contenders = all.filter(|&c| options.libraries.has(c)).collect();
     }
-    contenders.retain(|contender| contender.does(C::OP));
+    contenders.retain(|contender| contender.does(C::OP, cases[0].format()));
     for &threads in &options.threads {
         let rows = measure(options, &contenders, &cases, threads, isa)?;
         if options.json {
@@ -198,7 +206,7 @@ fn measure<C: Case>(
         let ours = contenders.contains(&Contender::Ours);
         Row {
             op: C::OP,
-            format: "f32",
+            format: case.format(),
             shape: case.fields(),
             name: case.name(),
             threads,
@@ -209,7 +217,7 @@ fn measure<C: Case>(
                 .map(|&contender| (contender, of(contender, i, |sample| sample.gflops)))
                 .collect(),
             peak_gflops: peak,
-            roofline_gflops: peak.min(case.flops() / case.bytes() * bandwidth),
+            roofline_gflops: (peak * case.format().rate(isa)).min(case.flops() / case.bytes() * bandwidth),
             isa: isa.to_string(),
             kernel: all()
                 .map(|sample| &sample.kernel)
@@ -262,9 +270,16 @@ fn print_table(rows: &[Row], contenders: &[Contender], threads: usize) {
         cells.push(format!("{:.1}", row.peak_gflops));
         table.add_row(cells);
     }
-    let ratios: Vec<f64> = rows.iter().filter_map(Row::ratio).collect();
+    println!("\n{threads} threads: percent of the FMA peak, medians over the rounds\n{table}");
+    print_ratios("ours / best peer", rows.iter().filter_map(Row::ratio).collect());
+    print_ratios("packed, ours / oneDNN", rows.iter().filter_map(Row::packed_ratio).collect());
+}
+
+fn print_ratios(what: &str, ratios: Vec<f64>) {
+    if ratios.is_empty() {
+        return;
+    }
     let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    println!("\n{threads} threads: percent of the FMA peak, medians over the rounds\n{table}");
-    println!("ours / best peer: geometric mean {mean:.2}, least {least:.2}");
+    println!("{what}: geometric mean {mean:.2}, least {least:.2}");
 }

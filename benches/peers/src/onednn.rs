@@ -1,13 +1,17 @@
-//! oneDNN's primitives, called through its C interface (version 3): the few functions that a convolution takes.
+//! oneDNN's primitives, called through its C interface (version 3): the few functions that convolutions and products take.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{null, null_mut};
 use std::time::Instant;
 
+use bytemuck::Pod;
 use libloading::Library;
 
-use crate::contenders::{Run, symbol};
+use tile25::format::bf16;
+
+use crate::contenders::{Run, kept, strides, symbol};
 use crate::conv::{Convolve, Direction};
+use crate::sets::{Gemm, Operands};
 
 type Handle = *mut c_void;
 /// A function of the library that writes a handle or a status; every one here returns 0 for success.
@@ -16,7 +20,11 @@ type Status = c_int;
 // Values of the enumerations in dnnl_types.h.
 const CPU: c_int = 1;
 const IN_ORDER: u32 = 1;
+const BF16: c_int = 2;
 const F32: c_int = 3;
+const S32: c_int = 4;
+const S8: c_int = 5;
+const U8: c_int = 6;
 const TAG_ANY: c_int = 1;
 const FORWARD_TRAINING: c_int = 64;
 const FORWARD_INFERENCE: c_int = 96;
@@ -85,8 +93,8 @@ impl Engine {
         Ok(Engine { library, engine, stream })
     }
 
-    /// A description of f32 memory; without strides the library chooses.
-    fn describe(&self, dims: &[i64], strides: Option<&[i64]>) -> Result<Handle, String> {
+    /// A description of memory; without strides the library chooses.
+    fn describe(&self, dims: &[i64], strides: Option<&[i64]>, data: c_int) -> Result<Handle, String> {
         let by_strides: unsafe extern "C" fn(*mut Handle, c_int, *const i64, c_int, *const i64) -> Status =
             symbol(self.library, &["dnnl_memory_desc_create_with_strides"])?;
         let by_tag: unsafe extern "C" fn(*mut Handle, c_int, *const i64, c_int, c_int) -> Status =
@@ -95,8 +103,8 @@ impl Engine {
         // SAFETY: as above; dims and strides have `rank` elements.
         let status = unsafe {
             match strides {
-                Some(strides) => by_strides(&mut description, rank, dims.as_ptr(), F32, strides.as_ptr()),
-                None => by_tag(&mut description, rank, dims.as_ptr(), F32, TAG_ANY),
+                Some(strides) => by_strides(&mut description, rank, dims.as_ptr(), data, strides.as_ptr()),
+                None => by_tag(&mut description, rank, dims.as_ptr(), data, TAG_ANY),
             }
         };
         check(status, "a memory description")?;
@@ -184,9 +192,9 @@ impl Engine {
         let mut outside = Vec::new();
         let mut wanted = Vec::new();
         for (tensor, (dims, strides)) in plain.iter().enumerate() {
-            outside.push(self.describe(dims, Some(strides))?);
+            outside.push(self.describe(dims, Some(strides), F32)?);
             let stays = blocking == Blocking::Weights && tensor != 1;
-            wanted.push(self.describe(dims, stays.then_some(strides))?);
+            wanted.push(self.describe(dims, stays.then_some(strides), F32)?);
         }
         let of = |values: &[usize], less: i64| values.iter().map(|&v| v as i64 - less).collect::<Vec<_>>();
         let (strides, dilations) = (of(&case.stride, 0), of(&case.dilation, 1));
@@ -370,6 +378,104 @@ impl Engine {
             if counts {
                 reorder(&operands[roles[2]], false);
             }
+            // SAFETY: the stream is this engine's.
+            assert_eq!(unsafe { wait(stream) }, 0, "dnnl_stream_wait");
+        }))
+    }
+
+    /// A batch of products by the library's matmul, ready to run; with `blocked` the second operand lies as the library likes it, brought there by the first call.
+    pub fn matmul(self, case: Gemm, blocked: bool) -> Result<Run, String> {
+        match case.format {
+            Operands::F32 => self.products::<f32, f32>(case, blocked, [F32; 3], |a| a, |b| b),
+            Operands::Bf16 => self.products(case, blocked, [BF16, BF16, F32], bf16::from_f32, bf16::from_f32),
+            Operands::I8 => self.products(case, blocked, [U8, S8, S32], |a| a as u8, |b| b as i8),
+        }
+    }
+
+    fn products<A: Pod, B: Pod>(
+        self,
+        case: Gemm,
+        blocked: bool,
+        data: [c_int; 3],
+        to_a: impl Fn(f32) -> A + 'static,
+        to_b: impl Fn(f32) -> B + 'static,
+    ) -> Result<Run, String> {
+        let Gemm { batch, m, n, k, ta, tb, .. } = case;
+        // A single product has two dims: with three, some ways of the library are not open to it.
+        let skip = usize::from(batch == 1);
+        let describe = |[rows, cols]: [usize; 2], t: bool, data: c_int, own: bool| {
+            let (row, col) = strides(rows, cols, t);
+            let (dims, steps) =
+                ([batch, rows, cols].map(|d| d as i64), [(rows * cols) as i64, row as i64, col as i64]);
+            self.describe(&dims[skip..], (!own).then_some(&steps[skip..]), data)
+        };
+        let outside = [
+            describe([m, k], ta, data[0], false)?,
+            describe([k, n], tb, data[1], false)?,
+            describe([m, n], false, data[2], false)?,
+        ];
+        let weights = describe([k, n], tb, data[1], blocked)?;
+        type Create = unsafe extern "C" fn(
+            *mut Handle,
+            Handle,
+            Handle,
+            Handle,
+            Handle,
+            Handle,
+            *const c_void,
+        ) -> Status;
+        let create: Create = symbol(self.library, &["dnnl_matmul_primitive_desc_create"])?;
+        let mut description = null_mut();
+        // SAFETY: as in `new`; there is no bias and there are no attributes.
+        let status = unsafe {
+            create(&mut description, self.engine, outside[0], weights, null_mut(), outside[2], null())
+        };
+        check(status, "dnnl_matmul_primitive_desc_create")?;
+        let query: unsafe extern "C" fn(Handle, c_int, c_int) -> Handle =
+            symbol(self.library, &["dnnl_primitive_desc_query_md"])?;
+        // SAFETY: as above; the description is never freed.
+        let inside = unsafe { query(description, QUERY[0][1], 0) };
+        let memories = [
+            self.memory(outside[0], null_mut())?,
+            self.memory(outside[1], null_mut())?,
+            self.memory(outside[2], null_mut())?,
+        ];
+        let own = if blocked {
+            Some((self.memory(inside, ALLOCATE)?, self.reorder(outside[1], inside)?))
+        } else {
+            None
+        };
+        let primitive = self.primitive(description)?;
+        let execute: unsafe extern "C" fn(Handle, Handle, c_int, *const Argument) -> Status =
+            symbol(self.library, &["dnnl_primitive_execute"])?;
+        let wait: unsafe extern "C" fn(Handle) -> Status = symbol(self.library, &["dnnl_stream_wait"])?;
+        let set: unsafe extern "C" fn(Handle, *mut c_void) -> Status =
+            symbol(self.library, &["dnnl_memory_set_data_handle"])?;
+        let stream = self.stream;
+        let go = move |primitive: Handle, arguments: &[Argument]| {
+            // SAFETY: the handles live as long as the process, and the memory behind them for this call.
+            let status = unsafe { execute(primitive, stream, arguments.len() as c_int, arguments.as_ptr()) };
+            assert_eq!(status, 0, "dnnl_primitive_execute");
+        };
+        let arguments = [
+            Argument { which: ARGUMENT[0][0], memory: memories[0] },
+            Argument { which: ARGUMENT[0][1], memory: own.map_or(memories[1], |(memory, _)| memory) },
+            Argument { which: ARGUMENT[0][2], memory: memories[2] },
+        ];
+        let (mut all_a, mut all_b, mut first) = (Vec::new(), Vec::new(), true);
+        Ok(Box::new(move |a, b, c| {
+            let (a, b) = (kept(&mut all_a, a, &to_a), kept(&mut all_b, b, &to_b));
+            let places: [*mut c_void; 3] =
+                [a.as_ptr().cast_mut().cast(), b.as_ptr().cast_mut().cast(), c.as_mut_ptr().cast()];
+            for (memory, place) in memories.into_iter().zip(places) {
+                // SAFETY: the slices have as many elements as the descriptions say; the operands are only read.
+                assert_eq!(unsafe { set(memory, place) }, 0, "dnnl_memory_set_data_handle");
+            }
+            if let (Some((memory, reorder)), true) = (own, std::mem::take(&mut first)) {
+                let from = Argument { which: FROM, memory: memories[1] };
+                go(reorder, &[from, Argument { which: TO, memory }]);
+            }
+            go(primitive, &arguments);
             // SAFETY: the stream is this engine's.
             assert_eq!(unsafe { wait(stream) }, 0, "dnnl_stream_wait");
         }))

@@ -1,7 +1,7 @@
 //! What is measured: a trait for all operations, and the shapes of products by class of use.
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tile25::Isa;
 
@@ -28,9 +28,63 @@ pub trait Case {
     /// What a record says of the shape.
     fn fields(&self) -> Value;
 
-    /// Bytes of both operands and the result in f32, each once.
+    /// What the operands are.
+    fn format(&self) -> Operands {
+        Operands::F32
+    }
+
+    /// Bytes of both operands and the result, each once.
     fn bytes(&self) -> f64 {
-        4.0 * self.lens().iter().sum::<usize>() as f64
+        let [a, b, c] = self.lens();
+        (self.format().bytes() * (a + b) + 4 * c) as f64
+    }
+}
+
+/// What operands are; the result is f32, or i32 of integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operands {
+    F32,
+    Bf16,
+    /// u8 by i8
+    I8,
+}
+
+impl Operands {
+    fn bytes(self) -> usize {
+        match self {
+            Operands::F32 => 4,
+            Operands::Bf16 => 2,
+            Operands::I8 => 1,
+        }
+    }
+
+    /// Value `i` of an operand, which the format holds exactly.
+    pub fn value(self, i: usize) -> f32 {
+        match self {
+            Operands::F32 => ((i * 7919) % 1009) as f32 / 1009.0 - 0.5,
+            Operands::Bf16 => ((i * 7919) % 1009 % 128) as f32 / 128.0 - 0.5,
+            Operands::I8 => ((i * 7919) % 1009 % 128) as f32,
+        }
+    }
+
+    /// An element of a result, of which a contender wrote the four bytes.
+    fn result(self, bits: f32) -> f64 {
+        match self {
+            Operands::I8 => f64::from(bits.to_bits() as i32),
+            _ => f64::from(bits),
+        }
+    }
+
+    /// Multiplications in the time of one of f32, by the dot products of the instruction set.
+    pub fn rate(self, isa: Isa) -> f64 {
+        let dots = isa.name() == "avx512dot";
+        match self {
+            Operands::Bf16 if dots => 2.0,
+            Operands::I8 if dots => 4.0,
+            Operands::I8 => 2.0,
+            _ => 1.0,
+        }
     }
 }
 
@@ -45,11 +99,12 @@ pub struct Gemm {
     pub ta: bool,
     /// B is stored n x k.
     pub tb: bool,
+    pub format: Operands,
 }
 
 impl Gemm {
     fn new(batch: usize, [m, n, k]: [usize; 3]) -> Self {
-        Gemm { batch, m, n, k, ta: false, tb: false }
+        Gemm { batch, m, n, k, ta: false, tb: false, format: Operands::F32 }
     }
 }
 
@@ -81,7 +136,7 @@ impl Case for Gemm {
     }
 
     fn error(&self, a: &[f32], b: &[f32], c: &[f32]) -> f64 {
-        let Gemm { batch, m, n, k, ta, tb } = *self;
+        let Gemm { batch, m, n, k, ta, tb, format } = *self;
         let mut worst = 0f64;
         for sample in 0..8 {
             let (p, i, j) = (sample * 31 % batch, sample * 13 % m, sample * 17 % n);
@@ -94,9 +149,13 @@ impl Case for Gemm {
                 sum += term;
                 size += term.abs();
             }
-            worst = worst.max((sum - f64::from(c[at(false, p, m, n, i, j)])).abs() / size.max(1e-30));
+            worst = worst.max((sum - format.result(c[at(false, p, m, n, i, j)])).abs() / size.max(1e-30));
         }
         worst
+    }
+
+    fn format(&self) -> Operands {
+        self.format
     }
 
     fn fields(&self) -> Value {
@@ -148,7 +207,7 @@ struct DeepBenchGemm {
 
 impl Set {
     /// The cases, each once; `transpose` overrides how operands are stored.
-    pub fn cases(self, transpose: Option<Transpose>) -> Vec<Gemm> {
+    pub fn cases(self, transpose: Option<Transpose>, format: Operands) -> Vec<Gemm> {
         let mut cases: Vec<Gemm> = match self {
             Set::Squares => [
                 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 127, 255, 511,
@@ -160,7 +219,7 @@ impl Set {
                 let file: DeepBench = serde_json::from_str(include_str!("../../shapes/deepbench_gemm.json"))
                     .expect("the file is ours");
                 let gemms = file.sets.into_values().flatten();
-                gemms.map(|g| Gemm { batch: 1, m: g.m, n: g.n, k: g.k, ta: g.a_t, tb: g.b_t }).collect()
+                gemms.map(|g| Gemm { ta: g.a_t, tb: g.b_t, ..Gemm::new(1, [g.m, g.n, g.k]) }).collect()
             }
             Set::Transformer => {
                 // Hidden sizes and their four products: q, k, v together, out, up, down.
@@ -192,6 +251,9 @@ impl Set {
                 case.ta = matches!(transpose, Transpose::Tn | Transpose::Tt);
                 case.tb = matches!(transpose, Transpose::Nt | Transpose::Tt);
             }
+        }
+        for case in &mut cases {
+            case.format = format;
         }
         let mut seen = std::collections::HashSet::new();
         cases.retain(|case| seen.insert(*case));
