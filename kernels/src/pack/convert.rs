@@ -20,8 +20,9 @@ pub(super) trait Convert: Copy {
     /// The units of lanes side by side: `rows[j][w]` is place `j` of lane `w`, `K` places.
     #[inline(always)]
     fn beside<S: Simd>(&self, _: S, rows: [&[Self::Word]; 4], out: &mut [Self::Out]) {
+        let [first, second, third, fourth] = rows;
         for (w, out) in out.iter_mut().enumerate() {
-            *out = self.unit(w, rows.map(|row| row[w]), Self::K);
+            *out = self.unit(w, [first[w], second[w], third[w], fourth[w]], Self::K);
         }
     }
     /// Eight units of lane `w`, from `8 K` words.
@@ -160,6 +161,12 @@ impl Convert for PairBf16 {
         Bf16x2(u32::from(words[0]) << 16 | u32::from(second))
     }
     #[inline(always)]
+    fn beside<S: Simd>(&self, _: S, [first, second, ..]: [&[u16]; 4], out: &mut [Bf16x2]) {
+        for ((out, &first), &second) in out.iter_mut().zip(first).zip(second) {
+            *out = Bf16x2(u32::from(first) << 16 | u32::from(second));
+        }
+    }
+    #[inline(always)]
     fn along<S: Simd>(&self, _: S, _: usize, words: &[u16]) -> [Bf16x2; 8] {
         let words: [u16; 16] = words.try_into().expect("eight pairs");
         // The earlier word of a pair goes to the upper half, wherever the machine has its lower one.
@@ -228,6 +235,14 @@ pub(super) struct PairI8 {
     pub(super) zero: [u8; PANEL_WIDTH],
 }
 
+impl PairI8 {
+    /// A word less the zero point of its lane, cut to 16 bits.
+    #[inline(always)]
+    fn value(&self, word: u8, zero: u8) -> u32 {
+        u16::from(word ^ self.flip).wrapping_sub(zero.into()).into()
+    }
+}
+
 impl Convert for PairI8 {
     type Word = u8;
     type Out = I16x2;
@@ -238,9 +253,14 @@ impl Convert for PairI8 {
     }
     #[inline(always)]
     fn unit(&self, w: usize, words: [u8; 4], n: usize) -> I16x2 {
-        let value = |word: u8| u16::from(word ^ self.flip).wrapping_sub(self.zero[w].into());
-        let second = if n > 1 { u32::from(value(words[1])) } else { 0 };
-        I16x2(u32::from(value(words[0])) | second << 16)
+        let second = if n > 1 { self.value(words[1], self.zero[w]) } else { 0 };
+        I16x2(self.value(words[0], self.zero[w]) | second << 16)
+    }
+    #[inline(always)]
+    fn beside<S: Simd>(&self, _: S, [first, second, ..]: [&[u8]; 4], out: &mut [I16x2]) {
+        for (((out, &first), &second), &zero) in out.iter_mut().zip(first).zip(second).zip(&self.zero) {
+            *out = I16x2(self.value(first, zero) | self.value(second, zero) << 16);
+        }
     }
     transpose_as_f32!();
 }
@@ -308,6 +328,24 @@ impl Convert for QuadI8 {
         let flip = u32::from(self.flip) * 0x0101_0101;
         let here = if n < 4 { (1u32 << (8 * n)) - 1 } else { u32::MAX };
         I8x4((u32::from_le_bytes(words) ^ flip) & here)
+    }
+    #[inline(always)]
+    fn beside<S: Simd>(&self, s: S, rows: [&[u8]; 4], out: &mut [I8x4]) {
+        let flip = u32::from(self.flip) * 0x0101_0101;
+        let [first, second, third, fourth] = rows;
+        let (blocks, rest) = out.as_chunks_mut::<16>();
+        let done = 16 * blocks.len();
+        let upper = first.as_chunks().0.iter().zip(second.as_chunks().0);
+        let lower = third.as_chunks().0.iter().zip(fourth.as_chunks().0);
+        for ((out, (a, b)), (c, d)) in blocks.iter_mut().zip(upper).zip(lower) {
+            let units: [u32; 16] = bytemuck::must_cast(s.interleave_4([a, b, c, d]));
+            for (out, unit) in out.iter_mut().zip(units) {
+                *out = I8x4(u32::from_le(unit) ^ flip);
+            }
+        }
+        for (w, out) in (done..).zip(rest) {
+            *out = self.unit(w, [first[w], second[w], third[w], fourth[w]], 4);
+        }
     }
     #[inline(always)]
     fn along<S: Simd>(&self, _: S, _: usize, words: &[u8]) -> [I8x4; 8] {

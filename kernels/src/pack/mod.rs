@@ -1,7 +1,7 @@
 //! Packing: a window of an operand copied into panels, the order in which a microkernel reads it.
 //!
 //! ```text
-//! panel p holds x = p W .. p W + W; in memory: [panel][unit of k][lane], then the tail; lanes beyond the last x hold padding
+//! panel p holds x = p W .. p W + W; in memory: [panel][unit of k][lane], then the tail; lanes beyond the last x count for nothing
 //! ```
 //!
 //! Both operands have this form: `W` is MR for the lhs and NR for the rhs. Matrices, convolution inputs, output gradients and weights all come

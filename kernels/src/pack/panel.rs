@@ -117,20 +117,12 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
     let first = window.start + x.offset + at.offset;
     let (across, down) = (window.x.inner().stride, window.k.inner().stride);
     match (across, down) {
-        (1, _) if lanes == W => copy_rows::<S, C, W>(s, convert, data, first, down, k.len(), panel),
-        (1, _) if C::K == 1 => {
-            for (step, out) in panel.chunks_exact_mut(W).enumerate() {
-                let first = (first + step as isize * down) as usize;
-                let (here, beyond) = out.split_at_mut(lanes);
-                convert.beside(s, [&data[first..first + lanes]; 4], here);
-                for (w, out) in (lanes..).zip(beyond) {
-                    *out = convert.unit(w, [convert.pad(w); 4], 1);
-                }
-            }
-        }
-        (_, 1) if lanes == W => {
+        (1, _) if lanes == W => copy_rows::<S, C, W>(s, convert, data, first, down, W, k.len(), panel),
+        (1, _) => copy_rows::<S, C, W>(s, convert, data, first, down, lanes, k.len(), panel),
+        (_, 1) => {
+            // Lanes beyond the last repeat it: nobody reads what is multiplied by them.
             let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
-                let first = (first + w as isize * across) as usize;
+                let first = (first + w.min(lanes - 1) as isize * across) as usize;
                 &data[first..first + k.len()]
             });
             transpose::<S, C, W>(s, convert, &rows, panel);
@@ -237,7 +229,7 @@ fn walk<S: Simd, C: Convert, const W: usize>(
         }
         // Each way reads `data` by checked slices; a run never leaves the operand where its interval is valid.
         if all && side_by_side {
-            copy_rows::<S, C, W>(s, convert, data, lane[0].offset + at.offset, inner.stride, len, out);
+            copy_rows::<S, C, W>(s, convert, data, lane[0].offset + at.offset, inner.stride, W, len, out);
         } else if all && inner.stride == 1 {
             let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
                 let first = (lane[w].offset + at.offset) as usize;
@@ -284,7 +276,8 @@ fn walk<S: Simd, C: Convert, const W: usize>(
 /// Steps of k that are asked for before they are copied: the processor does not foresee rows that lie far apart.
 const AHEAD: isize = 24;
 
-/// Lanes side by side: `W` words a step of k, from `first` on.
+/// Lanes side by side: the words of the first `lanes` of `W` at each step of k, from `first` on.
+#[expect(clippy::too_many_arguments, reason = "inlined; `lanes` is a constant in most calls")]
 #[inline(always)]
 fn copy_rows<S: Simd, C: Convert, const W: usize>(
     s: S,
@@ -292,33 +285,45 @@ fn copy_rows<S: Simd, C: Convert, const W: usize>(
     data: &[C::Word],
     first: isize,
     stride: isize,
+    lanes: usize,
     len: usize,
     out: &mut [C::Out],
 ) {
-    for (u, out) in out.chunks_exact_mut(W).enumerate() {
-        let step = u * C::K;
-        let here = C::K.min(len - step);
-        // Places of k beyond the last repeat it; `unit` takes the first `here`.
-        let rows: [&[C::Word]; 4] = std::array::from_fn(|j| {
-            let step = step + if j < C::K { j.min(here - 1) } else { 0 };
-            let first = (first + step as isize * stride) as usize;
-            &data[first..first + W]
-        });
-        for row in &rows[..C::K] {
-            let ahead = row.as_ptr().wrapping_offset(AHEAD * stride);
-            for line in (0..W * size_of::<C::Word>()).step_by(CACHE_LINE) {
+    let whole = len / C::K;
+    let (units, last) = out.split_at_mut(whole * W);
+    for (u, out) in units.chunks_exact_mut(W).enumerate() {
+        let mut rows = [step_of(data, first, stride, u * C::K, lanes); 4];
+        for (j, to) in rows[..C::K].iter_mut().enumerate() {
+            *to = step_of(data, first, stride, u * C::K + j, lanes);
+            let ahead = to.as_ptr().wrapping_offset(AHEAD * stride);
+            for line in (0..lanes * size_of::<C::Word>()).step_by(CACHE_LINE) {
                 prefetch(ahead.cast::<u8>().wrapping_add(line));
             }
-            prefetch(ahead.wrapping_add(W - 1));
+            prefetch(ahead.wrapping_add(lanes - 1));
         }
-        if here == C::K {
-            convert.beside(s, rows, out);
-        } else {
-            for (w, out) in out.iter_mut().enumerate() {
-                *out = convert.unit(w, rows.map(|row| row[w]), here);
-            }
+        let (out, beyond) = out.split_at_mut(lanes);
+        convert.beside(s, rows, out);
+        for (w, out) in (lanes..).zip(beyond) {
+            *out = convert.unit(w, [convert.pad(w); 4], C::K);
         }
     }
+    let here = len - whole * C::K;
+    for (w, out) in last.iter_mut().enumerate() {
+        let mut words = [convert.pad(w); 4];
+        if w < lanes {
+            for (j, word) in words[..here].iter_mut().enumerate() {
+                *word = step_of(data, first, stride, whole * C::K + j, lanes)[w];
+            }
+        }
+        *out = convert.unit(w, words, here);
+    }
+}
+
+/// The lanes at a step of k. A function and not a closure: it is always inlined.
+#[inline(always)]
+fn step_of<T>(data: &[T], first: isize, stride: isize, step: usize, lanes: usize) -> &[T] {
+    let first = (first + step as isize * stride) as usize;
+    &data[first..first + lanes]
 }
 
 /// The steps `t` of a run at which a lane is inside the operand.

@@ -128,6 +128,11 @@ pub trait Simd:
     fn interleave(self, even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
         std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] })
     }
+    /// A byte of each row in turns.
+    #[inline(always)]
+    fn interleave_4(self, rows: [&[u8; 16]; 4]) -> [u8; 64] {
+        std::array::from_fn(|i| rows[i % 4][i / 4])
+    }
 }
 
 /// Vectors of `T` and the arithmetic that kernels ask of them. Slices shorter than the lanes named panic.

@@ -17,7 +17,7 @@ macro_rules! feature_fns {
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr
-     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path)?) => {
+     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path, $interleave_4:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -109,6 +109,11 @@ macro_rules! token {
                 fn interleave(self, even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
                     // SAFETY: as above.
                     unsafe { $interleave(even, odd) }
+                }
+                #[inline(always)]
+                fn interleave_4(self, rows: [&[u8; 16]; 4]) -> [u8; 64] {
+                    // SAFETY: as above.
+                    unsafe { $interleave_4(rows) }
                 }
             )?
         }

@@ -21,7 +21,7 @@ token! {
     transpose_16x16: transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: narrow_bf16,
-    look_up: look_up, look_up_f32, interleave
+    look_up: look_up, look_up_f32, interleave, interleave_4
 }
 
 /// [`crate::simd::Simd::transpose_16x16`]: four rows at a time within their quarters, then the quarters.
@@ -161,6 +161,25 @@ pub(super) fn interleave(even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
         _mm256_storeu_si256(bytes.as_mut_ptr().cast(), both);
     }
     bytes
+}
+
+/// [`crate::simd::Simd::interleave_4`]: a quarter of the register a row, then four bytes of each row to each quarter, then their bytes in turns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn interleave_4(rows: [&[u8; 16]; 4]) -> [u8; 64] {
+    let [a, b, c, d] = rows.map(|row| {
+        // SAFETY: a row has sixteen bytes.
+        unsafe { _mm_loadu_si128(row.as_ptr().cast()) }
+    });
+    let rows = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+    let rows = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(rows, c), d);
+    let words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let turns = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    let bytes = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, rows), turns);
+    let mut out = [0; 64];
+    // SAFETY: the result has 64 bytes.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), bytes) };
+    out
 }
 
 /// The lanes of a token that has at least the features of [`Avx512`].

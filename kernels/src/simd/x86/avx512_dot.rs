@@ -22,7 +22,7 @@ token! {
     transpose_16x16: super::avx512::transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: super::avx512::narrow_bf16,
-    look_up: super::avx512::look_up, super::avx512::look_up_f32, super::avx512::interleave
+    look_up: super::avx512::look_up, super::avx512::look_up_f32, super::avx512::interleave, super::avx512::interleave_4
 }
 
 avx512_lanes!(Avx512Dot);
