@@ -43,10 +43,10 @@ pub fn run<C: Case + Sync>(
     pool.install(|| {
         let bandwidth = read_bandwidth(threads);
         for (i, case) in cases.iter().enumerate() {
-            let value = |i: usize| case.format().value(i);
+            let format = case.format();
             let [of_a, of_b, of_c] = case.lens();
-            let a: Vec<f32> = (0..of_a).map(value).collect();
-            let b: Vec<f32> = (0..of_b).map(|i| value(i + 77)).collect();
+            let a: Vec<f32> = (0..of_a).map(|i| format.value(false, i)).collect();
+            let b: Vec<f32> = (0..of_b).map(|i| format.value(true, i + 77)).collect();
             let mut c = vec![0f32; of_c];
             let (mut work, kernel) = case.prepare(contender, threads, isa, libraries)?;
             let warm_up = if i == 0 { FIRST_WARM_UP } else { WARM_UP };

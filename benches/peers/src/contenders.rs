@@ -13,7 +13,7 @@ use tile25::{
     Context, Element, Epilogue, Isa, Layout, Matmul, Rhs, Spec, Threads, View, ViewMut, format::bf16,
 };
 
-use crate::onednn::Engine;
+use crate::onednn::{Engine, Reorder, fastest};
 use crate::sets::{Gemm, Operands};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub enum Contender {
     Rten,
     /// OpenBLAS, if its shared library is there
     Openblas,
-    /// oneDNN, if its shared library is there; of a convolution with the reorders that the caller's layout takes
+    /// oneDNN, if its shared library is there; with the reorders that the caller's layout takes, the fastest of its ways
     Onednn,
     /// oneDNN in its own layouts, reorders left out; of a product in that of the second operand
     #[value(name = "onednn-blocked")]
@@ -219,11 +219,17 @@ impl Contender {
                 })
             }
             Contender::Openblas => openblas(case, threads, &load(self, libraries)?)?,
-            Contender::Onednn if case.format == Operands::F32 => onednn(case, &load(self, libraries)?)?,
-            Contender::Onednn | Contender::OnednnBlocked => {
-                let blocked = self == Contender::OnednnBlocked;
-                Engine::new(load(self, libraries)?)?.matmul(case, blocked)?
+            Contender::Onednn => {
+                let library = load(self, libraries)?;
+                let engine = Engine::new(library)?;
+                let mut ways =
+                    vec![engine.matmul(case, Reorder::Never)?, engine.matmul(case, Reorder::EachCall)?];
+                if case.format == Operands::F32 {
+                    ways.push(onednn(case, &library)?);
+                }
+                fastest(ways)
             }
+            Contender::OnednnBlocked => Engine::new(load(self, libraries)?)?.matmul(case, Reorder::Once)?,
         };
         Ok((run, String::new()))
     }
@@ -249,14 +255,12 @@ fn ours<A: Element, B: Element, C: Element>(
     to_b: impl Fn(f32) -> B + 'static,
 ) -> Result<(Run, String), String> {
     let Gemm { batch, m, n, k, ta, tb, .. } = case;
-    let dims = [[batch, m, k], [batch, k, n], [batch, m, n]];
-    let strided = |[_, rows, cols]: [usize; 3], t: bool| {
-        let (row, col) = strides(rows, cols, t);
-        Layout::strided(&[batch, rows, cols], &[(rows * cols) as isize, row, col])
-    };
     let text = |error: tile25::Error| error.to_string();
-    let (a, b) = (strided(dims[0], ta).map_err(text)?, strided(dims[1], tb).map_err(text)?);
-    let c = strided(dims[2], false).map_err(text)?;
+    let layout = |rows: usize, cols: usize, t: bool| {
+        let (row, col) = strides(rows, cols, t);
+        Layout::strided(&[batch, rows, cols], &[(rows * cols) as isize, row, col]).map_err(text)
+    };
+    let (a, b, c) = (layout(m, k, ta)?, layout(k, n, tb)?, layout(m, n, false)?);
     let (of_a, of_b) = (Spec { format: A::FORMAT, layout: a }, Spec { format: B::FORMAT, layout: b });
     let of_c = Spec { format: C::FORMAT, layout: c };
     let plan = Matmul::new(of_a, of_b, of_c).map_err(text)?.plan(&context).map_err(text)?;

@@ -26,7 +26,7 @@ use contenders::{Contender, Libraries};
 use sets::{Case, Operands, Set, Transpose};
 use support::median;
 
-/// A result whose relative error exceeds this is no f32 product.
+/// A result whose relative error exceeds this is no such product.
 const SANE: f64 = 1e-4;
 
 /// tile25 beside its peers.

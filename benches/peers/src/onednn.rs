@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{null, null_mut};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 use libloading::Library;
@@ -54,8 +54,44 @@ pub enum Blocking {
     Before,
 }
 
-/// Calls of each way before and while the fastest is chosen.
+/// When the second operand of a product goes to the layout that the library chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reorder {
+    Never,
+    EachCall,
+    /// In the first call, which does not count.
+    Once,
+}
+
+/// Calls of each way, at least, before and while the fastest is chosen, and for how long.
 const TRIALS: u32 = 3;
+const TRIAL: Duration = Duration::from_millis(2);
+
+/// The fastest of some ways to the same result, which the first call finds out.
+pub fn fastest(mut ways: Vec<Run>) -> Run {
+    Box::new(move |a, b, c| {
+        if ways.len() > 1 {
+            let mut each = |way: &mut Run| {
+                let (start, mut calls) = (Instant::now(), 0);
+                while calls < TRIALS || start.elapsed() < TRIAL {
+                    way(a, b, c);
+                    calls += 1;
+                }
+                start.elapsed() / calls
+            };
+            let times: Vec<Duration> = ways
+                .iter_mut()
+                .map(|way| {
+                    each(way);
+                    each(way)
+                })
+                .collect();
+            let best = (0..times.len()).min_by_key(|&way| times[way]).unwrap_or(0);
+            ways = vec![ways.swap_remove(best)];
+        }
+        ways[0](a, b, c);
+    })
+}
 
 /// The library, an engine and a stream on it. All live as long as the process.
 #[derive(Clone, Copy)]
@@ -72,6 +108,42 @@ struct Operand {
     inside: Handle,
     /// From the caller's memory, or to it for a result; null where they are the same.
     reorder: Handle,
+}
+
+/// The functions that run primitives on the stream of an engine.
+#[derive(Clone, Copy)]
+struct Calls {
+    stream: Handle,
+    execute: unsafe extern "C" fn(Handle, Handle, c_int, *const Argument) -> Status,
+    wait: unsafe extern "C" fn(Handle) -> Status,
+    set: unsafe extern "C" fn(Handle, *mut c_void) -> Status,
+}
+
+impl Calls {
+    fn go(self, primitive: Handle, arguments: &[Argument]) {
+        let count = arguments.len() as c_int;
+        // SAFETY: the handles live as long as the process, and the memory behind them for the call of the contender.
+        let status = unsafe { (self.execute)(primitive, self.stream, count, arguments.as_ptr()) };
+        assert_eq!(status, 0, "dnnl_primitive_execute");
+    }
+
+    fn reorder(self, reorder: Handle, from: Handle, to: Handle) {
+        self.go(reorder, &[Argument { which: FROM, memory: from }, Argument { which: TO, memory: to }]);
+    }
+
+    /// Says where the elements of a memory are.
+    ///
+    /// # Safety
+    /// - As many elements as its description says are there until the stream has waited.
+    unsafe fn place(self, memory: Handle, place: *mut c_void) {
+        // SAFETY: the caller's.
+        assert_eq!(unsafe { (self.set)(memory, place) }, 0, "dnnl_memory_set_data_handle");
+    }
+
+    fn wait(self) {
+        // SAFETY: the stream is the engine's, which lives as long as the process.
+        assert_eq!(unsafe { (self.wait)(self.stream) }, 0, "dnnl_stream_wait");
+    }
 }
 
 fn check(status: Status, what: &str) -> Result<(), String> {
@@ -120,6 +192,15 @@ impl Engine {
         Ok(memory)
     }
 
+    fn calls(&self) -> Result<Calls, String> {
+        Ok(Calls {
+            stream: self.stream,
+            execute: symbol(self.library, &["dnnl_primitive_execute"])?,
+            wait: symbol(self.library, &["dnnl_stream_wait"])?,
+            set: symbol(self.library, &["dnnl_memory_set_data_handle"])?,
+        })
+    }
+
     fn primitive(&self, description: Handle) -> Result<Handle, String> {
         let create: unsafe extern "C" fn(*mut Handle, Handle) -> Status =
             symbol(self.library, &["dnnl_primitive_create"])?;
@@ -148,24 +229,11 @@ impl Engine {
     /// A convolution between tensors of the caller: the faster of the ways to bring them to the library, which the first call finds out.
     pub fn in_callers_layout(self, case: &Convolve) -> Result<Run, String> {
         let ways = [Blocking::Weights, Blocking::All].map(|blocking| self.convolution(case, blocking));
-        let mut ways = ways.into_iter().filter_map(Result::ok).collect::<Vec<Run>>();
+        let ways: Vec<Run> = ways.into_iter().filter_map(Result::ok).collect();
         if ways.is_empty() {
             return Err(format!("oneDNN has no way for {case:?}"));
         }
-        Ok(Box::new(move |a, b, c| {
-            if ways.len() > 1 {
-                let times = ways.iter_mut().map(|way| {
-                    (0..TRIALS).for_each(|_| way(a, b, c));
-                    let start = Instant::now();
-                    (0..TRIALS).for_each(|_| way(a, b, c));
-                    start.elapsed()
-                });
-                let times: Vec<_> = times.collect();
-                let best = (0..times.len()).min_by_key(|&way| times[way]).unwrap_or(0);
-                ways = vec![ways.swap_remove(best)];
-            }
-            ways[0](a, b, c);
-        }))
+        Ok(fastest(ways))
     }
 
     /// A convolution or one of its gradients, ready to run.
@@ -335,67 +403,52 @@ impl Engine {
             });
         }
         let primitive = self.primitive(description)?;
-        let execute: unsafe extern "C" fn(Handle, Handle, c_int, *const Argument) -> Status =
-            symbol(self.library, &["dnnl_primitive_execute"])?;
-        let wait: unsafe extern "C" fn(Handle) -> Status = symbol(self.library, &["dnnl_stream_wait"])?;
-        let set: unsafe extern "C" fn(Handle, *mut c_void) -> Status =
-            symbol(self.library, &["dnnl_memory_set_data_handle"])?;
-        let (roles, stream) = (case.roles(), self.stream);
+        let calls = self.calls()?;
+        let roles = case.roles();
         let arguments: Vec<Argument> = (0..3)
             .map(|tensor| Argument { which: ARGUMENT[which][tensor], memory: operands[tensor].inside })
             .collect();
-        let go = move |primitive: Handle, arguments: &[Argument]| {
-            // SAFETY: the handles live as long as the process, and the memory behind them for this call.
-            let status = unsafe { execute(primitive, stream, arguments.len() as c_int, arguments.as_ptr()) };
-            assert_eq!(status, 0, "dnnl_primitive_execute");
-        };
         let reorder = move |operand: &Operand, to_inside: bool| {
             if operand.reorder.is_null() {
                 return;
             }
             let (from, to) =
                 if to_inside { (operand.outside, operand.inside) } else { (operand.inside, operand.outside) };
-            go(
-                operand.reorder,
-                &[Argument { which: FROM, memory: from }, Argument { which: TO, memory: to }],
-            );
+            calls.reorder(operand.reorder, from, to);
         };
-        let mut calls = 0u64;
+        let mut first = true;
         Ok(Box::new(move |a, b, c| {
             // With its own formats, operands are brought there in the first call, and the result out of there in it too.
-            let counts = blocking != Blocking::Before || calls == 0;
-            calls += 1;
+            let counts = std::mem::take(&mut first) || blocking != Blocking::Before;
             let places = [a.as_ptr().cast_mut(), b.as_ptr().cast_mut(), c.as_mut_ptr()];
             for (role, place) in roles.into_iter().zip(places) {
                 // SAFETY: the slices have as many elements as the descriptions say; the operands are only read.
-                let status = unsafe { set(operands[role].outside, place.cast()) };
-                assert_eq!(status, 0, "dnnl_memory_set_data_handle");
+                unsafe { calls.place(operands[role].outside, place.cast()) };
             }
             if counts {
                 roles[..2].iter().for_each(|&role| reorder(&operands[role], true));
             }
-            go(primitive, &arguments);
+            calls.go(primitive, &arguments);
             if counts {
                 reorder(&operands[roles[2]], false);
             }
-            // SAFETY: the stream is this engine's.
-            assert_eq!(unsafe { wait(stream) }, 0, "dnnl_stream_wait");
+            calls.wait();
         }))
     }
 
-    /// A batch of products by the library's matmul, ready to run; with `blocked` the second operand lies as the library likes it, brought there by the first call.
-    pub fn matmul(self, case: Gemm, blocked: bool) -> Result<Run, String> {
+    /// A batch of products by the library's matmul, ready to run.
+    pub fn matmul(self, case: Gemm, when: Reorder) -> Result<Run, String> {
         match case.format {
-            Operands::F32 => self.products::<f32, f32>(case, blocked, [F32; 3], |a| a, |b| b),
-            Operands::Bf16 => self.products(case, blocked, [BF16, BF16, F32], bf16::from_f32, bf16::from_f32),
-            Operands::I8 => self.products(case, blocked, [U8, S8, S32], |a| a as u8, |b| b as i8),
+            Operands::F32 => self.products::<f32, f32>(case, when, [F32; 3], |a| a, |b| b),
+            Operands::Bf16 => self.products(case, when, [BF16, BF16, F32], bf16::from_f32, bf16::from_f32),
+            Operands::I8 => self.products(case, when, [U8, S8, S32], |a| a as u8, |b| b as i8),
         }
     }
 
     fn products<A: Pod, B: Pod>(
         self,
         case: Gemm,
-        blocked: bool,
+        when: Reorder,
         data: [c_int; 3],
         to_a: impl Fn(f32) -> A + 'static,
         to_b: impl Fn(f32) -> B + 'static,
@@ -414,7 +467,8 @@ impl Engine {
             describe([k, n], tb, data[1], false)?,
             describe([m, n], false, data[2], false)?,
         ];
-        let weights = describe([k, n], tb, data[1], blocked)?;
+        let own = when != Reorder::Never;
+        let weights = describe([k, n], tb, data[1], own)?;
         type Create = unsafe extern "C" fn(
             *mut Handle,
             Handle,
@@ -440,23 +494,13 @@ impl Engine {
             self.memory(outside[1], null_mut())?,
             self.memory(outside[2], null_mut())?,
         ];
-        let own = if blocked {
+        let own = if own {
             Some((self.memory(inside, ALLOCATE)?, self.reorder(outside[1], inside)?))
         } else {
             None
         };
         let primitive = self.primitive(description)?;
-        let execute: unsafe extern "C" fn(Handle, Handle, c_int, *const Argument) -> Status =
-            symbol(self.library, &["dnnl_primitive_execute"])?;
-        let wait: unsafe extern "C" fn(Handle) -> Status = symbol(self.library, &["dnnl_stream_wait"])?;
-        let set: unsafe extern "C" fn(Handle, *mut c_void) -> Status =
-            symbol(self.library, &["dnnl_memory_set_data_handle"])?;
-        let stream = self.stream;
-        let go = move |primitive: Handle, arguments: &[Argument]| {
-            // SAFETY: the handles live as long as the process, and the memory behind them for this call.
-            let status = unsafe { execute(primitive, stream, arguments.len() as c_int, arguments.as_ptr()) };
-            assert_eq!(status, 0, "dnnl_primitive_execute");
-        };
+        let calls = self.calls()?;
         let arguments = [
             Argument { which: ARGUMENT[0][0], memory: memories[0] },
             Argument { which: ARGUMENT[0][1], memory: own.map_or(memories[1], |(memory, _)| memory) },
@@ -469,15 +513,14 @@ impl Engine {
                 [a.as_ptr().cast_mut().cast(), b.as_ptr().cast_mut().cast(), c.as_mut_ptr().cast()];
             for (memory, place) in memories.into_iter().zip(places) {
                 // SAFETY: the slices have as many elements as the descriptions say; the operands are only read.
-                assert_eq!(unsafe { set(memory, place) }, 0, "dnnl_memory_set_data_handle");
+                unsafe { calls.place(memory, place) };
             }
-            if let (Some((memory, reorder)), true) = (own, std::mem::take(&mut first)) {
-                let from = Argument { which: FROM, memory: memories[1] };
-                go(reorder, &[from, Argument { which: TO, memory }]);
+            let now = std::mem::take(&mut first) || when == Reorder::EachCall;
+            if let (Some((memory, reorder)), true) = (own, now) {
+                calls.reorder(reorder, memories[1], memory);
             }
-            go(primitive, &arguments);
-            // SAFETY: the stream is this engine's.
-            assert_eq!(unsafe { wait(stream) }, 0, "dnnl_stream_wait");
+            calls.go(primitive, &arguments);
+            calls.wait();
         }))
     }
 }

@@ -59,12 +59,13 @@ impl Operands {
         }
     }
 
-    /// Value `i` of an operand, which the format holds exactly.
-    pub fn value(self, i: usize) -> f32 {
+    /// Value `i` of the first operand or the second, which the format holds exactly.
+    pub fn value(self, second: bool, i: usize) -> f32 {
         match self {
             Operands::F32 => ((i * 7919) % 1009) as f32 / 1009.0 - 0.5,
             Operands::Bf16 => ((i * 7919) % 1009 % 128) as f32 / 128.0 - 0.5,
-            Operands::I8 => ((i * 7919) % 1009 % 128) as f32,
+            Operands::I8 if second => ((i * 7919) % 1009 % 256) as f32 - 128.0,
+            Operands::I8 => ((i * 7919) % 1009 % 256) as f32,
         }
     }
 
