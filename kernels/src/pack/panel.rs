@@ -117,6 +117,7 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
     let first = window.start + x.offset + at.offset;
     let (across, down) = (window.x.inner().stride, window.k.inner().stride);
     match (across, down) {
+        // A whole panel by a call of its own, in which the number of lanes is a constant.
         (1, _) if lanes == W => copy_rows::<S, C, W>(s, convert, data, first, down, W, k.len(), panel),
         (1, _) => copy_rows::<S, C, W>(s, convert, data, first, down, lanes, k.len(), panel),
         (_, 1) => {
