@@ -43,6 +43,9 @@ enum Op {
         /// The shapes
         #[arg(long, value_enum, default_value_t = Set::Squares)]
         set: Set,
+        /// Shapes of your own in place of a set: m x n x k or batch x m x n x k, such as 128x768x3072
+        #[arg(long, value_delimiter = ',', value_parser = sets::parse_shape)]
+        shape: Vec<sets::Gemm>,
         /// How operands are stored [default: as the set says]
         #[arg(long, value_enum)]
         transpose: Option<Transpose>,
@@ -137,7 +140,10 @@ impl Row {
 
 fn main() -> Result<(), Box<dyn Error>> {
     match Cli::parse().command {
-        Op::Matmul { set, transpose, format, options } => compare(&options, set.cases(transpose, format)),
+        Op::Matmul { set, shape, transpose, format, options } => {
+            let cases = if shape.is_empty() { set.cases() } else { shape };
+            compare(&options, sets::stored(cases, transpose, format))
+        }
         Op::Conv { set, direction, layout, batch, options } => {
             compare(&options, set.cases(direction, layout, batch))
         }

@@ -208,8 +208,8 @@ struct DeepBenchGemm {
 
 impl Set {
     /// The cases, each once; `transpose` overrides how operands are stored.
-    pub fn cases(self, transpose: Option<Transpose>, format: Operands) -> Vec<Gemm> {
-        let mut cases: Vec<Gemm> = match self {
+    pub fn cases(self) -> Vec<Gemm> {
+        match self {
             Set::Squares => [
                 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 127, 255, 511,
                 1023, 2047,
@@ -246,18 +246,32 @@ impl Set {
                     ]
                 })
                 .collect(),
-        };
-        if let Some(transpose) = transpose {
-            for case in &mut cases {
-                case.ta = matches!(transpose, Transpose::Tn | Transpose::Tt);
-                case.tb = matches!(transpose, Transpose::Nt | Transpose::Tt);
-            }
         }
+    }
+}
+
+/// `cases` with operands stored in such a way, each once.
+pub fn stored(mut cases: Vec<Gemm>, transpose: Option<Transpose>, format: Operands) -> Vec<Gemm> {
+    if let Some(transpose) = transpose {
         for case in &mut cases {
-            case.format = format;
+            case.ta = matches!(transpose, Transpose::Tn | Transpose::Tt);
+            case.tb = matches!(transpose, Transpose::Nt | Transpose::Tt);
         }
-        let mut seen = std::collections::HashSet::new();
-        cases.retain(|case| seen.insert(*case));
-        cases
+    }
+    for case in &mut cases {
+        case.format = format;
+    }
+    let mut seen = std::collections::HashSet::new();
+    cases.retain(|case| seen.insert(*case));
+    cases
+}
+
+/// `96x128x128x64`: batch, m, n, k; the batch may be left out.
+pub fn parse_shape(text: &str) -> Result<Gemm, String> {
+    let extents: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
+    match extents.as_deref() {
+        Ok(&[m, n, k]) => Ok(Gemm::new(1, [m, n, k])),
+        Ok(&[batch, m, n, k]) => Ok(Gemm::new(batch, [m, n, k])),
+        _ => Err("a shape is m x n x k or batch x m x n x k, such as 128x768x3072".into()),
     }
 }
