@@ -42,6 +42,16 @@ impl fmt::Display for NoSuchIsa {
 
 impl std::error::Error for NoSuchIsa {}
 
+/// Whether vectors that cross a cache line are read about as fast as others. It is so on AMD's processors from Zen 4 on, by measurement, and not on Intel's
+/// (benches/record/2026-11-26-intel.md, 2026-11-27-zen5.md); SSE4a is the feature that tells them apart.
+pub(crate) fn crosses_lines_well() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let amd = std::arch::is_x86_feature_detected!("sse4a");
+    #[cfg(not(target_arch = "x86_64"))]
+    let amd = false;
+    amd
+}
+
 impl Isa {
     /// Every instruction set of this machine, the widest last.
     pub fn available() -> impl Iterator<Item = Isa> {

@@ -1,62 +1,75 @@
-//! Products of a few rows: a vector, or a handful, times a matrix. Nothing is reused but the rows themselves, so all that counts is to read the rhs as it lies in
-//! memory, in long runs, once.
+//! Products of a few rows: a vector, or a handful, times a matrix whose rows lie side by side. Nothing is reused but the rows themselves, so all that counts is to
+//! read the rhs as it lies in memory, once.
 //!
 //! ```text
-//! rows side by side (a row-major rhs):                      columns side by side (a transposed one):
-//!   for each block of BLOCK columns                           for each group of 16 columns
+//! near (an rhs that lies in a cache):                       streamed (one that comes from memory):
+//!   for each strip of V vectors of columns                    for each block of columns
 //!     for each segment of k                                     for each segment of k
-//!       s[0..M][block] = +0.0                                     s[0..M][16] = +0.0
-//!       for each G steps of k                                     for each 16 steps of k
-//!         s[i][..] = fma(a[i][k], b[k][..], s[i][..]),              transpose 16 x 16 elements in registers
-//!         k ascending, G rows of b at a time                        s[i][..] = fma(a[i][k], b[k][..], s[i][..])
-//!       dst = s + 0.0, or dst += s + 0.0                          dst = s + 0.0, or dst += s + 0.0
+//!       acc[0..M][0..V] = +0.0                                    for each CHUNK steps of k
+//!       for each k:                                                 for each strip of V vectors of columns
+//!         acc[i][..] = fma(a[i][k], b[k][..], acc[i][..])             acc[0..M][0..V] = s[strip], +0.0 in the first chunk
+//!       dst = acc + 0.0, or dst += acc + 0.0                          acc[i][..] = fma(a[i][k], b[k][..], acc[i][..]), CHUNK times
+//!                                                                     s[strip] = acc
+//!                                                                 dst = s + 0.0, or dst += s + 0.0
 //! ```
 //!
-//! The sums `s` of the first form stay in the first-level cache; a tile of M rows would keep them in registers, but read the rhs in pieces of three vectors from
-//! as many pages as k has steps. Of an rhs that lies in a cache that does not matter: it is read in strips of as many vectors as there are registers for sums.
+//! The first form keeps sums in registers over a segment, but touches as many pages as k has steps before it moves on to the right. The second reads CHUNK rows
+//! from left to right, which the processor foresees and which this code asks for besides; its sums stay in a second-level cache.
 
 use bytemuck::Zeroable;
 
 use crate::KC;
 use crate::mat::{Band, MatRef, WriteRows};
-use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
+use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch};
 
 use super::Write;
 use super::in_place::write_out;
 
-/// Most rows that the first form takes.
-pub(super) const FEW_ROWS: usize = 4;
+/// Most rows that the first form takes: those of the tallest tile.
+pub(super) const FEW_ROWS: usize = 8;
+/// Most rows that the second form takes.
+pub(super) const FEW_ROWS_STREAMED: usize = 16;
 
-/// Columns of a group of the transposed form: a vector of AVX-512.
-const GROUP: usize = 16;
-/// Steps of k at a time: a cache line of a column.
-const LINE: usize = 16;
-/// Most rows that the transposed form takes.
-pub(super) const FEW_ROWS_TRANSPOSED: usize = 8;
+/// Steps of k that are read side by side, from left to right. Swept with 4 to 64: benches/record/2026-11-27-zen5.md.
+const CHUNK: usize = 16;
+/// Bytes that each row is asked for ahead.
+const AHEAD_BYTES: usize = 1024;
+/// Bytes of sums of a block of columns: the longer the rows that are read, the nearer to the bandwidth of memory.
+const SUMS_BYTES: usize = 256 * 1024;
+/// Columns of a block are a multiple of these, which every strip divides.
+const BLOCK_GRAIN: usize = 384;
 
-/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs whose rows lie side by side, and up to [`FEW_ROWS`] rows.
-#[inline(always)]
-pub(super) fn side_by_side<T: Zeroable + Copy, S: FloatLanes<T>>(
-    s: S,
-    lhs: MatRef<'_, T>,
-    rhs: MatRef<'_, T>,
-    dst: &mut Band<'_, T>,
-    add: bool,
-) {
-    // Steps of k that registers allow beside the rows, and columns of a block: long runs are nearer to the bandwidth of memory, and the sums stay in a
-    // first-level cache of 32 KiB.
-    match dst.m() {
-        1 => blocks::<T, S, 1, 8, 4096>(s, lhs, rhs, dst, add),
-        2 => blocks::<T, S, 2, 8, 2048>(s, lhs, rhs, dst, add),
-        3 => blocks::<T, S, 3, 4, 1024>(s, lhs, rhs, dst, add),
-        4 => blocks::<T, S, 4, 4, 1024>(s, lhs, rhs, dst, add),
-        rows => unreachable!("{rows} rows are not few"),
-    }
+/// Columns of a block of the second form, of at most `n` columns.
+pub(super) fn streamed_columns([m, n]: [usize; 2], bytes: usize) -> usize {
+    let most = SUMS_BYTES / (m.max(1) * bytes) / BLOCK_GRAIN * BLOCK_GRAIN;
+    n.next_multiple_of(BLOCK_GRAIN).min(most.max(BLOCK_GRAIN))
 }
 
-/// The same for an rhs that lies in a cache.
+/// Whether a vector has 64 bytes: there are then twice as many registers too. Known when compiling: no processor gets the strips of another.
+const fn is_wide<T, S: Lanes<T>>() -> bool {
+    S::LANES * size_of::<T>() == 64
+}
+
+/// Goes through `$cols` columns by strips of each of so many vectors in turn, the widest first, and at last by a part of one.
+macro_rules! strips {
+    ($s:ty, $t:ty, $cols:expr, $strip:ident, [$($v:literal)*], $args:tt) => {{
+        let mut from = 0;
+        $(
+            let width = $v * <$s as Lanes<$t>>::LANES;
+            while $cols - from >= width {
+                $strip!($v, false, from, from + width, $args);
+                from += width;
+            }
+        )*
+        if from < $cols {
+            $strip!(1, true, from, $cols, $args);
+        }
+    }};
+}
+
+/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs that lies in a cache, and as many rows as [`has_strips`] of.
 #[inline(always)]
-pub(super) fn side_by_side_near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
+pub(super) fn near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     s: S,
     lhs: MatRef<'_, T>,
     rhs: MatRef<'_, T>,
@@ -64,49 +77,105 @@ pub(super) fn side_by_side_near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     add: bool,
 ) {
     let write = if add { Write::Add } else { Write::Replace };
-    // Vectors of a strip, for each number of rows: first as many as fill the registers, last a part of one.
-    macro_rules! strips {
-        ($m:literal, $($v:literal)*) => {{
-            let mut from = 0;
-            $(
-                let width = $v * <S as Lanes<T>>::LANES;
-                while rhs.cols() - from >= width {
-                    s.apart(Strip::<T, $m, $v, false> { lhs, rhs, dst, write, from });
-                    from += width;
-                }
-            )*
-            if from < rhs.cols() {
-                s.apart(Strip::<T, $m, 1, true> { lhs, rhs, dst, write, from });
-            }
-        }};
+    macro_rules! strip {
+        ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal)) => {
+            s.apart(Strip::<T, $m, $v, $masked> { lhs, rhs, dst, write, from: $from, to: $to })
+        };
     }
-    // Known when compiling: no processor gets the strips of another.
-    if const { <S as Lanes<T>>::LANES * size_of::<T>() == 64 } {
+    if const { is_wide::<T, S>() } {
         match dst.m() {
-            1 => strips!(1, 24 8 4 2 1),
-            2 => strips!(2, 12 4 2 1),
-            3 => strips!(3, 8 4 2 1),
-            4 => strips!(4, 6 3 2 1),
-            rows => unreachable!("{rows} rows are not few"),
+            1 => strips!(S, T, rhs.cols(), strip, [24 8 4 2 1], (1)),
+            2 => strips!(S, T, rhs.cols(), strip, [12 4 2 1], (2)),
+            3 => strips!(S, T, rhs.cols(), strip, [8 4 2 1], (3)),
+            4 => strips!(S, T, rhs.cols(), strip, [6 3 2 1], (4)),
+            5 => strips!(S, T, rhs.cols(), strip, [4 1], (5)),
+            6 => strips!(S, T, rhs.cols(), strip, [4 1], (6)),
+            7 => strips!(S, T, rhs.cols(), strip, [3 1], (7)),
+            8 => strips!(S, T, rhs.cols(), strip, [3 1], (8)),
+            rows => unreachable!("no strip of {rows} rows"),
         }
     } else {
         match dst.m() {
-            1 => strips!(1, 8 4 2 1),
-            2 => strips!(2, 4 2 1),
-            3 => strips!(3, 2 1),
-            4 => strips!(4, 2 1),
-            rows => unreachable!("{rows} rows are not few"),
+            1 => strips!(S, T, rhs.cols(), strip, [8 4 2 1], (1)),
+            2 => strips!(S, T, rhs.cols(), strip, [4 2 1], (2)),
+            3 => strips!(S, T, rhs.cols(), strip, [2 1], (3)),
+            4 => strips!(S, T, rhs.cols(), strip, [2 1], (4)),
+            rows => unreachable!("no strip of {rows} rows"),
         }
     }
 }
 
-/// `V` vectors of columns from `from` on, the last of which ends with the rhs if `MASKED`.
+/// Whether [`near`] takes so many rows.
+pub(super) const fn has_strips<T, S: Lanes<T>>(m: usize) -> bool {
+    m <= if is_wide::<T, S>() { FEW_ROWS } else { 4 }
+}
+
+/// `acc` and the products of all steps of a strip; `MASKED`: its only vector is a part of one; `AHEAD`: asks for what follows in each row. By value: sums
+/// behind a reference would go through memory with every step.
+#[inline(always)]
+fn accumulate<
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
+    const M: usize,
+    const V: usize,
+    const MASKED: bool,
+    const AHEAD: bool,
+>(
+    s: S,
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    mut acc: [[S::V; V]; M],
+) -> [[S::V; V]; M] {
+    let last = rhs.cols() - (V - 1) * S::LANES;
+    let mut rows = rhs.down();
+    let mut columns = lhs.across::<M, false>();
+    while let (Some(row), Some(column)) = (rows.next(), columns.next()) {
+        let row = &row[..(V - 1) * S::LANES + if MASKED { last } else { S::LANES }];
+        // What is fewer stays in registers over a step: the vectors of the row, or the elements of the column.
+        if M <= 4 {
+            let mut a = [s.splat(T::zeroed()); M];
+            for (i, a) in a.iter_mut().enumerate() {
+                *a = s.splat(column.at(i));
+            }
+            for v in 0..V {
+                let b = vector::<T, S, MASKED, AHEAD>(s, &row[v * S::LANES..], last);
+                for (acc, &a) in acc.iter_mut().zip(&a) {
+                    acc[v] = s.mul_add(a, b, acc[v]);
+                }
+            }
+        } else {
+            let mut b = [s.splat(T::zeroed()); V];
+            for (v, b) in b.iter_mut().enumerate() {
+                *b = vector::<T, S, MASKED, AHEAD>(s, &row[v * S::LANES..], last);
+            }
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let a = s.splat(column.at(i));
+                for (acc, &b) in acc.iter_mut().zip(&b) {
+                    *acc = s.mul_add(a, b, *acc);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// A vector of a row, or the `last` elements of one.
+#[inline(always)]
+fn vector<T, S: Lanes<T>, const MASKED: bool, const AHEAD: bool>(s: S, row: &[T], last: usize) -> S::V {
+    if AHEAD {
+        prefetch(row.as_ptr().wrapping_add(AHEAD_BYTES / size_of::<T>()));
+    }
+    if MASKED { s.load_first_n(row, last) } else { s.load(row) }
+}
+
+/// `V` vectors of columns, `from..to`, over all of k; see [`accumulate`].
 struct Strip<'a, 'b, 'c, T, const M: usize, const V: usize, const MASKED: bool> {
     lhs: MatRef<'a, T>,
     rhs: MatRef<'a, T>,
     dst: &'b mut Band<'c, T>,
     write: Write,
     from: usize,
+    to: usize,
 }
 
 impl<T, S, const M: usize, const V: usize, const MASKED: bool> WithToken<S>
@@ -118,115 +187,159 @@ where
     type Output = ();
     #[inline(always)]
     fn with_token(self, s: S) {
-        let Strip { lhs, rhs, dst, mut write, from } = self;
-        let to = if MASKED { rhs.cols() } else { from + V * S::LANES };
-        let last = to - from - (V - 1) * S::LANES;
+        let Strip { lhs, rhs, dst, mut write, from, to } = self;
         for first in (0..rhs.rows()).step_by(KC) {
             let segment = first..rhs.rows().min(first + KC);
-            let mut acc = [[s.splat(T::zeroed()); V]; M];
-            let mut rows = rhs.part(segment.clone(), from..to).down();
-            let mut columns = lhs.part(0..M, segment).across::<M, false>();
-            while let (Some(row), Some(column)) = (rows.next(), columns.next()) {
-                let a: [S::V; M] = std::array::from_fn(|i| s.splat(column.at(i)));
-                for v in 0..V {
-                    let row = &row[v * S::LANES..];
-                    let b = if MASKED { s.load_first_n(row, last) } else { s.load(row) };
-                    for (acc, &a) in acc.iter_mut().zip(&a) {
-                        acc[v] = s.mul_add(a, b, acc[v]);
-                    }
-                }
-            }
+            let acc = [[s.splat(T::zeroed()); V]; M];
+            let (a, b) = (lhs.part(0..M, segment.clone()), rhs.part(segment, from..to));
+            let acc = accumulate::<T, S, M, V, MASKED, false>(s, a, b, acc);
             write_out(s, &acc, &mut dst.part(0..M, from..to), write);
             write = Write::Add;
         }
     }
 }
 
+/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs that comes from memory, and up to [`FEW_ROWS_STREAMED`] rows; `sums` has room for
+/// as many rows of [`streamed_columns`].
 #[inline(always)]
-fn blocks<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const G: usize, const BLOCK: usize>(
+pub(super) fn streamed<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     s: S,
     lhs: MatRef<'_, T>,
     rhs: MatRef<'_, T>,
     dst: &mut Band<'_, T>,
     add: bool,
+    sums: &mut [T],
 ) {
-    let (n, k) = (rhs.cols(), rhs.rows());
-    let mut sums = [[T::zeroed(); BLOCK]; M];
-    for j in (0..n).step_by(BLOCK) {
-        let cols = j..n.min(j + BLOCK);
-        for first in (0..k).step_by(KC) {
-            let segment = first..k.min(first + KC);
-            for sums in &mut sums {
-                sums[..cols.len()].fill(T::zeroed());
+    let (m, n, k) = (dst.m(), rhs.cols(), rhs.rows());
+    let block = (sums.len() / m / BLOCK_GRAIN * BLOCK_GRAIN).max(1);
+    for j in (0..n).step_by(block) {
+        let cols = j..n.min(j + block);
+        for first_step in (0..k).step_by(KC) {
+            let segment = first_step..k.min(first_step + KC);
+            for step in segment.clone().step_by(CHUNK) {
+                let steps = step..segment.end.min(step + CHUNK);
+                let (a, b) = (lhs.part(0..m, steps.clone()), rhs.part(steps, cols.clone()));
+                chunk(s, a, b, sums, step == first_step);
             }
-            let whole = segment.len() / G * G;
-            for step in (segment.start..segment.start + whole).step_by(G) {
-                group::<T, S, M, G, BLOCK>(s, lhs, rhs, step, &cols, &mut sums);
+            let write = if first_step > 0 || add { Write::Add } else { Write::Replace };
+            take_out(s, sums, &mut dst.part(0..m, cols.clone()), write);
+        }
+    }
+}
+
+/// Rows of a tile of the second form: `m` in as few tiles as can be, as high as each other or one more.
+#[inline(always)]
+fn tiles<T, S: Lanes<T>>(m: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let count = m.div_ceil(if const { is_wide::<T, S>() } { 8 } else { 4 });
+    (0..count).map(move |tile| tile * m / count..(tile + 1) * m / count)
+}
+
+/// Some steps of k of all columns of a block. The sums of a vector of columns lie row by row, vector behind vector.
+#[inline(always)]
+fn chunk<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
+    s: S,
+    lhs: MatRef<'_, T>,
+    rhs: MatRef<'_, T>,
+    sums: &mut [T],
+    first: bool,
+) {
+    let (m, k, n) = (lhs.rows(), lhs.cols(), rhs.cols());
+    macro_rules! chunk {
+        ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal, $ahead:literal, $rows:expr)) => {{
+            let (lhs, rhs) = (lhs.part($rows, 0..k), rhs.part(0..k, $from..$to));
+            let sums = &mut sums[$from * m + $rows.start * <S as Lanes<T>>::LANES..];
+            s.apart(Chunk::<T, $m, $v, $masked, $ahead> { lhs, rhs, sums, m, first });
+        }};
+    }
+    // A strip through all tiles, the first of which asks for what comes.
+    macro_rules! tiled {
+        ($v:literal, $masked:literal, $from:expr, $to:expr, ($($m:literal)*)) => {
+            for (tile, rows) in tiles::<T, S>(m).enumerate() {
+                match (tile, rows.len()) {
+                    $(
+                        (0, $m) => chunk!($v, $masked, $from, $to, ($m, true, rows.clone())),
+                        (_, $m) => chunk!($v, $masked, $from, $to, ($m, false, rows.clone())),
+                    )*
+                    _ => unreachable!("no tile of {rows:?}"),
+                }
             }
-            for step in segment.start + whole..segment.end {
-                group::<T, S, M, 1, BLOCK>(s, lhs, rhs, step, &cols, &mut sums);
+        };
+    }
+    if const { is_wide::<T, S>() } {
+        match m {
+            1 => strips!(S, T, n, chunk, [24 8 1], (1, true, 0..1)),
+            2 => strips!(S, T, n, chunk, [8 1], (2, true, 0..2)),
+            3 => strips!(S, T, n, chunk, [8 1], (3, true, 0..3)),
+            4 => strips!(S, T, n, chunk, [6 2 1], (4, true, 0..4)),
+            _ => strips!(S, T, n, tiled, [3 1], (4 5 6 7 8)),
+        }
+    } else {
+        match m {
+            1 => strips!(S, T, n, chunk, [8 1], (1, true, 0..1)),
+            _ => strips!(S, T, n, tiled, [2 1], (2 3 4)),
+        }
+    }
+}
+
+/// Some steps of k of a strip and the rows of a tile; see [`accumulate`].
+struct Chunk<'a, 'b, T, const M: usize, const V: usize, const MASKED: bool, const AHEAD: bool> {
+    lhs: MatRef<'a, T>,
+    rhs: MatRef<'a, T>,
+    /// From the first row and the first vector on.
+    sums: &'b mut [T],
+    /// Rows of all tiles.
+    m: usize,
+    /// Whether the sums begin with this chunk.
+    first: bool,
+}
+
+impl<T, S, const M: usize, const V: usize, const MASKED: bool, const AHEAD: bool> WithToken<S>
+    for Chunk<'_, '_, T, M, V, MASKED, AHEAD>
+where
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Chunk { lhs, rhs, sums, m, first } = self;
+        let mut acc = [[s.splat(T::zeroed()); V]; M];
+        if !first {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = s.load(&sums[(v * m + i) * S::LANES..]);
+                }
             }
-            let write = if first > 0 || add { Write::Add } else { Write::Replace };
-            for (row, sums) in sums.iter().enumerate() {
-                finish(s, &sums[..cols.len()], &mut dst.row(row)[cols.clone()], write);
+        }
+        let acc = accumulate::<T, S, M, V, MASKED, AHEAD>(s, lhs, rhs, acc);
+        for (i, acc) in acc.iter().enumerate() {
+            for (v, &acc) in acc.iter().enumerate() {
+                s.store(&mut sums[(v * m + i) * S::LANES..], acc);
             }
         }
     }
 }
 
-/// `G` steps of k from `step` on.
+/// The sums of a segment into the result.
 #[inline(always)]
-fn group<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const G: usize, const BLOCK: usize>(
+fn take_out<T: Zeroable + Copy, S: FloatLanes<T>>(
     s: S,
-    lhs: MatRef<'_, T>,
-    rhs: MatRef<'_, T>,
-    step: usize,
-    cols: &std::ops::Range<usize>,
-    sums: &mut [[T; BLOCK]; M],
+    sums: &[T],
+    dst: &mut impl WriteRows<T>,
+    write: Write,
 ) {
-    let mut a = [[s.splat(T::zeroed()); M]; G];
-    let mut rows: [&[T]; G] = [&[]; G];
-    for (g, (a, row)) in a.iter_mut().zip(&mut rows).enumerate() {
-        *row = &rhs.row(step + g)[cols.clone()];
-        for (i, a) in a.iter_mut().enumerate() {
-            *a = s.splat(lhs.at(i, step + g));
-        }
-    }
-    let later = rhs.below(step + G, cols.start);
-    let whole = cols.len() / S::LANES * S::LANES;
-    for j in (0..whole).step_by(S::LANES) {
-        for g in 0..G {
-            later.prefetch(g, j);
-        }
-        let mut acc = [s.splat(T::zeroed()); M];
-        for (acc, sums) in acc.iter_mut().zip(&*sums) {
-            *acc = s.load(&sums[j..]);
-        }
-        for (a, row) in a.iter().zip(&rows) {
-            let b = s.load(&row[j..]);
-            for (acc, &a) in acc.iter_mut().zip(a) {
-                *acc = s.mul_add(a, b, *acc);
-            }
-        }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            s.store(&mut sums[j..], acc);
-        }
-    }
-    let rest = cols.len() - whole;
-    if rest > 0 {
-        for (i, sums) in sums.iter_mut().enumerate() {
-            let mut acc = s.load_first_n(&sums[whole..], rest);
-            for (a, row) in a.iter().zip(&rows) {
-                acc = s.mul_add(a[i], s.load_first_n(&row[whole..], rest), acc);
-            }
-            s.store_first_n(&mut sums[whole..], rest, acc);
+    let m = dst.m();
+    for i in 0..m {
+        for (vector, out) in dst.row(i).chunks_mut(S::LANES).enumerate() {
+            let at = (vector * m + i) * S::LANES;
+            finish(s, &sums[at..at + out.len()], out, write);
         }
     }
 }
 
 /// The sums of a segment into a row of the result (N1, N2).
 #[inline(always)]
-fn finish<T: Zeroable + Copy, S: FloatLanes<T>>(s: S, sums: &[T], row: &mut [T], write: Write) {
+pub(super) fn finish<T: Zeroable + Copy, S: FloatLanes<T>>(s: S, sums: &[T], row: &mut [T], write: Write) {
     let zero = s.splat(T::zeroed());
     for (sums, row) in sums.chunks(S::LANES).zip(row.chunks_mut(S::LANES)) {
         let n = row.len();
@@ -236,94 +349,82 @@ fn finish<T: Zeroable + Copy, S: FloatLanes<T>>(s: S, sums: &[T], row: &mut [T],
     }
 }
 
-/// The same for an rhs whose columns lie side by side.
-#[inline(always)]
-pub(super) fn transposed<S: Simd>(
-    s: S,
-    lhs: MatRef<'_, f32>,
-    rhs: MatRef<'_, f32>,
-    dst: &mut Band<'_, f32>,
-    add: bool,
-) {
-    let columns = rhs.transposed();
-    match dst.m() {
-        1 => groups::<S, 1>(s, lhs, columns, dst, add),
-        2 => groups::<S, 2>(s, lhs, columns, dst, add),
-        3 => groups::<S, 3>(s, lhs, columns, dst, add),
-        4 => groups::<S, 4>(s, lhs, columns, dst, add),
-        5 => groups::<S, 5>(s, lhs, columns, dst, add),
-        6 => groups::<S, 6>(s, lhs, columns, dst, add),
-        7 => groups::<S, 7>(s, lhs, columns, dst, add),
-        8 => groups::<S, 8>(s, lhs, columns, dst, add),
-        rows => unreachable!("{rows} rows are not few"),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use crate::axis::Axis;
+    use crate::isa::Isa;
+    use crate::mat::{MatMut, MatRef, MatSpec, Places};
+    use crate::simd::{Simd, WithSimd};
 
-/// `columns` are those of the rhs, as rows.
-#[inline(always)]
-fn groups<S: Simd, const M: usize>(
-    s: S,
-    lhs: MatRef<'_, f32>,
-    columns: MatRef<'_, f32>,
-    dst: &mut Band<'_, f32>,
-    add: bool,
-) {
-    let (n, k) = (columns.rows(), columns.cols());
-    for j in (0..n).step_by(GROUP) {
-        let width = GROUP.min(n - j);
-        // Lanes beyond the last column repeat it.
-        let rows: [&[f32]; GROUP] = std::array::from_fn(|lane| columns.row(j + lane.min(width - 1)));
-        for first in (0..k).step_by(KC) {
-            let segment = first..k.min(first + KC);
-            let whole = segment.len() / LINE * LINE;
-            let mut sums = [[0.0f32; GROUP]; M];
-            for step in (segment.start..segment.start + whole).step_by(LINE) {
-                // Of each column its line at once: columns a power of two apart share a set of the first-level cache, which keeps eight lines.
-                let mut lines: [&[f32; LINE]; GROUP] = [&[0.0; LINE]; GROUP];
-                for (line, row) in lines.iter_mut().zip(&rows) {
-                    *line = row[step..].first_chunk().expect("a line is left");
-                }
-                let b = s.transpose_16x16(lines);
-                steps::<S, M>(s, lhs.part(0..M, step..step + LINE), &b, &mut sums);
-            }
-            for step in segment.start + whole..segment.end {
-                let mut b = [[0.0f32; GROUP]];
-                for (b, row) in b[0].iter_mut().zip(&rows) {
-                    *b = row[step];
-                }
-                steps::<S, M>(s, lhs.part(0..M, step..step + 1), &b, &mut sums);
-            }
-            let write = if first > 0 || add { Write::Add } else { Write::Replace };
-            for (row, sums) in sums.iter().enumerate() {
-                finish(s, &sums[..width], &mut dst.row(row)[j..j + width], write);
+    use super::*;
+
+    /// One run of either form, over an rhs with a gap between its rows.
+    struct Run<'a> {
+        shape: [usize; 3],
+        operands: [&'a [f32]; 2],
+        out: &'a mut [f32],
+        streamed: bool,
+        add: bool,
+    }
+
+    impl WithSimd for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) {
+            let Run { shape: [m, n, k], operands: [a, b], out, streamed: streams, add } = self;
+            let lhs = MatRef::row_major(a, m, k);
+            let rhs = MatRef::row_major(b, k, n + 3).part(0..k, 1..n + 1);
+            let axis = |extent, stride| Axis::strided(extent, stride);
+            let spec = MatSpec { start: 0, batch: axis(1, 0), rows: axis(m, n as isize), cols: axis(n, 1) };
+            let places = Places::new(spec);
+            let mut dst = MatMut::new(out, 0, &places).unwrap();
+            let mut band = dst.band(0, 0..m, 0..n);
+            if streams {
+                let mut sums = vec![f32::NAN; m * streamed_columns([m, n], 4)];
+                streamed(s, lhs, rhs, &mut band, add, &mut sums);
+            } else if has_strips::<f32, S>(m) {
+                near(s, lhs, rhs, &mut band, add);
+            } else {
+                // Blocks narrower than the rhs.
+                streamed(s, lhs, rhs, &mut band, add, &mut vec![f32::NAN; m * BLOCK_GRAIN]);
             }
         }
     }
-}
 
-/// Some steps of k of one group.
-#[inline(always)]
-fn steps<S: Simd, const M: usize>(
-    s: S,
-    lhs: MatRef<'_, f32>,
-    b: &[[f32; GROUP]],
-    sums: &mut [[f32; GROUP]; M],
-) {
-    let lanes = <S as Lanes<f32>>::LANES;
-    for at in (0..GROUP).step_by(lanes) {
-        let mut acc = [Lanes::<f32>::splat(s, 0.0); M];
-        for (acc, sums) in acc.iter_mut().zip(&*sums) {
-            *acc = Lanes::<f32>::load(s, &sums[at..]);
-        }
-        for (a, b) in lhs.across::<M, false>().zip(b) {
-            let b = Lanes::<f32>::load(s, &b[at..]);
-            for (row, acc) in acc.iter_mut().enumerate() {
-                let a = Lanes::<f32>::splat(s, a.at(row));
-                *acc = FloatLanes::<f32>::mul_add(s, a, b, *acc);
+    #[test]
+    fn both_forms_are_the_scalar_sums() {
+        for isa in Isa::available() {
+            for m in 1..=FEW_ROWS_STREAMED {
+                for (n, k) in [(1, 3), (70, 17), (403, KC + 21), (800, 30)] {
+                    let value = |i: usize| ((i * 7919) % 1009) as f32 / 331.0 - 1.5;
+                    let a: Vec<f32> = (0..m * k).map(value).collect();
+                    let b: Vec<f32> = (0..k * (n + 3)).map(value).collect();
+                    for add in [false, true] {
+                        let mut want = vec![0.75f32; m * n];
+                        for (at, want) in want.iter_mut().enumerate() {
+                            let (i, j) = (at / n, at % n);
+                            for first in (0..k).step_by(KC) {
+                                let sum = (first..k.min(first + KC)).fold(0.0f32, |sum, step| {
+                                    a[i * k + step].mul_add(b[step * (n + 3) + j + 1], sum)
+                                }) + 0.0;
+                                *want = if first > 0 || add { *want + sum } else { sum };
+                            }
+                        }
+                        for streamed in [false, true] {
+                            let mut out = vec![0.75f32; m * n];
+                            isa.dispatch(Run {
+                                shape: [m, n, k],
+                                operands: [&a, &b],
+                                out: &mut out,
+                                streamed,
+                                add,
+                            });
+                            let same = out.iter().zip(&want).all(|(x, y)| x.to_bits() == y.to_bits());
+                            assert!(same, "{m} x {n} x {k} on {isa}, streamed: {streamed}, add: {add}");
+                        }
+                    }
+                }
             }
-        }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            Lanes::<f32>::store(s, &mut sums[at..], acc);
         }
     }
 }

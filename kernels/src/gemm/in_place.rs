@@ -42,6 +42,8 @@ pub struct Later<'a, T> {
     pub lhs: Option<MatRef<'a, T>>,
     /// Some steps of k of a panel of the rhs.
     pub rhs: Option<MatRef<'a, T>>,
+    /// Whether these come from memory, row by row: they then are asked into the second-level cache, otherwise into the first.
+    pub from_memory: bool,
 }
 
 /// What a tile asks for while it computes, a little at a time, so that the requests of no moment exceed what the processor can have under way: its place in the
@@ -73,7 +75,7 @@ impl<'a, 'b, T: Copy> Ahead<'a, 'b, T> {
         }
         if let Some(rhs) = self.later.rhs {
             for row in share(rhs.rows()) {
-                rhs.prefetch_row(row);
+                if self.later.from_memory { rhs.prefetch_row(row) } else { rhs.prefetch_row_first(row) }
             }
         }
         if let Some(lhs) = self.later.lhs {
@@ -89,7 +91,7 @@ impl<'a, 'b, T: Copy> Ahead<'a, 'b, T> {
 
 /// The microkernels of one float format on one instruction set.
 pub trait InPlace<T>: FloatLanes<T> {
-    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k; any m up to MR and n up to NR. A tile of MR x NR leaves a
+    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k; any n up to NR and any m up to MR, or [`InPlace::tall`] of n. A tile of MR x NR leaves a
     /// copy of the rhs in `keep`, a panel `[k][NR]`. The place in the result and what will be read `later` are asked for meanwhile.
     ///
     /// # Panics
@@ -117,7 +119,7 @@ pub trait InPlace<T>: FloatLanes<T> {
         write: Write,
     );
 
-    /// Rows of the tallest tile that [`InPlace::in_place_batch`] has for a result of so many columns, at most NR: the narrower, the taller, so that sums enough are
+    /// Rows of the tallest tile for a result of so many columns, at most NR: the narrower, the taller, so that sums enough are
     /// under way.
     fn tall(cols: usize) -> usize;
 
@@ -355,7 +357,11 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
         while let (Some(lhs), Some(rhs), Some(mut dst)) = (lhs.next(), rhs.next(), dst.next()) {
             for i in (M..=dst.m()).step_by(M) {
                 let (lhs, mut dst) = (lhs.part(i - M..i, 0..lhs.cols()), dst.part(i - M..i, 0..rhs.cols()));
-                let ahead = &mut Ahead::new(&dst, Later { near: true, lhs: None, rhs: None }, rhs.rows());
+                let ahead = &mut Ahead::new(
+                    &dst,
+                    Later { near: true, lhs: None, rhs: None, from_memory: false },
+                    rhs.rows(),
+                );
                 let acc = if rhs.cols() >= NV * S::LANES {
                     accumulate::<T, S, M, NV, false, false, false, false>(s, lhs, rhs, &mut [], ahead)
                 } else {
@@ -391,7 +397,9 @@ macro_rules! in_place {
                         (None, false) => self.apart(Tile::<$t, $mr, $nv, false, false, false> { lhs, rhs, dst, write, keep: &mut [], later }),
                     };
                 }
+                $(in_place!(@row $t, $token, $tall, $tall_nv, self, vectors, lhs, rhs, dst, write, later);)*
                 $(in_place!(@row $t, $token, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)*
+                unreachable!("no tile of {} rows", dst.m());
             }
 
             #[inline(always)]

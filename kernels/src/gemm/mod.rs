@@ -3,6 +3,7 @@
 mod by_line;
 mod few_channels;
 mod few_rows;
+mod few_rows_transposed;
 mod in_place;
 mod macro_kernel;
 mod per_channel;

@@ -18,12 +18,13 @@ use std::ops::Range;
 use crate::KC;
 use crate::axis::{Axis, Window};
 use crate::epilogue::Epilogue;
-use crate::isa::Isa;
+use crate::isa::{Isa, crosses_lines_well};
 use crate::mat::{MatMut, MatRef, Matrices};
 use crate::pack::{Operand, Side, pack};
 use crate::simd::{FloatLanes, Lanes, Simd, Unit};
 
-use super::few_rows::{self, FEW_ROWS, FEW_ROWS_TRANSPOSED};
+use super::few_rows::{self, FEW_ROWS, FEW_ROWS_STREAMED, streamed_columns};
+use super::few_rows_transposed::FEW_ROWS_TRANSPOSED;
 use super::{InPlace, Later, Real, Ukernel, Write};
 
 /// One operand of a [`Product`].
@@ -61,11 +62,22 @@ const LHS_BYTES: usize = 256 * 1024;
 const RHS_BYTES: usize = 4 * 1024 * 1024;
 /// An operand that takes no more bytes than this over one segment, gaps between its rows included, stays in the second-level cache, or nearly.
 const NEAR_CACHE_BYTES: usize = 1200 * 1024;
-/// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost a
-/// processor with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
+/// A matrix of no more bytes than this comes from the last-level cache. 768 x 2304 and 3072 x 768 by strips 90 to 110 GB/s, streamed 75 to 105; 2048 x 2048 the other way round, 55 and 64
+/// with three rows (benches/record/2026-11-27-zen5.md).
+const LAST_CACHE_BYTES: usize = 12 * 1024 * 1024;
+/// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost
+/// some processors with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
 const LIES_WELL_BYTES: usize = 16 * 1024;
+/// The same on a processor that [`crosses_lines_well`]. Zen 5, squares, in place and kept: 128 93 and 87 % of the peak, 256 95 and 91, 384 91 and 93.
+const LIES_WELL_BYTES_ACROSS: usize = 300 * 1024;
 /// Panels of the other operand from which on it is worth keeping one that does not lie well.
 const KEEP_FROM: usize = 3;
+
+/// Bytes after which addresses share a set of the first-level cache.
+const PAGE: usize = 4096;
+
+/// Panels of rows that go through all of k together.
+const ALONG_K_ROWS: usize = 8;
 
 /// Columns from which on the kernels for few rows are taken. Not swept.
 const FEW_ROWS_COLS: usize = 64;
@@ -73,6 +85,8 @@ const FEW_ROWS_COLS: usize = 64;
 /// Steps of k up to which a product that is read in place takes the short loops: a tile then takes less time than what it would ask for ahead.
 /// Not swept.
 const SMALL_K: usize = 64;
+/// The same where both operands lie in a cache, so that nothing is worth asking for. 96 x 128 x 64 x 128 on Zen 5: 92 % of the peak, by the long loops 80.
+const SMALL_NEAR_K: usize = 256;
 
 /// Bytes of small products that are computed tile by tile, all their first tiles first. A thousand of 32 x 32 x 32: 76.6 % of the peak, with 128 KiB 67.6.
 const NEAR_BYTES: usize = 16 * 1024;
@@ -105,6 +119,14 @@ pub struct Blocking {
     products: usize,
     /// Whether tiles of a short k go along the rows of the result.
     along_rows: bool,
+    /// Whether a block of rows goes through all of k before the next.
+    along_k: bool,
+    /// Whether tiles of few columns may be taller than others.
+    tall: bool,
+    /// Whether the rhs is too large for any cache.
+    from_memory: bool,
+    /// Whether a few rows are multiplied by an rhs that comes from memory: scratch of the lhs then is for sums.
+    streams: bool,
     /// Elements of scratch.
     scratch: [usize; 2],
 }
@@ -124,6 +146,7 @@ impl Blocking {
     /// For parts of at most `m` x `n` with `k` steps, elements of `bytes`, microkernels of `mr` x `nr`.
     pub fn new([m, n, k]: [usize; 3], bytes: usize, [mr, nr]: [usize; 2], lhs: Lies, rhs: Lies) -> Self {
         let kc = k.clamp(1, KC);
+        let (lhs_lies, rhs_lies) = (lhs, rhs);
         let rows = ((LHS_BYTES / (kc * bytes)) / mr).max(1) * mr;
         let exceeds = |lies: Lies, x: usize, most: usize| match lies {
             Lies::Strided([across, down]) | Lies::Transposed([across, down]) => {
@@ -141,8 +164,16 @@ impl Blocking {
             Lies::Strided(_) => far[0] && n.div_ceil(nr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
+        let area = |a: usize, b: usize| a.saturating_mul(b).saturating_mul(bytes);
+        let lies_well = if crosses_lines_well() { LIES_WELL_BYTES_ACROSS } else { LIES_WELL_BYTES };
+        let from_memory = area(n, k) > LAST_CACHE_BYTES;
+        let streams = matches!((keep_lhs, rhs), (false, Lies::Strided(_)))
+            && m <= FEW_ROWS_STREAMED
+            && n >= FEW_ROWS_COLS
+            && from_memory;
+        let sums = if streams { m * streamed_columns([m, n], bytes) } else { 0 };
         let keep_rhs = match rhs {
-            Lies::Strided(_) => exceeds(rhs, n, LIES_WELL_BYTES) && m.div_ceil(mr) >= KEEP_FROM,
+            Lies::Strided(_) => !streams && exceeds(rhs, n, lies_well) && m.div_ceil(mr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
         let (lhs, lhs_panels) =
@@ -157,7 +188,19 @@ impl Blocking {
                 (Kept::Block, cols, n.min(cols).div_ceil(nr))
             }
         };
-        let area = |a: usize, b: usize| a.saturating_mul(b).saturating_mul(bytes);
+        // One panel of the rhs for all of k, which stays in the second-level cache while rows of the lhs come from afar, each in one long run.
+        let along_k = matches!(lhs_lies, Lies::Strided([_, 1]))
+            && n <= nr
+            && area(m, k) > NEAR_CACHE_BYTES
+            && area(nr, k) <= LHS_BYTES * 4;
+        // Rows a multiple of a page apart share a set of the first-level cache: 128 x 16 x 1024 65 % of the peak by tiles of 8 rows, 44 by 16; 1760 x 16 x 1760 68 and 77.
+        let tall = !matches!(lhs_lies, Lies::Strided([across, _]) if across.unsigned_abs().wrapping_mul(bytes).is_multiple_of(PAGE));
+        let (rows, rhs_steps) = if along_k { (ALONG_K_ROWS * mr, k) } else { (rows, kc) };
+        let (rhs, rhs_panels) = match (along_k, rhs_lies) {
+            (true, Lies::Strided(_)) => (Kept::Nothing, 0),
+            (true, _) => (Kept::Block, 1),
+            _ => (rhs, rhs_panels),
+        };
         let all = area(m, k).saturating_add(area(k, n)).saturating_add(area(m, n));
         let products = (NEAR_BYTES / all.max(1)).max(1);
         let along_rows = area(m, n) > NEAR_CACHE_BYTES;
@@ -169,7 +212,11 @@ impl Blocking {
             far,
             products,
             along_rows,
-            scratch: [lhs_panels * mr * kc, rhs_panels * nr * kc],
+            along_k,
+            tall,
+            streams,
+            from_memory,
+            scratch: [sums.max(lhs_panels * mr * kc), rhs_panels * nr * rhs_steps],
         }
     }
 
@@ -292,9 +339,11 @@ struct Part<'r> {
 impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     #[inline(always)]
     pub(super) fn run<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
+        let small_k = if self.blocking.far == [false; 2] { SMALL_NEAR_K } else { SMALL_K };
         let plain =
-            self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= SMALL_K;
-        if self.dst.rows().len() <= FEW_ROWS_TRANSPOSED && self.few_rows(s, isa) {
+            self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= small_k;
+        let few = self.blocking.streams || self.dst.rows().len() <= FEW_ROWS.max(FEW_ROWS_TRANSPOSED);
+        if few && self.few_rows(s, isa) {
             return;
         }
         if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) = (self.lhs, self.rhs, plain) {
@@ -373,7 +422,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         let (rows, cols, m) = (self.dst.rows(), self.dst.cols(), self.dst.rows().len());
         let &Source::InPlace(lhs) = self.lhs else { return false };
         let rhs = match *self.rhs {
-            Source::InPlace(rhs) if m <= FEW_ROWS => rhs,
+            Source::InPlace(rhs) if m <= FEW_ROWS || self.blocking.streams => rhs,
             Source::Pack { matrices: Some(rhs), .. }
                 if T::TRANSPOSES && rhs.matrix(0).transposed().has_whole_rows() =>
             {
@@ -381,17 +430,20 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             }
             _ => return false,
         };
-        if cols.len() < FEW_ROWS_COLS {
+        // The strips of a narrow processor are lower than its registers would allow.
+        let strips =
+            self.blocking.streams || few_rows::has_strips::<T, S>(m) || !rhs.matrix(0).has_whole_rows();
+        if cols.len() < FEW_ROWS_COLS || !strips {
             return false;
         }
         for batch in self.dst.batch() {
             let lhs = lhs.matrix(batch).part(rows.clone(), 0..self.k);
             let rhs = rhs.matrix(batch).part(0..self.k, cols.clone());
             let mut band = self.dst.band(batch, rows.clone(), cols.clone());
-            if rhs.has_whole_rows() && self.blocking.far[1] {
-                few_rows::side_by_side(s, lhs, rhs, &mut band, self.add);
+            if self.blocking.streams {
+                few_rows::streamed(s, lhs, rhs, &mut band, self.add, self.scratch[0]);
             } else if rhs.has_whole_rows() {
-                few_rows::side_by_side_near(s, lhs, rhs, &mut band, self.add);
+                few_rows::near(s, lhs, rhs, &mut band, self.add);
             } else {
                 T::few_rows_transposed(isa, lhs, rhs, &mut band, self.add);
             }
@@ -417,13 +469,20 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         // LOOP 5: columns in blocks, as many as the kept rhs has room for.
         for jc in cols.clone().step_by(blocking.cols) {
             let block_cols = jc..cols.end.min(jc + blocking.cols);
-            // LOOP 4: k in segments of KC.
-            for first_step in (0..steps).step_by(KC) {
+            // LOOPS 4 and 3: k in segments of KC, rows in blocks whose lhs stays in a second-level cache; the other way round with few columns.
+            let counts = [steps.div_ceil(KC), rows.len().div_ceil(blocking.rows)];
+            for block in 0..counts[0] * counts[1] {
+                let [segment, block] = if blocking.along_k {
+                    [block % counts[0], block / counts[0]]
+                } else {
+                    [block / counts[1], block % counts[1]]
+                };
+                let first_step = segment * KC;
                 let segment = first_step..steps.min(first_step + KC);
                 let kc = segment.len();
                 let write = if first_step > 0 || *add { Write::Add } else { Write::Replace };
-                // LOOP 3: rows in blocks whose lhs stays in a second-level cache.
-                for ic in rows.clone().step_by(blocking.rows) {
+                let ic = rows.start + block * blocking.rows;
+                {
                     let block_rows = ic..rows.end.min(ic + blocking.rows);
                     if blocking.lhs != Kept::Nothing {
                         let part = Part { side: Side::Lhs, batch, x: &block_rows, k: &segment, width: mr };
@@ -433,7 +492,11 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                     // LOOP 2: columns in panels of NR.
                     for j in block_cols.clone().step_by(nr) {
                         let panel_cols = j..block_cols.end.min(j + nr);
-                        let rhs_at = if blocking.rhs == Kept::Block { (j - jc) * kc } else { 0 };
+                        let rhs_at = match blocking.rhs {
+                            _ if blocking.along_k => nr * first_step,
+                            Kept::Block => (j - jc) * kc,
+                            _ => 0,
+                        };
                         let rhs_kept = rhs_at..rhs_at + nr * kc;
                         let rhs_first = blocking.rhs == Kept::Panel || ic == rows.start;
                         // The first microkernel keeps the panel, if panel and microkernel are full ones.
@@ -443,6 +506,12 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                                 Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width: nr };
                             rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
                         }
+                        let tall = if lhs_in_place.is_some() && blocking.tall {
+                            S::tall(panel_cols.len())
+                        } else {
+                            mr
+                        };
+                        let tiles = block_rows.len().div_ceil(tall);
                         // The panel of the rhs that is read next, if it comes from afar: in place, or one that was kept before.
                         let next_cols = panel_cols.end..block_cols.end.min(panel_cols.end + nr);
                         let reads_rhs = blocking.rhs == Kept::Nothing || rhs_first;
@@ -454,25 +523,33 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                             Some(rhs.part(segment.clone(), next_cols))
                         } else if blocking.rhs == Kept::Block && !rhs_first {
                             Some(MatRef::row_major(kept_next, kc, nr))
-                        } else {
+                        } else if tiles > 1 && blocking.from_memory {
                             rhs.packed(batch, n, steps, &segment, next_cols.start / nr, nr)
+                        } else {
+                            // One tile reads panels one behind the other, which the processor foresees: 1 x 2304 x 768 on Zen 5 20 % of the peak, asked for 12 %.
+                            None
                         };
-                        let reads_lhs = blocking.far[0] && j == jc;
-                        let tiles = block_rows.len().div_ceil(mr);
+                        let reads_lhs = blocking.far[0] && j == jc && !blocking.along_k;
                         // LOOP 1: rows in panels of MR.
-                        for (tile, i) in block_rows.clone().step_by(mr).enumerate() {
-                            let panel_rows = i..block_rows.end.min(i + mr);
+                        let (mut tile, mut i) = (0, block_rows.start);
+                        while i < block_rows.end {
+                            let left = block_rows.end - i;
+                            let panel_rows = i..i + if left >= tall { tall } else { left.min(mr) };
                             let next_rows = panel_rows.end..rows.end.min(panel_rows.end + mr);
+                            // What is left over makes more tiles than the last of `tiles`.
+                            let share = tile.min(tiles)..(tile + 1).min(tiles);
+                            tile += 1;
                             let keeps = copies && rhs_first && i == ic && blocking.rhs != Kept::Nothing;
                             let in_place = keeps || blocking.rhs == Kept::Nothing;
                             let later = Later {
                                 near: !in_place || !blocking.far[1],
+                                from_memory: blocking.from_memory && !matches!(rhs, Source::Panels { .. }),
                                 lhs: lhs_in_place
                                     .filter(|_| reads_lhs)
                                     .map(|lhs| lhs.part(next_rows, segment.clone())),
                                 // Every tile asks for a share.
                                 rhs: next.map(|rhs| {
-                                    rhs.part(tile * kc / tiles..(tile + 1) * kc / tiles, 0..rhs.cols())
+                                    rhs.part(share.start * kc / tiles..share.end * kc / tiles, 0..rhs.cols())
                                 }),
                             };
                             let a = if let Some(lhs) = lhs_in_place {
@@ -484,6 +561,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                                     });
                                 panel.part(0..kc, 0..panel_rows.len()).transposed()
                             };
+                            i = panel_rows.end;
                             let mut band = dst.band(batch, panel_rows, panel_cols.clone());
                             let here = || rhs_here.expect(HERE).part(segment.clone(), panel_cols.clone());
                             let (b, keep) = match rhs.packed(batch, n, steps, &segment, j / nr, nr) {

@@ -7,7 +7,7 @@ use crate::mat::{Band, MatRef};
 use crate::pack::Form;
 use crate::simd::{Simd, WithSimd};
 
-use super::{Acc, ByLine, FewChannels, Positions, Product, Taps, Windows, few_rows};
+use super::{Acc, ByLine, FewChannels, Positions, Product, Taps, Windows, few_rows_transposed};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Param + Finish<Param = Self> {
@@ -65,7 +65,7 @@ impl WithSimd for FewRows<'_, '_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let FewRows(lhs, rhs, dst, add) = self;
-        few_rows::transposed(s, lhs, rhs, dst, add);
+        few_rows_transposed::transposed(s, lhs, rhs, dst, add);
     }
 }
 

@@ -163,22 +163,26 @@ impl<'a, T: Copy> MatRef<'a, T> {
         unsafe { std::slice::from_raw_parts(self.first.offset(row as isize * self.row_stride), self.cols) }
     }
 
-    /// A place to ask for: row `row` at column `col`, whether the matrix has it or not.
-    #[inline(always)]
-    pub fn below(&self, row: usize, col: usize) -> Below<T> {
-        let offset = (row as isize).wrapping_mul(self.row_stride).wrapping_add(col as isize);
-        Below { at: self.first.wrapping_offset(offset), stride: self.row_stride }
-    }
-
     /// Asks for the lines of a row to come near; a row that is none is no mistake.
     #[inline(always)]
     pub fn prefetch_row(&self, row: usize) {
+        self.lines_of_row(row, prefetch_near);
+    }
+
+    /// The same, to be in the first-level cache.
+    #[inline(always)]
+    pub fn prefetch_row_first(&self, row: usize) {
+        self.lines_of_row(row, prefetch);
+    }
+
+    #[inline(always)]
+    fn lines_of_row(&self, row: usize, ask: fn(*const T)) {
         let first = self.first.wrapping_offset(row as isize * self.row_stride);
         for line in (0..self.cols).step_by(super::CACHE_LINE / size_of::<T>()) {
-            prefetch_near(first.wrapping_add(line));
+            ask(first.wrapping_add(line));
         }
         // The row may begin in the middle of a line.
-        prefetch_near(first.wrapping_add(self.cols.saturating_sub(1)));
+        ask(first.wrapping_add(self.cols.saturating_sub(1)));
     }
 
     /// The rows, from the first to the last.
@@ -217,21 +221,6 @@ impl<'a, T: Copy> MatRef<'a, T> {
             stride: self.row_stride,
             owner: PhantomData,
         }
-    }
-}
-
-/// Where rows go on; see [`MatRef::below`]. Nothing is read through it.
-#[derive(Clone, Copy, Debug)]
-pub struct Below<T> {
-    at: *const T,
-    stride: isize,
-}
-
-impl<T> Below<T> {
-    /// Asks for a place to come near: some rows below, some elements to the right.
-    #[inline(always)]
-    pub fn prefetch(&self, rows: usize, col: usize) {
-        prefetch_near(self.at.wrapping_offset((rows as isize).wrapping_mul(self.stride)).wrapping_add(col));
     }
 }
 
