@@ -445,6 +445,68 @@ fn the_exponent_guard_keeps_the_bits() {
     }
 }
 
+/// A few rows by a matrix that lies well are multiplied where they lie: strips of every width, the last a part of a vector, an odd k, rows of every number.
+#[test]
+fn a_few_rows_read_in_place_are_the_same() {
+    fn check<A: Element, B: Element, C: Element<Param = f32>>(draws: [Draw; 2]) {
+        let pools = pools();
+        let mut rng = Rng::new(17);
+        for [batch, m, n, k] in [
+            [1, 1, 700, 70],
+            [1, 2, 901, KC + 3],
+            [2, 3, 443, 2 * KC + 1],
+            [1, 4, 375, 33],
+            [3, 5, 90, 20],
+            [1, 3, 7, 1],
+        ] {
+            let a: Vec<A> = (0..batch * m * k).map(|_| draw(&mut rng, A::FORMAT, draws[0])).collect();
+            let b: Vec<B> = (0..batch * k * n).map(|_| draw(&mut rng, B::FORMAT, draws[1])).collect();
+            let old: Vec<C> = (0..batch * m * n).map(|_| draw(&mut rng, C::FORMAT, Draw::Smooth)).collect();
+            let bias: Vec<f32> = (0..n).map(|i| i as f32 / 64.0 - 2.0).collect();
+            let (za, zb) = (3, if B::FORMAT == Format::U8 { 7 } else { -7 });
+            let per_column = vec![zb; n];
+            for how in 0..4 {
+                let run = |context: &Context<'_>| {
+                    let mut out = old.clone();
+                    let a = View::new(&a, [batch, m, k]).unwrap();
+                    let b = View::new(&b, [batch, k, n]).unwrap();
+                    let (a, b) = match how {
+                        _ if !A::FORMAT.is_integer() => (a, b),
+                        0 => (a, b),
+                        1 => (a.zero_point(za), b),
+                        2 => (a.zero_point(za), b.zero_point(zb)),
+                        _ => (a, b.zero_points(&per_column)),
+                    };
+                    let c = ViewMut::new(&mut out, [batch, m, n]).unwrap();
+                    let accum = if how % 2 == 1 { Accum::Add } else { Accum::Replace };
+                    let plan = Matmul::new(a.spec(), b.spec(), c.spec())
+                        .unwrap()
+                        .accum(accum)
+                        .plan(context)
+                        .unwrap();
+                    let biased = how >= 2 && !A::FORMAT.is_integer();
+                    let epilogue = Epilogue { bias: biased.then_some(&bias[..]), ..Epilogue::default() };
+                    plan.run(a, b, c, epilogue, &mut plan.workspace()).unwrap();
+                    out
+                };
+                let want = run(&reference());
+                for context in contexts(&pools) {
+                    assert_same(&run(&context), &want, || {
+                        let threads = context.threads.count();
+                        format!("{batch} x {m} x {n} x {k}, {how}, on {} and {threads}", context.isa)
+                    });
+                }
+            }
+        }
+    }
+    for draw in [Draw::Smooth, Draw::Wide, Draw::Codes] {
+        check::<bf16, bf16, f32>([draw; 2]);
+    }
+    check::<i8, i8, i32>([Draw::Codes; 2]);
+    check::<u8, i8, i32>([Draw::Codes; 2]);
+    check::<i8, u8, i32>([Draw::Codes; 2]);
+}
+
 /// Sums of integers wrap: the extremes over a long k, every pairing, with zero points at the other end.
 #[test]
 fn integer_sums_wrap_in_two_s_complement() {

@@ -5,6 +5,7 @@ mod block;
 pub(crate) mod cast;
 pub(crate) mod depthwise;
 pub(crate) mod few_channels;
+pub(crate) mod few_rows;
 mod fork;
 pub(crate) mod parts;
 pub(crate) mod reference;

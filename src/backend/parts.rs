@@ -66,12 +66,6 @@ impl Parts {
             lies(&gemm.rhs, formats.rhs, formats.sums, Side::Rhs),
         );
         let blocking = Blocking::new([m, n, problem.k], bytes, [kernel.mr, kernel.nr], lhs, rhs);
-        let places = |reader: &Reader, lies: Lies, side: Side| {
-            let (x, k) = (reader.window.x, reader.window.k);
-            let (rows, cols) = if side == Side::Lhs { (x, k) } else { (k, x) };
-            let spec = MatSpec { start: reader.window.start, batch: reader.batch, rows, cols };
-            (lies != Lies::Otherwise).then(|| Places::new(spec))
-        };
         Some(Parts {
             kernel,
             counts,
@@ -212,8 +206,16 @@ impl OwnWords for f64 {
     }
 }
 
+/// Where a reader's elements lie, from the first of its tensor; `None` if they have to be packed.
+pub(super) fn places(reader: &Reader, lies: Lies, side: Side) -> Option<Places> {
+    let (x, k) = (reader.window.x, reader.window.k);
+    let (rows, cols) = if side == Side::Lhs { (x, k) } else { (k, x) };
+    let spec = MatSpec { start: reader.window.start, batch: reader.batch, rows, cols };
+    (lies != Lies::Otherwise).then(|| Places::new(spec))
+}
+
 /// How a reader's elements lie in a product of `sums`.
-fn lies(reader: &Reader, own: Format, sums: Format, side: Side) -> Lies {
+pub(super) fn lies(reader: &Reader, own: Format, sums: Format, side: Side) -> Lies {
     let window = &reader.window;
     let strided = window.is_plain() && window.x.dims().len() == 1 && window.k.dims().len() == 1;
     let (across, down) = (window.x.inner(), window.k.inner());

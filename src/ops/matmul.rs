@@ -10,6 +10,7 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Form, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
 
+use crate::backend::few_rows::FewRows;
 use crate::backend::parts::Parts;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::schedule::{Gemm, Reader, Schedule};
@@ -129,6 +130,7 @@ impl Matmul {
         };
         let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
         let parts = Parts::new(&gemm, kernel, threads);
+        let few_rows = FewRows::new(&gemm, threads).filter(|_| !self.block_scaled);
         let plan = MatmulPlan {
             op: self,
             context: *context,
@@ -137,6 +139,7 @@ impl Matmul {
             kernel,
             threads,
             parts,
+            few_rows,
             tile_plan: OnceLock::new(),
             schedule: OnceLock::new(),
         };
@@ -259,6 +262,8 @@ pub struct MatmulPlan<'p> {
     threads: usize,
     /// Where the host does not walk the tile plan.
     parts: Option<Parts>,
+    /// The same of operands that are read in place.
+    few_rows: Option<FewRows>,
     /// Made when first asked for.
     tile_plan: OnceLock<TilePlan>,
     /// Of the tile plan; made with the plan where there are no parts.
@@ -302,6 +307,7 @@ impl MatmulPlan<'_> {
         tile_plan.validate().map_err(|law| Error::Plan { op: OP, broken: law.to_string() })?;
         self.threads = self.context.threads.count();
         self.parts = None;
+        self.few_rows = None;
         self.schedule = Schedule::new(&tile_plan, self.kernel, self.threads).into();
         self.tile_plan = tile_plan.into();
         Ok(self)
@@ -479,7 +485,16 @@ impl MatmulPlan<'_> {
         let finish = || epilogue.for_kernel(&out.spec(), out.zero(), orient, row, channel);
         let threads = &self.context.threads;
         workspace.progress.clear_report();
-        if let Some(parts) = &self.parts {
+        if let (Some(few_rows), Rhs::View(view), Zero::Tensor(zero)) = (&self.few_rows, rhs, lhs.zero())
+            && let Zero::Tensor(rhs_zero) = view.zero()
+        {
+            let epilogue = (!epilogue.is_identity()).then(finish);
+            let (left, right) = ((lhs.words(), lhs.start(), zero), (view.words(), view.start(), rhs_zero));
+            let (left, right) = if transposed { (right, left) } else { (left, right) };
+            let (isa, accum, start) = (self.context.isa, self.op.accum, out.start());
+            let dst = (C::words_mut(out.into_data()), start);
+            few_rows.run(isa, left, right, accum, epilogue.as_ref(), dst, threads);
+        } else if let Some(parts) = &self.parts {
             // Sums in the format of the result that nothing changes need no epilogue: small products notice one.
             let epilogue = (!epilogue.is_identity()).then(finish);
             let start = out.start();

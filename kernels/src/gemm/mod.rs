@@ -3,6 +3,8 @@
 mod by_line;
 mod few_channels;
 mod few_rows;
+mod few_rows_bf16;
+mod few_rows_bytes;
 mod few_rows_transposed;
 mod in_place;
 mod macro_kernel;
@@ -14,6 +16,8 @@ mod windows;
 
 pub use by_line::ByLine;
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
+pub use few_rows_bf16::{FEW_ROWS_BF16, few_rows_bf16};
+pub use few_rows_bytes::{Bytes, FEW_ROWS_BYTES, few_rows_bytes};
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
 pub use per_channel::{Gradient, Positions, Strip, Strips, Taps};

@@ -128,6 +128,20 @@ pub trait Simd:
     fn interleave(self, even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
         std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] })
     }
+    /// Neighbours along k for as many columns as sums have lanes: the first bytes of two rows in turns, each with the bits of `flip` turned over, as u8, less `less`.
+    ///
+    /// # Panics
+    /// If there are fewer bytes.
+    #[inline(always)]
+    fn byte_pairs(self, rows: [&[u8]; 2], flip: u8, less: i16) -> <Self as Dot<I16x2>>::P {
+        let lanes = <Self as Lanes<i32>>::LANES;
+        let mut units = [I16x2(0); 16];
+        for ((unit, &even), &odd) in units.iter_mut().zip(&rows[0][..lanes]).zip(&rows[1][..lanes]) {
+            let value = |code: u8| u32::from((i16::from(code ^ flip).wrapping_sub(less)) as u16);
+            *unit = I16x2(value(even) | value(odd) << 16);
+        }
+        self.load_units(&units)
+    }
     /// A byte of each row in turns.
     #[inline(always)]
     fn interleave_4(self, rows: [&[u8; 16]; 4]) -> [u8; 64] {
@@ -230,6 +244,20 @@ pub trait MathLanes: FloatLanes<f32> {
     fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for whole `n` in -126..=127.
     fn exp2_int(self, n: Self::V) -> Self::V;
+    /// The values of the first `2 * LANES` bf16 codes: of those at even places, and of those at odd ones.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    fn bf16_pairs(self, codes: &[u16]) -> [Self::V; 2] {
+        let mut halves = [[0.0f32; 16]; 2];
+        for (i, pair) in codes[..2 * Self::LANES].as_chunks::<2>().0.iter().enumerate() {
+            for (half, code) in halves.iter_mut().zip(pair) {
+                half[i] = f32::from_bits(u32::from(*code) << 16);
+            }
+        }
+        [self.load(&halves[0]), self.load(&halves[1])]
+    }
 }
 
 /// Asks for the cache line of an address, to be written soon. A hint: it never faults, and does nothing where there is no such instruction.

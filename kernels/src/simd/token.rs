@@ -17,7 +17,7 @@ macro_rules! feature_fns {
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr
-     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path, $interleave_4:path)?) => {
+     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, byte_pairs: $byte_pairs:path => $p:ty)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path, $interleave_4:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -91,6 +91,13 @@ macro_rules! token {
                 fn narrow_bf16(self, values: &[f32], out: &mut [u16]) {
                     // SAFETY: as above.
                     unsafe { $narrow_bf16(values, out) }
+                }
+            )?
+            $(
+                #[inline(always)]
+                fn byte_pairs(self, rows: [&[u8]; 2], flip: u8, less: i16) -> $p {
+                    // SAFETY: as above.
+                    unsafe { $byte_pairs(rows, flip, less) }
                 }
             )?
             $(

@@ -17,7 +17,22 @@ token! {
         && is_x86_feature_detected!("movbe")
         && is_x86_feature_detected!("popcnt"),
     transpose_8x8: transpose_8x8,
-    f16: widen_f16, narrow_f16
+    f16: widen_f16, narrow_f16,
+    byte_pairs: byte_pairs => __m256i
+}
+
+/// [`crate::simd::Simd::byte_pairs`].
+#[inline]
+#[target_feature(enable = "avx2")]
+fn byte_pairs(rows: [&[u8]; 2], flip: u8, less: i16) -> __m256i {
+    let [even, odd] = rows.map(|row| {
+        assert!(row.len() >= 8);
+        // SAFETY: eight bytes are there.
+        _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(row.as_ptr().cast()) })
+    });
+    let codes = _mm256_or_si256(even, _mm256_slli_epi32::<16>(odd));
+    let values = _mm256_xor_si256(codes, _mm256_set1_epi16(flip.into()));
+    _mm256_sub_epi16(values, _mm256_set1_epi16(less))
 }
 
 /// Three rounds of exchanges: neighbours, pairs, halves.
@@ -251,6 +266,14 @@ impl MathLanes for Avx2 {
         fn exp2_int(n: __m256) -> __m256 {
             let biased = _mm256_add_epi32(_mm256_cvttps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        }
+        fn bf16_pairs(codes: &[u16]) -> [__m256; 2] {
+            assert!(codes.len() >= 16);
+            // SAFETY: sixteen codes are there.
+            let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+            let even = _mm256_slli_epi32::<16>(codes);
+            let odd = _mm256_and_si256(codes, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
         }
     }
 }

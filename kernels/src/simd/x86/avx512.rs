@@ -21,7 +21,22 @@ token! {
     transpose_16x16: transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: narrow_bf16,
+    byte_pairs: byte_pairs => __m512i,
     look_up: look_up, look_up_f32, interleave, interleave_4
+}
+
+/// [`crate::simd::Simd::byte_pairs`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn byte_pairs(rows: [&[u8]; 2], flip: u8, less: i16) -> __m512i {
+    let [even, odd] = rows.map(|row| {
+        assert!(row.len() >= 16);
+        // SAFETY: sixteen bytes are there.
+        _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(row.as_ptr().cast()) })
+    });
+    let codes = _mm512_or_si512(even, _mm512_slli_epi32::<16>(odd));
+    let values = _mm512_xor_si512(codes, _mm512_set1_epi16(flip.into()));
+    _mm512_sub_epi16(values, _mm512_set1_epi16(less))
 }
 
 /// [`crate::simd::Simd::transpose_16x16`]: four rows at a time within their quarters, then the quarters.
@@ -319,6 +334,14 @@ macro_rules! avx512_lanes {
                 fn exp2_int(n: __m512) -> __m512 {
                     let biased = _mm512_add_epi32(_mm512_cvttps_epi32(n), _mm512_set1_epi32(127));
                     _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+                }
+                fn bf16_pairs(codes: &[u16]) -> [__m512; 2] {
+                    assert!(codes.len() >= 32);
+                    // SAFETY: thirty-two codes are there.
+                    let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
+                    let even = _mm512_slli_epi32::<16>(codes);
+                    let odd = _mm512_and_si512(codes, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                    [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)]
                 }
             }
         }

@@ -22,6 +22,7 @@ token! {
     transpose_16x16: super::avx512::transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: super::avx512::narrow_bf16,
+    byte_pairs: super::avx512::byte_pairs => __m512i,
     look_up: super::avx512::look_up, super::avx512::look_up_f32, super::avx512::interleave, super::avx512::interleave_4
 }
 
