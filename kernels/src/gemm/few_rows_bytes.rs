@@ -16,11 +16,14 @@ use crate::isa::Isa;
 use crate::mat::{Band, MatRef, WriteRows};
 use crate::simd::{Dot, I16x2, Lanes, Simd, WithSimd, WithToken};
 
+#[cfg(target_arch = "x86_64")]
+use super::few_rows_dot::few_rows_dot;
+
 /// Most rows.
 pub const FEW_ROWS_BYTES: usize = 4;
 
 /// Steps of k that are read side by side. Not swept.
-const CHUNK: usize = 32;
+pub(super) const CHUNK: usize = 32;
 
 /// Codes of 8-bit integers.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,10 @@ impl Bytes<'_> {
 pub fn few_rows_bytes(isa: Isa, lhs: Bytes<'_>, rhs: Bytes<'_>, dst: &mut Band<'_, i32>, add: bool) {
     let (a, b) = (lhs.codes, rhs.codes);
     assert!(a.rows() == dst.m() && b.cols() == dst.n() && a.cols() == b.rows());
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Avx512Dot(token) = isa {
+        return few_rows_dot(token, lhs, rhs, dst, add);
+    }
     isa.dispatch_but_dots(Rows { lhs, rhs, dst, add });
 }
 

@@ -5,6 +5,8 @@ mod few_channels;
 mod few_rows;
 mod few_rows_bf16;
 mod few_rows_bytes;
+#[cfg(target_arch = "x86_64")]
+mod few_rows_dot;
 mod few_rows_transposed;
 mod in_place;
 mod macro_kernel;

@@ -36,6 +36,43 @@ impl Avx512Dot {
     }
 }
 
+impl Avx512Dot {
+    /// Neighbours along k of 64 columns: the first bytes of four rows in turns, each with the bits of `flip` turned over. Lane `4 l + e` of vector `q` is column
+    /// `16 l + 4 q + e`.
+    ///
+    /// # Panics
+    /// If there are fewer bytes.
+    #[inline(always)]
+    pub fn byte_quads(self, rows: [&[u8]; 4], flip: u8) -> [<Self as Dot<I8x4>>::P; 4] {
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        fn with_features(rows: [&[u8]; 4], flip: u8) -> [__m512i; 4] {
+            let [a, b, c, d] = rows;
+            assert!(a.len() >= 64 && b.len() >= 64 && c.len() >= 64 && d.len() >= 64);
+            // SAFETY: sixty-four bytes of each are there.
+            let (a, b, c, d) = unsafe {
+                (
+                    _mm512_loadu_si512(a.as_ptr().cast()),
+                    _mm512_loadu_si512(b.as_ptr().cast()),
+                    _mm512_loadu_si512(c.as_ptr().cast()),
+                    _mm512_loadu_si512(d.as_ptr().cast()),
+                )
+            };
+            let (first, second) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+            let (third, fourth) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+            let flip = _mm512_set1_epi8(flip as i8);
+            [
+                _mm512_xor_si512(flip, _mm512_unpacklo_epi16(first, third)),
+                _mm512_xor_si512(flip, _mm512_unpackhi_epi16(first, third)),
+                _mm512_xor_si512(flip, _mm512_unpacklo_epi16(second, fourth)),
+                _mm512_xor_si512(flip, _mm512_unpackhi_epi16(second, fourth)),
+            ]
+        }
+        // SAFETY: a token of this type is made only after its features were detected.
+        unsafe { with_features(rows, flip) }
+    }
+}
+
 /// Units are broadcast and loaded alike, whatever they hold.
 macro_rules! units {
     ($unit:ty) => {
