@@ -22,8 +22,9 @@ use super::few_rows_dot::few_rows_dot;
 /// Most rows.
 pub const FEW_ROWS_BYTES: usize = 4;
 
-/// Steps of k that are read side by side. Not swept.
-pub(super) const CHUNK: usize = 32;
+/// Steps of k that are read side by side. 3 x 2304 x 768 on Zen 5: 87 % of the f32 peak with 32, 119 with 128, 150 with 512; 1 x 4096 x 4096, which comes from memory, the other way
+/// round: 14, 10, 10.
+pub(super) const CHUNK: usize = 512;
 
 /// Codes of 8-bit integers.
 #[derive(Clone, Copy, Debug)]
