@@ -1,5 +1,6 @@
 //! Matrix multiplication: microkernels over packed panels and over operands in place, and the loops around them.
 
+mod blocking;
 mod by_line;
 mod few_channels;
 mod few_rows;
@@ -16,6 +17,7 @@ mod real;
 mod ukernel;
 mod windows;
 
+pub use blocking::{Blocking, Lies};
 pub use by_line::ByLine;
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use few_rows_bf16::{FEW_ROWS_BF16, few_rows_bf16};
@@ -23,7 +25,7 @@ pub use few_rows_bytes::{Bytes, FEW_ROWS_BYTES, few_rows_bytes};
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
 pub use per_channel::{Gradient, Positions, Strip, Strips, Taps};
-pub use product::{Blocking, Lies, Product, Source};
+pub use product::{Product, Source};
 pub use real::Real;
 pub use ukernel::{Place, Ukernel, Write};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

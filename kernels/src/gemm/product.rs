@@ -9,7 +9,7 @@
 //!           LOOP 1: rows in panels of MR: one microkernel
 //! ```
 //!
-//! An operand that lies well is read in place. One that is read often is kept as panels when it is first read, by the microkernel itself. One that cannot be
+//! Loops 3 and 4 change places where a lhs comes from memory for a few columns. An operand that lies well is read in place. One that is read often is kept as panels when it is first read, by the microkernel itself. One that cannot be
 //! read in place (rows of an rhs that do not lie side by side, another format, a window) is packed panel by panel right before its first use. None of this
 //! changes a bit. [`Blocking`] decides, from shapes and strides alone.
 
@@ -18,12 +18,13 @@ use std::ops::Range;
 use crate::KC;
 use crate::axis::{Axis, Window};
 use crate::epilogue::Epilogue;
-use crate::isa::{Isa, crosses_lines_well};
+use crate::isa::Isa;
 use crate::mat::{MatMut, MatRef, Matrices};
 use crate::pack::{Operand, Side, pack};
 use crate::simd::{FloatLanes, Lanes, Simd, Unit};
 
-use super::few_rows::{self, FEW_ROWS, FEW_ROWS_STREAMED, streamed_columns};
+use super::blocking::{Blocking, FEW_ROWS_COLS, Kept, SMALL_K, SMALL_NEAR_K};
+use super::few_rows::{self, FEW_ROWS};
 use super::few_rows_transposed::FEW_ROWS_TRANSPOSED;
 use super::{InPlace, Later, Real, Ukernel, Write};
 
@@ -52,178 +53,6 @@ pub enum Source<'a, T> {
         /// Which product of them each product reads.
         batch: Axis,
     },
-}
-
-// Where no figure stands beside a threshold, benches/record/2026-11-25-in-place.md has it. None of them changes a bit.
-
-/// Bytes of the rows of an lhs over one segment that make a block of loop 3: with what passes through, it stays in a second-level cache of 1 MiB.
-const LHS_BYTES: usize = 256 * 1024;
-/// Most bytes of a kept rhs over one segment.
-const RHS_BYTES: usize = 4 * 1024 * 1024;
-/// An operand that takes no more bytes than this over one segment, gaps between its rows included, stays in the second-level cache, or nearly.
-const NEAR_CACHE_BYTES: usize = 1200 * 1024;
-/// A matrix of no more bytes than this comes from the last-level cache. 768 x 2304 and 3072 x 768 by strips 90 to 110 GB/s, streamed 75 to 105; 2048 x 2048 the other way round, 55 and 64
-/// with three rows (benches/record/2026-11-27-zen5.md).
-const LAST_CACHE_BYTES: usize = 12 * 1024 * 1024;
-/// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost
-/// some processors with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
-const LIES_WELL_BYTES: usize = 16 * 1024;
-/// The same on a processor that [`crosses_lines_well`]. Zen 5, squares, in place and kept: 128 93 and 87 % of the peak, 256 95 and 91, 384 91 and 93.
-const LIES_WELL_BYTES_ACROSS: usize = 300 * 1024;
-/// Panels of the other operand from which on it is worth keeping one that does not lie well.
-const KEEP_FROM: usize = 3;
-
-/// Bytes after which addresses share a set of the first-level cache.
-const PAGE: usize = 4096;
-
-/// Panels of rows that go through all of k together.
-const ALONG_K_ROWS: usize = 8;
-
-/// Columns from which on the kernels for few rows are taken. Not swept.
-const FEW_ROWS_COLS: usize = 64;
-
-/// Steps of k up to which a product that is read in place takes the short loops: a tile then takes less time than what it would ask for ahead.
-/// Not swept.
-const SMALL_K: usize = 64;
-/// The same where both operands lie in a cache, so that nothing is worth asking for. 96 x 128 x 64 x 128 on Zen 5: 92 % of the peak, by the long loops 80.
-const SMALL_NEAR_K: usize = 256;
-
-/// Bytes of small products that are computed tile by tile, all their first tiles first. A thousand of 32 x 32 x 32: 76.6 % of the peak, with 128 KiB 67.6.
-const NEAR_BYTES: usize = 16 * 1024;
-
-/// What is kept of an operand over one segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
-    /// Nothing: it is read where it lies.
-    Nothing,
-    /// The panel in use.
-    Panel,
-    /// All that a block of loop 3 or 5 reads.
-    Block,
-}
-
-/// How a part of C is computed: block sizes, and what is kept of the operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blocking {
-    /// Rows of a block of loop 3.
-    rows: usize,
-    /// Columns of a block of loop 5.
-    cols: usize,
-    /// What is kept of the lhs: nothing or a block.
-    lhs: Kept,
-    /// What is kept of the rhs.
-    rhs: Kept,
-    /// Whether an operand that is read in place is asked for before it is.
-    far: [bool; 2],
-    /// Small products that are computed together.
-    products: usize,
-    /// Whether tiles of a short k go along the rows of the result.
-    along_rows: bool,
-    /// Whether a block of rows goes through all of k before the next.
-    along_k: bool,
-    /// Whether tiles of few columns may be taller than others.
-    tall: bool,
-    /// Whether the rhs is too large for any cache.
-    from_memory: bool,
-    /// Whether a few rows are multiplied by an rhs that comes from memory: scratch of the lhs then is for sums.
-    streams: bool,
-    /// Elements of scratch.
-    scratch: [usize; 2],
-}
-
-/// What [`Blocking::new`] asks of an operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lies {
-    /// In memory, readable in place: elements from one row or column of C, and from one step of k, to the next.
-    Strided([isize; 2]),
-    /// In memory with these strides, but so that rows of an rhs do not lie side by side.
-    Transposed([isize; 2]),
-    /// So that it must be packed.
-    Otherwise,
-}
-
-impl Blocking {
-    /// For parts of at most `m` x `n` with `k` steps, elements of `bytes`, microkernels of `mr` x `nr`.
-    pub fn new([m, n, k]: [usize; 3], bytes: usize, [mr, nr]: [usize; 2], lhs: Lies, rhs: Lies) -> Self {
-        let kc = k.clamp(1, KC);
-        let (lhs_lies, rhs_lies) = (lhs, rhs);
-        let rows = ((LHS_BYTES / (kc * bytes)) / mr).max(1) * mr;
-        let exceeds = |lies: Lies, x: usize, most: usize| match lies {
-            Lies::Strided([across, down]) | Lies::Transposed([across, down]) => {
-                // A layout may reach further than any memory: nothing is allocated for it.
-                let taken =
-                    x.saturating_mul(across.unsigned_abs()).max(kc.saturating_mul(down.unsigned_abs()));
-                taken.saturating_mul(bytes) > most
-            }
-            Lies::Otherwise => true,
-        };
-        let far = [exceeds(lhs, m, NEAR_CACHE_BYTES), exceeds(rhs, n, NEAR_CACHE_BYTES)];
-        let keep_lhs = match lhs {
-            // Streams along k that the processor foresees.
-            Lies::Strided([_, 1]) => false,
-            Lies::Strided(_) => far[0] && n.div_ceil(nr) >= KEEP_FROM,
-            Lies::Transposed(_) | Lies::Otherwise => true,
-        };
-        let area = |a: usize, b: usize| a.saturating_mul(b).saturating_mul(bytes);
-        let lies_well = if crosses_lines_well() { LIES_WELL_BYTES_ACROSS } else { LIES_WELL_BYTES };
-        let from_memory = area(n, k) > LAST_CACHE_BYTES;
-        let streams = matches!((keep_lhs, rhs), (false, Lies::Strided(_)))
-            && m <= FEW_ROWS_STREAMED
-            && n >= FEW_ROWS_COLS
-            && from_memory;
-        let sums = if streams { m * streamed_columns([m, n], bytes) } else { 0 };
-        let keep_rhs = match rhs {
-            Lies::Strided(_) => !streams && exceeds(rhs, n, lies_well) && m.div_ceil(mr) >= KEEP_FROM,
-            Lies::Transposed(_) | Lies::Otherwise => true,
-        };
-        let (lhs, lhs_panels) =
-            if keep_lhs { (Kept::Block, m.min(rows).div_ceil(mr)) } else { (Kept::Nothing, 0) };
-        let whole = n.next_multiple_of(nr);
-        let (rhs, cols, rhs_panels) = match keep_rhs {
-            false => (Kept::Nothing, whole, 0),
-            // Each panel is read by one block of rows only.
-            true if m <= rows => (Kept::Panel, whole, 1),
-            true => {
-                let cols = ((RHS_BYTES / (kc * bytes)) / nr).max(1) * nr;
-                (Kept::Block, cols, n.min(cols).div_ceil(nr))
-            }
-        };
-        // One panel of the rhs for all of k, which stays in the second-level cache while rows of the lhs come from afar, each in one long run.
-        let along_k = matches!(lhs_lies, Lies::Strided([_, 1]))
-            && n <= nr
-            && area(m, k) > NEAR_CACHE_BYTES
-            && area(nr, k) <= LHS_BYTES * 4;
-        // Rows a multiple of a page apart share a set of the first-level cache: 128 x 16 x 1024 65 % of the peak by tiles of 8 rows, 44 by 16; 1760 x 16 x 1760 68 and 77.
-        let tall = !matches!(lhs_lies, Lies::Strided([across, _]) if across.unsigned_abs().wrapping_mul(bytes).is_multiple_of(PAGE));
-        let (rows, rhs_steps) = if along_k { (ALONG_K_ROWS * mr, k) } else { (rows, kc) };
-        let (rhs, rhs_panels) = match (along_k, rhs_lies) {
-            (true, Lies::Strided(_)) => (Kept::Nothing, 0),
-            (true, _) => (Kept::Block, 1),
-            _ => (rhs, rhs_panels),
-        };
-        let all = area(m, k).saturating_add(area(k, n)).saturating_add(area(m, n));
-        let products = (NEAR_BYTES / all.max(1)).max(1);
-        let along_rows = area(m, n) > NEAR_CACHE_BYTES;
-        Blocking {
-            rows,
-            cols,
-            lhs,
-            rhs,
-            far,
-            products,
-            along_rows,
-            along_k,
-            tall,
-            streams,
-            from_memory,
-            scratch: [sums.max(lhs_panels * mr * kc), rhs_panels * nr * rhs_steps],
-        }
-    }
-
-    /// Elements of scratch for the lhs and for the rhs.
-    pub fn scratch(&self) -> [usize; 2] {
-        self.scratch
-    }
 }
 
 /// A part of a batch of products, to be computed on one thread: `dst = epilogue(lhs rhs)`, or with `dst` added first.
@@ -482,100 +311,93 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                 let kc = segment.len();
                 let write = if first_step > 0 || *add { Write::Add } else { Write::Replace };
                 let ic = rows.start + block * blocking.rows;
-                {
-                    let block_rows = ic..rows.end.min(ic + blocking.rows);
-                    if blocking.lhs != Kept::Nothing {
-                        let part = Part { side: Side::Lhs, batch, x: &block_rows, k: &segment, width: mr };
-                        let len = block_rows.len().next_multiple_of(mr) * kc;
-                        lhs.keep(s, isa, part, &mut lhs_scratch[..len]);
+                let block_rows = ic..rows.end.min(ic + blocking.rows);
+                if blocking.lhs != Kept::Nothing {
+                    let part = Part { side: Side::Lhs, batch, x: &block_rows, k: &segment, width: mr };
+                    let len = block_rows.len().next_multiple_of(mr) * kc;
+                    lhs.keep(s, isa, part, &mut lhs_scratch[..len]);
+                }
+                // LOOP 2: columns in panels of NR.
+                for j in block_cols.clone().step_by(nr) {
+                    let panel_cols = j..block_cols.end.min(j + nr);
+                    let rhs_at = match blocking.rhs {
+                        _ if blocking.along_k => nr * first_step,
+                        Kept::Block => (j - jc) * kc,
+                        _ => 0,
+                    };
+                    let rhs_kept = rhs_at..rhs_at + nr * kc;
+                    let rhs_first = blocking.rhs == Kept::Panel || ic == rows.start;
+                    // The first microkernel keeps the panel, if panel and microkernel are full ones.
+                    let copies = rhs_here.is_some() && panel_cols.len() == nr && block_rows.len() >= mr;
+                    if rhs_first && blocking.rhs != Kept::Nothing && !copies {
+                        let part = Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width: nr };
+                        rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
                     }
-                    // LOOP 2: columns in panels of NR.
-                    for j in block_cols.clone().step_by(nr) {
-                        let panel_cols = j..block_cols.end.min(j + nr);
-                        let rhs_at = match blocking.rhs {
-                            _ if blocking.along_k => nr * first_step,
-                            Kept::Block => (j - jc) * kc,
-                            _ => 0,
+                    let tall =
+                        if lhs_in_place.is_some() && blocking.tall { S::tall(panel_cols.len()) } else { mr };
+                    let tiles = block_rows.len().div_ceil(tall);
+                    // The panel of the rhs that is read next, if it comes from afar: in place, or one that was kept before.
+                    let next_cols = panel_cols.end..block_cols.end.min(panel_cols.end + nr);
+                    let reads_rhs = blocking.rhs == Kept::Nothing || rhs_first;
+                    let kept_to = if blocking.rhs == Kept::Nothing { 0 } else { rhs_kept.end };
+                    let (kept, kept_next) = rhs_scratch.split_at_mut(kept_to);
+                    let next = if !blocking.far[1] || next_cols.is_empty() {
+                        None
+                    } else if let Some(rhs) = rhs_here.filter(|_| reads_rhs) {
+                        Some(rhs.part(segment.clone(), next_cols))
+                    } else if blocking.rhs == Kept::Block && !rhs_first {
+                        Some(MatRef::row_major(kept_next, kc, nr))
+                    } else if tiles > 1 && blocking.from_memory {
+                        rhs.packed(batch, n, steps, &segment, next_cols.start / nr, nr)
+                    } else {
+                        // One tile reads panels one behind the other, which the processor foresees: 1 x 2304 x 768 on Zen 5 20 % of the peak, asked for 12 %.
+                        None
+                    };
+                    let reads_lhs = blocking.far[0] && j == jc && !blocking.along_k;
+                    // LOOP 1: rows in panels of MR.
+                    let (mut tile, mut i) = (0, block_rows.start);
+                    while i < block_rows.end {
+                        let left = block_rows.end - i;
+                        let panel_rows = i..i + if left >= tall { tall } else { left.min(mr) };
+                        let next_rows = panel_rows.end..rows.end.min(panel_rows.end + mr);
+                        // What is left over makes more tiles than the last of `tiles`.
+                        let share = tile.min(tiles)..(tile + 1).min(tiles);
+                        tile += 1;
+                        let keeps = copies && rhs_first && i == ic && blocking.rhs != Kept::Nothing;
+                        let in_place = keeps || blocking.rhs == Kept::Nothing;
+                        let later = Later {
+                            near: !in_place || !blocking.far[1],
+                            from_memory: blocking.from_memory && !matches!(rhs, Source::Panels { .. }),
+                            lhs: lhs_in_place
+                                .filter(|_| reads_lhs)
+                                .map(|lhs| lhs.part(next_rows, segment.clone())),
+                            // Every tile asks for a share.
+                            rhs: next.map(|rhs| {
+                                rhs.part(share.start * kc / tiles..share.end * kc / tiles, 0..rhs.cols())
+                            }),
                         };
-                        let rhs_kept = rhs_at..rhs_at + nr * kc;
-                        let rhs_first = blocking.rhs == Kept::Panel || ic == rows.start;
-                        // The first microkernel keeps the panel, if panel and microkernel are full ones.
-                        let copies = rhs_here.is_some() && panel_cols.len() == nr && block_rows.len() >= mr;
-                        if rhs_first && blocking.rhs != Kept::Nothing && !copies {
-                            let part =
-                                Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width: nr };
-                            rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
-                        }
-                        let tall = if lhs_in_place.is_some() && blocking.tall {
-                            S::tall(panel_cols.len())
+                        let a = if let Some(lhs) = lhs_in_place {
+                            lhs.part(panel_rows.clone(), segment.clone())
                         } else {
-                            mr
+                            let panel = lhs
+                                .packed(batch, m, steps, &segment, i / mr, mr)
+                                .unwrap_or_else(|| MatRef::row_major(&lhs_scratch[(i - ic) * kc..], kc, mr));
+                            panel.part(0..kc, 0..panel_rows.len()).transposed()
                         };
-                        let tiles = block_rows.len().div_ceil(tall);
-                        // The panel of the rhs that is read next, if it comes from afar: in place, or one that was kept before.
-                        let next_cols = panel_cols.end..block_cols.end.min(panel_cols.end + nr);
-                        let reads_rhs = blocking.rhs == Kept::Nothing || rhs_first;
-                        let kept_to = if blocking.rhs == Kept::Nothing { 0 } else { rhs_kept.end };
-                        let (kept, kept_next) = rhs_scratch.split_at_mut(kept_to);
-                        let next = if !blocking.far[1] || next_cols.is_empty() {
-                            None
-                        } else if let Some(rhs) = rhs_here.filter(|_| reads_rhs) {
-                            Some(rhs.part(segment.clone(), next_cols))
-                        } else if blocking.rhs == Kept::Block && !rhs_first {
-                            Some(MatRef::row_major(kept_next, kc, nr))
-                        } else if tiles > 1 && blocking.from_memory {
-                            rhs.packed(batch, n, steps, &segment, next_cols.start / nr, nr)
-                        } else {
-                            // One tile reads panels one behind the other, which the processor foresees: 1 x 2304 x 768 on Zen 5 20 % of the peak, asked for 12 %.
-                            None
+                        i = panel_rows.end;
+                        let mut band = dst.band(batch, panel_rows, panel_cols.clone());
+                        let here = || rhs_here.expect(HERE).part(segment.clone(), panel_cols.clone());
+                        let (b, keep) = match rhs.packed(batch, n, steps, &segment, j / nr, nr) {
+                            Some(b) => (b, None),
+                            None if blocking.rhs == Kept::Nothing => (here(), None),
+                            None if keeps => (here(), Some(&mut kept[rhs_kept.clone()])),
+                            None => (MatRef::row_major(&kept[rhs_kept.clone()], kc, nr), None),
                         };
-                        let reads_lhs = blocking.far[0] && j == jc && !blocking.along_k;
-                        // LOOP 1: rows in panels of MR.
-                        let (mut tile, mut i) = (0, block_rows.start);
-                        while i < block_rows.end {
-                            let left = block_rows.end - i;
-                            let panel_rows = i..i + if left >= tall { tall } else { left.min(mr) };
-                            let next_rows = panel_rows.end..rows.end.min(panel_rows.end + mr);
-                            // What is left over makes more tiles than the last of `tiles`.
-                            let share = tile.min(tiles)..(tile + 1).min(tiles);
-                            tile += 1;
-                            let keeps = copies && rhs_first && i == ic && blocking.rhs != Kept::Nothing;
-                            let in_place = keeps || blocking.rhs == Kept::Nothing;
-                            let later = Later {
-                                near: !in_place || !blocking.far[1],
-                                from_memory: blocking.from_memory && !matches!(rhs, Source::Panels { .. }),
-                                lhs: lhs_in_place
-                                    .filter(|_| reads_lhs)
-                                    .map(|lhs| lhs.part(next_rows, segment.clone())),
-                                // Every tile asks for a share.
-                                rhs: next.map(|rhs| {
-                                    rhs.part(share.start * kc / tiles..share.end * kc / tiles, 0..rhs.cols())
-                                }),
-                            };
-                            let a = if let Some(lhs) = lhs_in_place {
-                                lhs.part(panel_rows.clone(), segment.clone())
-                            } else {
-                                let panel =
-                                    lhs.packed(batch, m, steps, &segment, i / mr, mr).unwrap_or_else(|| {
-                                        MatRef::row_major(&lhs_scratch[(i - ic) * kc..], kc, mr)
-                                    });
-                                panel.part(0..kc, 0..panel_rows.len()).transposed()
-                            };
-                            i = panel_rows.end;
-                            let mut band = dst.band(batch, panel_rows, panel_cols.clone());
-                            let here = || rhs_here.expect(HERE).part(segment.clone(), panel_cols.clone());
-                            let (b, keep) = match rhs.packed(batch, n, steps, &segment, j / nr, nr) {
-                                Some(b) => (b, None),
-                                None if blocking.rhs == Kept::Nothing => (here(), None),
-                                None if keeps => (here(), Some(&mut kept[rhs_kept.clone()])),
-                                None => (MatRef::row_major(&kept[rhs_kept.clone()], kc, nr), None),
-                            };
-                            s.in_place(a, b, &mut band, write, keep, later);
-                        }
-                        if let Some(epilogue) = epilogue.filter(|_| segment.end == steps) {
-                            let mut tile = dst.tile(batch, block_rows.clone(), panel_cols);
-                            T::finish_in_place(isa, epilogue, &mut tile);
-                        }
+                        s.in_place(a, b, &mut band, write, keep, later);
+                    }
+                    if let Some(epilogue) = epilogue.filter(|_| segment.end == steps) {
+                        let mut tile = dst.tile(batch, block_rows.clone(), panel_cols);
+                        T::finish_in_place(isa, epilogue, &mut tile);
                     }
                 }
             }
