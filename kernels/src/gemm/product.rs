@@ -23,7 +23,7 @@ use crate::mat::{MatMut, MatRef, Matrices};
 use crate::pack::{Operand, Side, pack};
 use crate::simd::{FloatLanes, Lanes, Simd, Unit};
 
-use super::blocking::{Blocking, FEW_ROWS_COLS, Kept, SMALL_K, SMALL_NEAR_K};
+use super::blocking::{ASK_FROM, Blocking, FEW_ROWS_COLS, Kept, SMALL_K, SMALL_NEAR_K};
 use super::few_rows::{self, FEW_ROWS};
 use super::few_rows_transposed::FEW_ROWS_TRANSPOSED;
 use super::{InPlace, Later, Real, Ukernel, Write};
@@ -341,7 +341,8 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                     let reads_rhs = blocking.rhs == Kept::Nothing || rhs_first;
                     let kept_to = if blocking.rhs == Kept::Nothing { 0 } else { rhs_kept.end };
                     let (kept, kept_next) = rhs_scratch.split_at_mut(kept_to);
-                    let next = if !blocking.far[1] || next_cols.is_empty() {
+                    let asks = blocking.far[1] && (blocking.from_memory || tiles >= ASK_FROM);
+                    let next = if !asks || next_cols.is_empty() {
                         None
                     } else if let Some(rhs) = rhs_here.filter(|_| reads_rhs) {
                         Some(rhs.part(segment.clone(), next_cols))
