@@ -262,9 +262,9 @@ fn operands_from_afar_are_the_same() {
     check::<f64>();
 }
 
-/// Operands without gaps, read in place: tiles as tall as few columns allow, columns cut evenly into panels, strips of a few rows, blocks of sums.
+/// Operands that lie well: tiles as tall as few columns allow, columns cut evenly into panels, strips of a few rows, blocks of sums, a lhs through all of k.
 #[test]
-fn small_products_are_the_same() {
+fn products_read_in_place_are_the_same() {
     fn check<T: Real>() {
         let pools = pools();
         let mut rng = support::Rng::new(13);
@@ -284,16 +284,22 @@ fn small_products_are_the_same() {
             [1, 7, 149, KC + 3],
             // Rows of the lhs that come from afar, to a few columns.
             [1, 611, 20, KC + 45],
+            [1, 650, 5, KC + 3],
             // A few rows by an rhs that comes from memory.
             [1, 1, 6113, KC + 5],
             [1, 5, 6200, KC + 9],
             [1, 13, 6150, KC + 20],
         ] {
             let a = fill::<T>(&mut rng, batch * m * k, Kind::Smooth);
-            let b = fill::<T>(&mut rng, batch * k * n, Kind::Smooth);
-            let run = |context: &Context<'_>, accum: Accum| {
+            // The rhs row by row, with gaps that no cache of a segment holds, and column by column.
+            let gap = 200;
+            let b = fill::<T>(&mut rng, batch * k * (n + gap), Kind::Smooth);
+            let lies = [[k * n, n, 1], [k * (n + gap), n + gap, 1], [k * n, 1, k]];
+            let lies = if m * n * k < 10_000_000 { &lies[..] } else { &lies[..1] };
+            let run = |context: &Context<'_>, accum: Accum, lies: [usize; 3]| {
                 let a = tile25::View::new(&a, [batch, m, k]).unwrap();
-                let b = tile25::View::new(&b, [batch, k, n]).unwrap();
+                let strides = lies.map(|stride| stride as isize);
+                let b = tile25::View::strided(&b, 0, [batch, k, n], strides).unwrap();
                 let mut out = vec![T::from(0.5).unwrap(); batch * m * n];
                 let view = tile25::ViewMut::new(&mut out, [batch, m, n]).unwrap();
                 let op = Matmul::new(a.spec(), b.spec(), view.spec()).unwrap().accum(accum);
@@ -301,16 +307,19 @@ fn small_products_are_the_same() {
                 plan.run(a, b, view, Epilogue::default(), &mut plan.workspace()).unwrap();
                 out
             };
-            for accum in [Accum::Replace, Accum::Add] {
-                let want = run(&reference(), accum);
+            for (accum, &lies) in [Accum::Replace, Accum::Add]
+                .into_iter()
+                .flat_map(|accum| lies.iter().map(move |lies| (accum, lies)))
+            {
+                let want = run(&reference(), accum, lies);
                 for context in contexts(&pools) {
                     // The scalar fma of the portable token needs a second for a large one.
                     if context.isa.name() == "portable" && m * n * k > 3_000_000 {
                         continue;
                     }
-                    assert_same(&run(&context, accum), &want, || {
+                    assert_same(&run(&context, accum, lies), &want, || {
                         let threads = context.threads.count();
-                        format!("{batch} x {m} x {n} x {k} on {} and {threads}", context.isa)
+                        format!("{batch} x {m} x {n} x {k} {lies:?} on {} and {threads}", context.isa)
                     });
                 }
             }

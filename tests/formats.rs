@@ -458,6 +458,11 @@ fn a_few_rows_read_in_place_are_the_same() {
             [1, 4, 375, 33],
             [3, 5, 90, 20],
             [1, 3, 7, 1],
+            [1, 2, 64, 9],
+            [1, 4, 95, 300],
+            // Parts of columns for threads, the last of them narrow.
+            [1, 3, 257, 3 * KC],
+            [1, 4, 1030, 2 * KC],
         ] {
             let a: Vec<A> = (0..batch * m * k).map(|_| draw(&mut rng, A::FORMAT, draws[0])).collect();
             let b: Vec<B> = (0..batch * k * n).map(|_| draw(&mut rng, B::FORMAT, draws[1])).collect();

@@ -3,7 +3,9 @@
 
 use tile25_kernels::epilogue::{Epilogue, Finish, Param};
 use tile25_kernels::format::{Format, Words, WordsMut};
-use tile25_kernels::gemm::{Bytes, FEW_ROWS_BF16, FEW_ROWS_BYTES, Lies, few_rows_bf16, few_rows_bytes};
+use tile25_kernels::gemm::{
+    Bytes, FEW_ROWS_BF16, FEW_ROWS_BYTES, FEW_ROWS_COLS, Lies, few_rows_bf16, few_rows_bytes,
+};
 use tile25_kernels::isa::Isa;
 use tile25_kernels::mat::{MatMut, Matrices, Places};
 use tile25_kernels::pack::Side;
@@ -15,8 +17,9 @@ use super::fork::{PART_MACS, cut, split, within};
 use super::parts::{lies, places};
 use super::schedule::Gemm;
 
-/// Columns that a thread takes at once: whole strips of the kernels.
+/// Columns that a thread takes at once: whole strips of the kernels, and as many as these ask for.
 const GRAIN: usize = 256;
+const _: () = assert!(GRAIN >= FEW_ROWS_COLS);
 
 /// What is known of such a product before it runs.
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ impl FewRows {
             _ => return None,
         };
         let plain = [problem.formats.sums, problem.formats.out] == [sums; 2] && dst.band_stride().is_some();
-        if !plain || problem.m > most || problem.k == 0 {
+        if !plain || problem.m > most || problem.n < FEW_ROWS_COLS || problem.k == 0 {
             return None;
         }
         let [lhs, rhs] = [(&gemm.lhs, Side::Lhs), (&gemm.rhs, Side::Rhs)]
@@ -82,8 +85,8 @@ impl FewRows {
                 self.each(dst, start, threads, &|dst, batch| {
                     let (rows, cols) = (dst.rows(), dst.cols());
                     let (a, b) = (lhs.matrix(batch), rhs.matrix(batch));
-                    let b = b.part(0..b.rows(), cols.clone());
-                    few_rows_bf16(isa, a, b, &mut dst.band(batch, rows.clone(), cols.clone()), add);
+                    let mut band = dst.band(batch, rows.clone(), cols.clone());
+                    few_rows_bf16(isa, a, b, cols.clone(), &mut band, add);
                     if let Some(epilogue) = &epilogue {
                         f32::finish_in_place(isa, epilogue, &mut dst.tile(batch, rows, cols));
                     }
@@ -96,10 +99,9 @@ impl FewRows {
                 self.each(dst, start, threads, &|dst, batch| {
                     let (rows, cols) = (dst.rows(), dst.cols());
                     let (a, b) = (lhs.matrix(batch), rhs.matrix(batch));
-                    let b = b.part(0..b.rows(), cols.clone());
                     let a = Bytes { codes: a, signed: lhs_signed, zero: lhs_zero };
                     let b = Bytes { codes: b, signed: rhs_signed, zero: rhs_zero };
-                    few_rows_bytes(isa, a, b, &mut dst.band(batch, rows, cols), add);
+                    few_rows_bytes(isa, a, b, cols.clone(), &mut dst.band(batch, rows, cols), add);
                 });
             }
             _ => unreachable!("other operands than planned"),

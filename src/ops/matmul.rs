@@ -262,7 +262,7 @@ pub struct MatmulPlan<'p> {
     threads: usize,
     /// Where the host does not walk the tile plan.
     parts: Option<Parts>,
-    /// The same of operands that are read in place.
+    /// A few rows of narrow formats, which are multiplied where they lie unless the rhs was packed before.
     few_rows: Option<FewRows>,
     /// Made when first asked for.
     tile_plan: OnceLock<TilePlan>,
@@ -271,7 +271,7 @@ pub struct MatmulPlan<'p> {
 }
 
 impl MatmulPlan<'_> {
-    /// The kernel that multiplies.
+    /// The kernel that multiplies. A few rows that are read in place have kernels of their own, which the registry does not name.
     pub fn kernel(&self) -> Kernel {
         self.kernel
     }

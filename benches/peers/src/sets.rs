@@ -207,7 +207,7 @@ struct DeepBenchGemm {
 }
 
 impl Set {
-    /// The cases, each once; `transpose` overrides how operands are stored.
+    /// The cases; see [`stored`].
     pub fn cases(self) -> Vec<Gemm> {
         match self {
             Set::Squares => [
@@ -250,7 +250,7 @@ impl Set {
     }
 }
 
-/// `cases` with operands stored in such a way, each once.
+/// `cases` with operands of `format`, each once; `transpose` overrides how they are stored.
 pub fn stored(mut cases: Vec<Gemm>, transpose: Option<Transpose>, format: Operands) -> Vec<Gemm> {
     if let Some(transpose) = transpose {
         for case in &mut cases {
@@ -270,6 +270,7 @@ pub fn stored(mut cases: Vec<Gemm>, transpose: Option<Transpose>, format: Operan
 pub fn parse_shape(text: &str) -> Result<Gemm, String> {
     let extents: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
     match extents.as_deref() {
+        Ok(extents) if extents.contains(&0) => Err("a shape with nothing in it".into()),
         Ok(&[m, n, k]) => Ok(Gemm::new(1, [m, n, k])),
         Ok(&[batch, m, n, k]) => Ok(Gemm::new(batch, [m, n, k])),
         _ => Err("a shape is m x n x k or batch x m x n x k, such as 128x768x3072".into()),

@@ -31,11 +31,11 @@ pub(super) const ASK_FROM: usize = 3;
 /// Bytes after which addresses share a set of the first-level cache.
 const PAGE: usize = 4096;
 
-/// Panels of rows that go through all of k together.
+/// Panels of rows that go through all of k together: 4096 x 16 x 4096 on Zen 5 39, 41, 43 and 50 % of the peak with 1, 2, 4 and 8.
 const ALONG_K_ROWS: usize = 8;
 
 /// Columns from which on the kernels for few rows are taken. Not swept.
-pub(super) const FEW_ROWS_COLS: usize = 64;
+pub const FEW_ROWS_COLS: usize = 64;
 
 /// Steps of k up to which a product that is read in place takes the short loops: a tile then takes less time than what it would ask for ahead.
 /// Not swept.
@@ -101,8 +101,16 @@ impl Blocking {
     /// For parts of at most `m` x `n` with `k` steps, elements of `bytes`, microkernels of `mr` x `nr`.
     pub fn new([m, n, k]: [usize; 3], bytes: usize, [mr, nr]: [usize; 2], lhs: Lies, rhs: Lies) -> Self {
         let kc = k.clamp(1, KC);
-        let (lhs_lies, rhs_lies) = (lhs, rhs);
-        let rows = ((LHS_BYTES / (kc * bytes)) / mr).max(1) * mr;
+        let area = |a: usize, b: usize| a.saturating_mul(b).saturating_mul(bytes);
+        // One panel of the rhs for all of k, which stays in the second-level cache while rows of the lhs come from afar, each in one long run.
+        let along_k = matches!(lhs, Lies::Strided([_, 1]))
+            && n <= nr
+            && area(m, k) > NEAR_CACHE_BYTES
+            && area(nr, k) <= LHS_BYTES * 4;
+        let rows = if along_k { ALONG_K_ROWS } else { (LHS_BYTES / (kc * bytes) / mr).max(1) } * mr;
+        // Rows a multiple of a page apart share a set of the first-level cache: 128 x 16 x 1024 65 % of the peak by tiles of 8 rows, 44 by 16; 1760 x 16 x 1760 68 and 77.
+        let shares_sets = |across: isize| across.unsigned_abs().wrapping_mul(bytes).is_multiple_of(PAGE);
+        let tall = !matches!(lhs, Lies::Strided([across, _]) if shares_sets(across));
         let exceeds = |lies: Lies, x: usize, most: usize| match lies {
             Lies::Strided([across, down]) | Lies::Transposed([across, down]) => {
                 // A layout may reach further than any memory: nothing is allocated for it.
@@ -119,7 +127,6 @@ impl Blocking {
             Lies::Strided(_) => far[0] && n.div_ceil(nr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
-        let area = |a: usize, b: usize| a.saturating_mul(b).saturating_mul(bytes);
         let lies_well = if crosses_lines_well() { LIES_WELL_BYTES_ACROSS } else { LIES_WELL_BYTES };
         let from_memory = area(n, k) > LAST_CACHE_BYTES;
         let streams = matches!((keep_lhs, rhs), (false, Lies::Strided(_)))
@@ -136,6 +143,8 @@ impl Blocking {
         let whole = n.next_multiple_of(nr);
         let (rhs, cols, rhs_panels) = match keep_rhs {
             false => (Kept::Nothing, whole, 0),
+            // One panel, read by every block of rows.
+            true if along_k => (Kept::Block, whole, 1),
             // Each panel is read by one block of rows only.
             true if m <= rows => (Kept::Panel, whole, 1),
             true => {
@@ -143,19 +152,7 @@ impl Blocking {
                 (Kept::Block, cols, n.min(cols).div_ceil(nr))
             }
         };
-        // One panel of the rhs for all of k, which stays in the second-level cache while rows of the lhs come from afar, each in one long run.
-        let along_k = matches!(lhs_lies, Lies::Strided([_, 1]))
-            && n <= nr
-            && area(m, k) > NEAR_CACHE_BYTES
-            && area(nr, k) <= LHS_BYTES * 4;
-        // Rows a multiple of a page apart share a set of the first-level cache: 128 x 16 x 1024 65 % of the peak by tiles of 8 rows, 44 by 16; 1760 x 16 x 1760 68 and 77.
-        let tall = !matches!(lhs_lies, Lies::Strided([across, _]) if across.unsigned_abs().wrapping_mul(bytes).is_multiple_of(PAGE));
-        let (rows, rhs_steps) = if along_k { (ALONG_K_ROWS * mr, k) } else { (rows, kc) };
-        let (rhs, rhs_panels) = match (along_k, rhs_lies) {
-            (true, Lies::Strided(_)) => (Kept::Nothing, 0),
-            (true, _) => (Kept::Block, 1),
-            _ => (rhs, rhs_panels),
-        };
+        let kept_steps = if along_k { k } else { kc };
         let all = area(m, k).saturating_add(area(k, n)).saturating_add(area(m, n));
         let products = (NEAR_BYTES / all.max(1)).max(1);
         let along_rows = area(m, n) > NEAR_CACHE_BYTES;
@@ -171,7 +168,7 @@ impl Blocking {
             tall,
             streams,
             from_memory,
-            scratch: [sums.max(lhs_panels * mr * kc), rhs_panels * nr * rhs_steps],
+            scratch: [sums.max(lhs_panels * mr * kc), rhs_panels * nr * kept_steps],
         }
     }
 

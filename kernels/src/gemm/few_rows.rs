@@ -25,9 +25,9 @@ use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch};
 use super::Write;
 use super::in_place::write_out;
 
-/// Most rows that the first form takes: those of the tallest tile.
-pub(super) const FEW_ROWS: usize = 8;
-/// Most rows that the second form takes.
+/// Most rows that the first form takes with vectors of 64 bytes, those of the tallest tile, and with others.
+const NEAR_ROWS: [usize; 2] = [8, 4];
+/// Most rows that the second form takes: 16 x 4096 x 4096 49 % of the peak, by tiles 42; 32 rows 56 and 62.
 pub(super) const FEW_ROWS_STREAMED: usize = 16;
 
 /// Steps of k that are read side by side, from left to right. Swept with 4 to 64: benches/record/2026-11-27-zen5.md.
@@ -50,12 +50,13 @@ const fn is_wide<T, S: Lanes<T>>() -> bool {
     S::LANES * size_of::<T>() == 64
 }
 
-/// Goes through `$cols` columns by strips of each of so many vectors in turn, the widest first, and at last by a part of one.
+/// Goes through `$cols` columns by strips of each of so many vectors of `$lanes` columns in turn, the widest first, and at last by a part of one: `$strip!` of the vectors,
+/// whether the last is a part, the columns from and to, and `$args`.
 macro_rules! strips {
-    ($s:ty, $t:ty, $cols:expr, $strip:ident, [$($v:literal)*], $args:tt) => {{
+    ($lanes:expr, $cols:expr, $strip:ident, [$($v:literal)*], $args:tt) => {{
         let mut from = 0;
         $(
-            let width = $v * <$s as Lanes<$t>>::LANES;
+            let width = $v * $lanes;
             while $cols - from >= width {
                 $strip!($v, false, from, from + width, $args);
                 from += width;
@@ -66,6 +67,7 @@ macro_rules! strips {
         }
     }};
 }
+pub(super) use strips;
 
 /// `dst = lhs rhs` or `dst += lhs rhs` for an rhs that lies in a cache, and as many rows as [`has_strips`] of.
 #[inline(always)]
@@ -77,6 +79,7 @@ pub(super) fn near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     add: bool,
 ) {
     let write = if add { Write::Add } else { Write::Replace };
+    let lanes = <S as Lanes<T>>::LANES;
     macro_rules! strip {
         ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal)) => {
             s.apart(Strip::<T, $m, $v, $masked> { lhs, rhs, dst, write, from: $from, to: $to })
@@ -84,22 +87,22 @@ pub(super) fn near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     }
     if const { is_wide::<T, S>() } {
         match dst.m() {
-            1 => strips!(S, T, rhs.cols(), strip, [24 8 4 2 1], (1)),
-            2 => strips!(S, T, rhs.cols(), strip, [12 4 2 1], (2)),
-            3 => strips!(S, T, rhs.cols(), strip, [8 4 2 1], (3)),
-            4 => strips!(S, T, rhs.cols(), strip, [6 3 2 1], (4)),
-            5 => strips!(S, T, rhs.cols(), strip, [4 1], (5)),
-            6 => strips!(S, T, rhs.cols(), strip, [4 1], (6)),
-            7 => strips!(S, T, rhs.cols(), strip, [3 1], (7)),
-            8 => strips!(S, T, rhs.cols(), strip, [3 1], (8)),
+            1 => strips!(lanes, rhs.cols(), strip, [24 8 4 2 1], (1)),
+            2 => strips!(lanes, rhs.cols(), strip, [12 4 2 1], (2)),
+            3 => strips!(lanes, rhs.cols(), strip, [8 4 2 1], (3)),
+            4 => strips!(lanes, rhs.cols(), strip, [6 3 2 1], (4)),
+            5 => strips!(lanes, rhs.cols(), strip, [4 1], (5)),
+            6 => strips!(lanes, rhs.cols(), strip, [4 1], (6)),
+            7 => strips!(lanes, rhs.cols(), strip, [3 1], (7)),
+            8 => strips!(lanes, rhs.cols(), strip, [3 1], (8)),
             rows => unreachable!("no strip of {rows} rows"),
         }
     } else {
         match dst.m() {
-            1 => strips!(S, T, rhs.cols(), strip, [8 4 2 1], (1)),
-            2 => strips!(S, T, rhs.cols(), strip, [4 2 1], (2)),
-            3 => strips!(S, T, rhs.cols(), strip, [2 1], (3)),
-            4 => strips!(S, T, rhs.cols(), strip, [2 1], (4)),
+            1 => strips!(lanes, rhs.cols(), strip, [8 4 2 1], (1)),
+            2 => strips!(lanes, rhs.cols(), strip, [4 2 1], (2)),
+            3 => strips!(lanes, rhs.cols(), strip, [2 1], (3)),
+            4 => strips!(lanes, rhs.cols(), strip, [2 1], (4)),
             rows => unreachable!("no strip of {rows} rows"),
         }
     }
@@ -107,7 +110,7 @@ pub(super) fn near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
 
 /// Whether [`near`] takes so many rows.
 pub(super) const fn has_strips<T, S: Lanes<T>>(m: usize) -> bool {
-    m <= if is_wide::<T, S>() { FEW_ROWS } else { 4 }
+    m <= NEAR_ROWS[!is_wide::<T, S>() as usize]
 }
 
 /// `acc` and the products of all steps of a strip; `MASKED`: its only vector is a part of one; `AHEAD`: asks for what follows in each row. By value: sums
@@ -230,7 +233,7 @@ pub(super) fn streamed<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
 /// Rows of a tile of the second form: `m` in as few tiles as can be, as high as each other or one more.
 #[inline(always)]
 fn tiles<T, S: Lanes<T>>(m: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let count = m.div_ceil(if const { is_wide::<T, S>() } { 8 } else { 4 });
+    let count = m.div_ceil(const { NEAR_ROWS[!is_wide::<T, S>() as usize] });
     (0..count).map(move |tile| tile * m / count..(tile + 1) * m / count)
 }
 
@@ -244,10 +247,11 @@ fn chunk<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     first: bool,
 ) {
     let (m, k, n) = (lhs.rows(), lhs.cols(), rhs.cols());
+    let lanes = <S as Lanes<T>>::LANES;
     macro_rules! chunk {
         ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal, $ahead:literal, $rows:expr)) => {{
             let (lhs, rhs) = (lhs.part($rows, 0..k), rhs.part(0..k, $from..$to));
-            let sums = &mut sums[$from * m + $rows.start * <S as Lanes<T>>::LANES..];
+            let sums = &mut sums[$from * m + $rows.start * lanes..];
             s.apart(Chunk::<T, $m, $v, $masked, $ahead> { lhs, rhs, sums, m, first });
         }};
     }
@@ -267,16 +271,16 @@ fn chunk<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     }
     if const { is_wide::<T, S>() } {
         match m {
-            1 => strips!(S, T, n, chunk, [24 8 1], (1, true, 0..1)),
-            2 => strips!(S, T, n, chunk, [8 1], (2, true, 0..2)),
-            3 => strips!(S, T, n, chunk, [8 1], (3, true, 0..3)),
-            4 => strips!(S, T, n, chunk, [6 2 1], (4, true, 0..4)),
-            _ => strips!(S, T, n, tiled, [3 1], (4 5 6 7 8)),
+            1 => strips!(lanes, n, chunk, [24 8 1], (1, true, 0..1)),
+            2 => strips!(lanes, n, chunk, [8 1], (2, true, 0..2)),
+            3 => strips!(lanes, n, chunk, [8 1], (3, true, 0..3)),
+            4 => strips!(lanes, n, chunk, [6 2 1], (4, true, 0..4)),
+            _ => strips!(lanes, n, tiled, [3 1], (4 5 6 7 8)),
         }
     } else {
         match m {
-            1 => strips!(S, T, n, chunk, [8 1], (1, true, 0..1)),
-            _ => strips!(S, T, n, tiled, [2 1], (2 3 4)),
+            1 => strips!(lanes, n, chunk, [8 1], (1, true, 0..1)),
+            _ => strips!(lanes, n, tiled, [2 1], (2 3 4)),
         }
     }
 }

@@ -4,18 +4,23 @@
 //! for each CHUNK steps of k
 //!   a[0..M] = the lhs less its zero point, neighbours along k in pairs
 //!   for each strip of V vectors of columns
-//!     acc[0..M][0..V] = 0 (Replace, the first chunk), or dst
+//!     acc[0..M][0..V] = 0
 //!     for each two k:   b[..] = two rows less their zero point, in turns
 //!                       acc[i][..] += a[i][k] b[k][..] + a[i][k + 1] b[k + 1][..]
-//!     dst = acc
+//!     dst = acc (Replace, the first chunk), or dst += acc
 //! ```
 //!
-//! Sums of integers are exact in any order (N4), so the result is where they gather, and the rows of a chunk are read from left to right.
+//! Sums of integers are exact in any order (N4), so the result is where they gather, and the rows of a chunk are read from left to right. The last strip ends where the
+//! rhs does and begins among columns of the one before; it writes its own only.
+
+use std::ops::Range;
 
 use crate::isa::Isa;
 use crate::mat::{Band, MatRef, WriteRows};
 use crate::simd::{Dot, I16x2, Lanes, Simd, WithSimd, WithToken};
 
+use super::blocking::FEW_ROWS_COLS;
+use super::few_rows::strips;
 #[cfg(target_arch = "x86_64")]
 use super::few_rows_dot::few_rows_dot;
 
@@ -45,68 +50,76 @@ impl Bytes<'_> {
     }
 }
 
-/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs whose rows lie side by side and up to [`FEW_ROWS_BYTES`] rows.
+/// Columns `cols` of `lhs rhs`, or these added to `dst`: an rhs of [`FEW_ROWS_COLS`] columns or more whose rows lie side by side, and up to [`FEW_ROWS_BYTES`] rows.
 ///
 /// # Panics
-/// If there are more, the operands do not fit each other and the result, or a row of the rhs does not lie side by side.
-pub fn few_rows_bytes(isa: Isa, lhs: Bytes<'_>, rhs: Bytes<'_>, dst: &mut Band<'_, i32>, add: bool) {
+/// If there are more rows or fewer columns up to the last, the operands do not fit each other and the result, or a row of the rhs does not lie side by side.
+pub fn few_rows_bytes(
+    isa: Isa,
+    lhs: Bytes<'_>,
+    rhs: Bytes<'_>,
+    cols: Range<usize>,
+    dst: &mut Band<'_, i32>,
+    add: bool,
+) {
     let (a, b) = (lhs.codes, rhs.codes);
-    assert!(a.rows() == dst.m() && b.cols() == dst.n() && a.cols() == b.rows());
+    assert!(a.rows() == dst.m() && cols.len() == dst.n() && a.cols() == b.rows());
+    assert!(cols.end >= FEW_ROWS_COLS && cols.end <= b.cols());
+    let work = Work { lhs, rhs, cols, dst, add };
     #[cfg(target_arch = "x86_64")]
     if let Isa::Avx512Dot(token) = isa {
-        return few_rows_dot(token, lhs, rhs, dst, add);
+        return few_rows_dot(token, work);
     }
-    isa.dispatch_but_dots(Rows { lhs, rhs, dst, add });
+    isa.dispatch_but_dots(work);
 }
 
-struct Rows<'a, 'b, 'c> {
-    lhs: Bytes<'a>,
-    rhs: Bytes<'a>,
-    dst: &'b mut Band<'c, i32>,
-    add: bool,
+/// What [`few_rows_bytes`] is given.
+pub(super) struct Work<'a, 'b, 'c> {
+    pub lhs: Bytes<'a>,
+    pub rhs: Bytes<'a>,
+    pub cols: Range<usize>,
+    pub dst: &'b mut Band<'c, i32>,
+    pub add: bool,
 }
 
-impl WithSimd for Rows<'_, '_, '_> {
+impl WithSimd for Work<'_, '_, '_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Rows { lhs, rhs, dst, add } = self;
-        // Vectors of a strip: first as many as there are registers for sums.
-        macro_rules! strips {
-            ($m:literal, $($v:literal)*) => {
+        let Work { lhs, rhs, cols, dst, add } = self;
+        let lanes = <S as Lanes<i32>>::LANES;
+        macro_rules! strip {
+            ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal, $units:ident, $steps:ident, $keep:ident)) => {{
+                let end = cols.start + $to;
+                let codes = rhs.codes.part($steps.clone(), end - $v * lanes..end);
+                let (units, rhs, keep) = (&$units, Bytes { codes, ..rhs }, $keep);
+                s.apart(Strip::<$m, $v> { units, rhs, dst, keep, own: $from..$to });
+            }};
+        }
+        macro_rules! chunks {
+            ($m:literal, $vectors:tt) => {
                 for first in (0..rhs.codes.rows()).step_by(CHUNK) {
                     let steps = first..rhs.codes.rows().min(first + CHUNK);
-                    let units = units::<$m>(lhs, steps.clone());
-                    let keep = add || first > 0;
-                    let rhs = Bytes { codes: rhs.codes.part(steps, 0..rhs.codes.cols()), ..rhs };
-                    let (n, mut from) = (rhs.codes.cols(), 0);
-                    $(
-                        let width = $v * <S as Lanes<i32>>::LANES;
-                        while n - from >= width {
-                            s.apart(Strip::<$m, $v, false> { units: &units, rhs, dst, keep, from, to: from + width });
-                            from += width;
-                        }
-                    )*
-                    if from < n {
-                        s.apart(Strip::<$m, 1, true> { units: &units, rhs, dst, keep, from, to: n });
-                    }
+                    let (units, keep) = (units::<$m>(lhs, steps.clone()), add || first > 0);
+                    strips!(lanes, cols.len(), strip, $vectors, ($m, units, steps, keep));
                 }
             };
         }
+        // Vectors of a strip: first as many as there are registers for sums.
         if const { <S as Lanes<i32>>::LANES == 16 } {
             match dst.m() {
-                1 => strips!(1, 16 4 1),
-                2 => strips!(2, 12 4 1),
-                3 => strips!(3, 8 2 1),
-                4 => strips!(4, 6 2 1),
+                1 => chunks!(1, [16 4 1]),
+                2 => chunks!(2, [12 4 1]),
+                3 => chunks!(3, [8 2 1]),
+                4 => chunks!(4, [6 2 1]),
                 rows => unreachable!("{rows} rows are not few"),
             }
         } else {
             match dst.m() {
-                1 => strips!(1, 8 1),
-                2 => strips!(2, 4 1),
-                3 => strips!(3, 2 1),
-                4 => strips!(4, 2 1),
+                1 => chunks!(1, [8 1]),
+                2 => chunks!(2, [4 1]),
+                3 => chunks!(3, [2 1]),
+                4 => chunks!(4, [2 1]),
                 rows => unreachable!("{rows} rows are not few"),
             }
         }
@@ -115,7 +128,7 @@ impl WithSimd for Rows<'_, '_, '_> {
 
 /// Some steps of k of each row, in pairs; a step without a neighbour has a zero.
 #[inline(always)]
-fn units<const M: usize>(lhs: Bytes<'_>, steps: std::ops::Range<usize>) -> [[I16x2; M]; CHUNK / 2] {
+fn units<const M: usize>(lhs: Bytes<'_>, steps: Range<usize>) -> [[I16x2; M]; CHUNK / 2] {
     let (flip, less) = lhs.offsets();
     let mut units = [[I16x2(0); M]; CHUNK / 2];
     for (k, step) in steps.enumerate() {
@@ -127,36 +140,24 @@ fn units<const M: usize>(lhs: Bytes<'_>, steps: std::ops::Range<usize>) -> [[I16
     units
 }
 
-/// `V` vectors of columns, `from..to`; of a `MASKED` one the last lanes are missing.
-struct Strip<'a, 'b, 'c, const M: usize, const V: usize, const MASKED: bool> {
+/// `V` vectors of columns, of which the last are the result's `own`.
+struct Strip<'a, 'b, 'c, const M: usize, const V: usize> {
     units: &'b [[I16x2; M]; CHUNK / 2],
     rhs: Bytes<'a>,
     dst: &'b mut Band<'c, i32>,
     keep: bool,
-    from: usize,
-    to: usize,
+    own: Range<usize>,
 }
 
-impl<S: Simd, const M: usize, const V: usize, const MASKED: bool> WithToken<S>
-    for Strip<'_, '_, '_, M, V, MASKED>
-{
+impl<S: Simd, const M: usize, const V: usize> WithToken<S> for Strip<'_, '_, '_, M, V> {
     type Output = ();
     #[inline(always)]
     fn with_token(self, s: S) {
-        let Strip { units, rhs, dst, keep, from, to } = self;
+        let Strip { units, rhs, dst, keep, own } = self;
         let lanes = <S as Lanes<i32>>::LANES;
         let (flip, less) = rhs.offsets();
         let mut acc = [[Lanes::<i32>::splat(s, 0); V]; M];
-        if keep {
-            for (i, acc) in acc.iter_mut().enumerate() {
-                let row = &dst.row(i)[from..to];
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    let row = &row[v * lanes..];
-                    *acc = if MASKED { s.load_first_n(row, row.len()) } else { s.load(row) };
-                }
-            }
-        }
-        let mut rows = rhs.codes.part(0..rhs.codes.rows(), from..to).down();
+        let mut rows = rhs.codes.down();
         let mut pairs = units.iter();
         while let (Some(even), Some(pair)) = (rows.next(), pairs.next()) {
             // Where there is no other row, its factor is zero.
@@ -166,24 +167,24 @@ impl<S: Simd, const M: usize, const V: usize, const MASKED: bool> WithToken<S>
                 *a = s.splat_unit(unit);
             }
             for v in 0..V {
-                let b = if MASKED {
-                    let mut staged = [[0; 16]; 2];
-                    staged[0][..even.len()].copy_from_slice(even);
-                    staged[1][..odd.len()].copy_from_slice(odd);
-                    s.byte_pairs([&staged[0], &staged[1]], flip, less)
-                } else {
-                    s.byte_pairs([&even[v * lanes..], &odd[v * lanes..]], flip, less)
-                };
+                let b = s.byte_pairs([&even[v * lanes..], &odd[v * lanes..]], flip, less);
                 for (acc, &a) in acc.iter_mut().zip(&a) {
                     acc[v] = Dot::<I16x2>::dot(s, a, b, acc[v]);
                 }
             }
         }
+        // A whole strip has none but its own.
+        let others = V * lanes - own.len();
         for (i, acc) in acc.iter().enumerate() {
-            let row = &mut dst.row(i)[from..to];
+            let row = &mut dst.row(i)[own.clone()];
             for (v, &acc) in acc.iter().enumerate() {
-                let row = &mut row[v * lanes..];
-                if MASKED { s.store_first_n(row, row.len(), acc) } else { s.store(row, acc) }
+                let mut sums = [0; 16];
+                s.store(&mut sums, acc);
+                let at = (v * lanes).saturating_sub(others);
+                let out = &mut row[at..(v + 1) * lanes - others];
+                for (out, &sum) in out.iter_mut().zip(&sums[others..]) {
+                    *out = if keep { out.wrapping_add(sum) } else { sum };
+                }
             }
         }
     }

@@ -3,50 +3,49 @@
 //! The instruction wants u8 by i8, so codes are moved by 128 where they are the other kind, and the zero points with them. Of values A and B with zero points a and b
 //! the sum is `sum((A - a) B) - b sum(A - a)`: the lhs times B and a times B are added up side by side, the rest is one number a row.
 
+use std::ops::Range;
+
 use crate::mat::{Band, MatRef, WriteRows};
 use crate::simd::x86::Avx512Dot;
 use crate::simd::{Dot, I8x4, Lanes, Simd, WithToken};
 
-use super::few_rows_bytes::{Bytes, CHUNK};
+use super::blocking::FEW_ROWS_COLS;
+use super::few_rows_bytes::{Bytes, CHUNK, Work};
 
 /// Columns of a strip.
 const COLS: usize = 64;
+const _: () = assert!(COLS <= FEW_ROWS_COLS);
 
 /// Up to four rows.
-pub(super) fn few_rows_dot(s: Avx512Dot, lhs: Bytes<'_>, rhs: Bytes<'_>, dst: &mut Band<'_, i32>, add: bool) {
-    match dst.m() {
-        1 => s.vectorize(Rows::<1> { lhs, rhs, dst, add }),
-        2 => s.vectorize(Rows::<2> { lhs, rhs, dst, add }),
-        3 => s.vectorize(Rows::<3> { lhs, rhs, dst, add }),
-        4 => s.vectorize(Rows::<4> { lhs, rhs, dst, add }),
+pub(super) fn few_rows_dot(s: Avx512Dot, work: Work<'_, '_, '_>) {
+    match work.dst.m() {
+        1 => s.vectorize(Rows::<1>(work)),
+        2 => s.vectorize(Rows::<2>(work)),
+        3 => s.vectorize(Rows::<3>(work)),
+        4 => s.vectorize(Rows::<4>(work)),
         rows => unreachable!("{rows} rows are not few"),
     }
 }
 
-struct Rows<'a, 'b, 'c, const M: usize> {
-    lhs: Bytes<'a>,
-    rhs: Bytes<'a>,
-    dst: &'b mut Band<'c, i32>,
-    add: bool,
-}
+struct Rows<'a, 'b, 'c, const M: usize>(Work<'a, 'b, 'c>);
 
 impl<const M: usize> WithToken<Avx512Dot> for Rows<'_, '_, '_, M> {
     type Output = ();
     #[inline(always)]
     fn with_token(self, s: Avx512Dot) {
-        let Rows { lhs, rhs, dst, add } = self;
-        let n = rhs.codes.cols();
+        let Work { lhs, rhs, cols, dst, add } = self.0;
         for first in (0..rhs.codes.rows()).step_by(CHUNK) {
             let steps = first..rhs.codes.rows().min(first + CHUNK);
             let chunk = &Chunk::<M>::new(lhs, rhs, steps.clone());
-            let (rows, keep) = (rhs.codes.part(steps, 0..n), add || first > 0);
-            for from in (0..n).step_by(COLS) {
-                let to = n.min(from + COLS);
-                let codes = rows.part(0..rows.rows(), from..to);
-                match (chunk.zero[0] == I8x4(0), codes.cols() == COLS) {
-                    (true, true) => s.apart(Strip::<M, false, false> { chunk, codes, dst, keep, from }),
-                    (false, true) => s.apart(Strip::<M, true, false> { chunk, codes, dst, keep, from }),
-                    (_, false) => s.apart(Strip::<M, true, true> { chunk, codes, dst, keep, from }),
+            let keep = add || first > 0;
+            for from in (0..cols.len()).step_by(COLS) {
+                let own = from..cols.len().min(from + COLS);
+                let end = cols.start + own.end;
+                let codes = rhs.codes.part(steps.clone(), end - COLS..end);
+                if chunk.zero[0] == I8x4(0) {
+                    s.apart(Strip::<M, false> { chunk, codes, dst, keep, own });
+                } else {
+                    s.apart(Strip::<M, true> { chunk, codes, dst, keep, own });
                 }
             }
         }
@@ -66,7 +65,7 @@ struct Chunk<const M: usize> {
 
 impl<const M: usize> Chunk<M> {
     #[inline(always)]
-    fn new(lhs: Bytes<'_>, rhs: Bytes<'_>, steps: std::ops::Range<usize>) -> Self {
+    fn new(lhs: Bytes<'_>, rhs: Bytes<'_>, steps: Range<usize>) -> Self {
         let (of_lhs, lhs_zero) = if lhs.signed { (0x80, lhs.zero + 128) } else { (0, lhs.zero) };
         let (flip, rhs_zero) = if rhs.signed { (0, rhs.zero) } else { (0x80, rhs.zero - 128) };
         let mut chunk =
@@ -84,22 +83,20 @@ impl<const M: usize> Chunk<M> {
     }
 }
 
-/// Columns `from..from + 64`, fewer if `MASKED`; `ZERO`: the lhs has a zero point.
-struct Strip<'a, 'b, 'c, const M: usize, const ZERO: bool, const MASKED: bool> {
+/// Columns of which the last are the result's `own`; `ZERO`: the lhs has a zero point.
+struct Strip<'a, 'b, 'c, const M: usize, const ZERO: bool> {
     chunk: &'b Chunk<M>,
     codes: MatRef<'a, u8>,
     dst: &'b mut Band<'c, i32>,
     keep: bool,
-    from: usize,
+    own: Range<usize>,
 }
 
-impl<const M: usize, const ZERO: bool, const MASKED: bool> WithToken<Avx512Dot>
-    for Strip<'_, '_, '_, M, ZERO, MASKED>
-{
+impl<const M: usize, const ZERO: bool> WithToken<Avx512Dot> for Strip<'_, '_, '_, M, ZERO> {
     type Output = ();
     #[inline(always)]
     fn with_token(self, s: Avx512Dot) {
-        let Strip { chunk, codes, dst, keep, from } = self;
+        let Strip { chunk, codes, dst, keep, own } = self;
         let none = Lanes::<i32>::splat(s, 0);
         let (mut acc, mut of_zero) = ([[none; 4]; M], [none; 4]);
         let mut rows = codes.down();
@@ -109,16 +106,7 @@ impl<const M: usize, const ZERO: bool, const MASKED: bool> WithToken<Avx512Dot>
             let b = rows.next().unwrap_or(a);
             let c = rows.next().unwrap_or(a);
             let d = rows.next().unwrap_or(a);
-            let quads = if MASKED {
-                let mut staged = [[0; COLS]; 4];
-                staged[0][..a.len()].copy_from_slice(a);
-                staged[1][..a.len()].copy_from_slice(b);
-                staged[2][..a.len()].copy_from_slice(c);
-                staged[3][..a.len()].copy_from_slice(d);
-                s.byte_quads([&staged[0], &staged[1], &staged[2], &staged[3]], chunk.flip)
-            } else {
-                s.byte_quads([a, b, c, d], chunk.flip)
-            };
+            let quads = s.byte_quads([a, b, c, d], chunk.flip);
             for (acc, &unit) in acc.iter_mut().zip(&chunk.units[four]) {
                 let unit = s.splat_unit(unit);
                 for (acc, &quad) in acc.iter_mut().zip(&quads) {
@@ -132,12 +120,12 @@ impl<const M: usize, const ZERO: bool, const MASKED: bool> WithToken<Avx512Dot>
                 }
             }
         }
-        let zeros = in_order(s, of_zero);
+        let (zeros, others) = (in_order(s, of_zero), COLS - own.len());
         for (row, acc) in acc.iter().enumerate() {
             let sums = in_order(s, *acc);
             let more = chunk.more[row];
-            let out = &mut dst.row(row)[from..from + codes.cols()];
-            for ((out, &sum), &zero) in out.iter_mut().zip(&sums).zip(&zeros) {
+            let out = &mut dst.row(row)[own.clone()];
+            for ((out, &sum), &zero) in out.iter_mut().zip(&sums[others..]).zip(&zeros[others..]) {
                 let sum = sum.wrapping_sub(zero).wrapping_add(more);
                 *out = if keep { out.wrapping_add(sum) } else { sum };
             }

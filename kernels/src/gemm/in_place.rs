@@ -42,7 +42,7 @@ pub struct Later<'a, T> {
     pub lhs: Option<MatRef<'a, T>>,
     /// Some steps of k of a panel of the rhs.
     pub rhs: Option<MatRef<'a, T>>,
-    /// Whether these come from memory, row by row: they then are asked into the second-level cache, otherwise into the first.
+    /// Whether the rhs comes from memory, row by row: it then is asked into the second-level cache, otherwise into the first.
     pub from_memory: bool,
 }
 

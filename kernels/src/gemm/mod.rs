@@ -17,7 +17,7 @@ mod real;
 mod ukernel;
 mod windows;
 
-pub use blocking::{Blocking, Lies};
+pub use blocking::{Blocking, FEW_ROWS_COLS, Lies};
 pub use by_line::ByLine;
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use few_rows_bf16::{FEW_ROWS_BF16, few_rows_bf16};

@@ -9,9 +9,9 @@
 //!           LOOP 1: rows in panels of MR: one microkernel
 //! ```
 //!
-//! Loops 3 and 4 change places where a lhs comes from memory for a few columns. An operand that lies well is read in place. One that is read often is kept as panels when it is first read, by the microkernel itself. One that cannot be
-//! read in place (rows of an rhs that do not lie side by side, another format, a window) is packed panel by panel right before its first use. None of this
-//! changes a bit. [`Blocking`] decides, from shapes and strides alone.
+//! Loops 3 and 4 change places where a lhs comes from afar for a few columns. An operand that lies well is read in place. One that is read often is kept as
+//! panels when it is first read, by the microkernel itself. One that cannot be read in place (rows of an rhs that do not lie side by side, another format, a window)
+//! is packed panel by panel right before its first use. None of this changes a bit. [`Blocking`] decides, from shapes and strides alone.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ use crate::pack::{Operand, Side, pack};
 use crate::simd::{FloatLanes, Lanes, Simd, Unit};
 
 use super::blocking::{ASK_FROM, Blocking, FEW_ROWS_COLS, Kept, SMALL_K, SMALL_NEAR_K};
-use super::few_rows::{self, FEW_ROWS};
+use super::few_rows::{self, FEW_ROWS_STREAMED};
 use super::few_rows_transposed::FEW_ROWS_TRANSPOSED;
 use super::{InPlace, Later, Real, Ukernel, Write};
 
@@ -171,8 +171,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         let small_k = if self.blocking.far == [false; 2] { SMALL_NEAR_K } else { SMALL_K };
         let plain =
             self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= small_k;
-        let few = self.blocking.streams || self.dst.rows().len() <= FEW_ROWS.max(FEW_ROWS_TRANSPOSED);
-        if few && self.few_rows(s, isa) {
+        if self.dst.rows().len() <= FEW_ROWS_STREAMED && self.few_rows(s, isa) {
             return;
         }
         if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) = (self.lhs, self.rhs, plain) {
@@ -251,18 +250,17 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         let (rows, cols, m) = (self.dst.rows(), self.dst.cols(), self.dst.rows().len());
         let &Source::InPlace(lhs) = self.lhs else { return false };
         let rhs = match *self.rhs {
-            Source::InPlace(rhs) if m <= FEW_ROWS || self.blocking.streams => rhs,
+            Source::InPlace(rhs) if self.blocking.streams || few_rows::has_strips::<T, S>(m) => rhs,
             Source::Pack { matrices: Some(rhs), .. }
-                if T::TRANSPOSES && rhs.matrix(0).transposed().has_whole_rows() =>
+                if T::TRANSPOSES
+                    && m <= FEW_ROWS_TRANSPOSED
+                    && rhs.matrix(0).transposed().has_whole_rows() =>
             {
                 rhs
             }
             _ => return false,
         };
-        // The strips of a narrow processor are lower than its registers would allow.
-        let strips =
-            self.blocking.streams || few_rows::has_strips::<T, S>(m) || !rhs.matrix(0).has_whole_rows();
-        if cols.len() < FEW_ROWS_COLS || !strips {
+        if cols.len() < FEW_ROWS_COLS {
             return false;
         }
         for batch in self.dst.batch() {
@@ -351,7 +349,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                     } else if tiles > 1 && blocking.from_memory {
                         rhs.packed(batch, n, steps, &segment, next_cols.start / nr, nr)
                     } else {
-                        // One tile reads panels one behind the other, which the processor foresees: 1 x 2304 x 768 on Zen 5 20 % of the peak, asked for 12 %.
+                        // Panels packed before lie one behind the other, which the processor foresees: 1 x 2304 x 768 on Zen 5 20 % of the peak, asked for 12 %.
                         None
                     };
                     let reads_lhs = blocking.far[0] && j == jc && !blocking.along_k;

@@ -34,9 +34,7 @@ impl Avx512Dot {
         // SAFETY: this token was made only after all features of that one were detected.
         unsafe { Avx512::assume() }
     }
-}
 
-impl Avx512Dot {
     /// Neighbours along k of 64 columns: the first bytes of four rows in turns, each with the bits of `flip` turned over. Lane `4 l + e` of vector `q` is column
     /// `16 l + 4 q + e`.
     ///
