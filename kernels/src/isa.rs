@@ -42,9 +42,10 @@ impl fmt::Display for NoSuchIsa {
 
 impl std::error::Error for NoSuchIsa {}
 
-/// Whether vectors that cross a cache line are read about as fast as others. It is so on AMD's processors from Zen 4 on, by measurement, and not on Intel's
-/// (benches/record/2026-11-26-intel.md, 2026-11-27-zen5.md); SSE4a is the feature that tells them apart.
-pub(crate) fn crosses_lines_well() -> bool {
+/// Whether the processor is AMD's, by the feature that tells: SSE4a. Two facts that decide about time alone hang on it, from Zen 4 on and by measurement: vectors that cross a cache line are
+/// read about as fast as others, and the last-level cache is near, where Intel's is a mesh that all cores of a socket share (benches/record/2026-11-26-intel.md,
+/// 2026-11-27-zen5.md, 2026-11-27-granite-rapids.md).
+pub(crate) fn is_amd() -> bool {
     #[cfg(target_arch = "x86_64")]
     let amd = std::arch::is_x86_feature_detected!("sse4a");
     #[cfg(not(target_arch = "x86_64"))]

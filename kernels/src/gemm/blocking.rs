@@ -1,7 +1,7 @@
 //! How a part of C is computed, from shapes and strides alone: what is read in place, what is kept, in which order the loops run. No choice changes a bit.
 
 use crate::KC;
-use crate::isa::crosses_lines_well;
+use crate::isa::is_amd;
 
 use super::few_rows::{FEW_ROWS_STREAMED, streamed_columns};
 
@@ -9,18 +9,28 @@ use super::few_rows::{FEW_ROWS_STREAMED, streamed_columns};
 
 /// Bytes of the rows of an lhs over one segment that make a block of loop 3: with what passes through, it stays in a second-level cache of 1 MiB.
 const LHS_BYTES: usize = 256 * 1024;
+/// The same of an lhs that is kept, whose lines share no sets.
+const LHS_KEPT_BYTES: usize = 512 * 1024;
+/// An lhs whose rows lie side by side along k is kept if it takes more bytes than this over one segment, for [`KEEP_LHS_COLS`] columns or more: its rows, each on a page of its own, come back with
+/// every panel of the rhs. Granite Rapids, 2047 x 2047 x 2047: 80 % of the peak in place, 87 kept; 2048 79 and 85; 1536 87 and 86; with 128 columns 86 and 82
+/// (benches/record/2026-11-27-granite-rapids.md).
+const LHS_LIES_WELL_BYTES: usize = 3 * 1024 * 1024;
+/// See [`LHS_LIES_WELL_BYTES`].
+const KEEP_LHS_COLS: usize = 1024;
 /// Most bytes of a kept rhs over one segment.
 const RHS_BYTES: usize = 4 * 1024 * 1024;
 /// An operand that takes no more bytes than this over one segment, gaps between its rows included, stays in the second-level cache, or nearly.
 const NEAR_CACHE_BYTES: usize = 1200 * 1024;
 /// A matrix of no more bytes than this comes from the last-level cache. 768 x 2304 and 3072 x 768 by strips 90 to 110 GB/s, streamed 75 to 105; 2048 x 2048 the other way round, 55 and 64
 /// with three rows (benches/record/2026-11-27-zen5.md).
-const LAST_CACHE_BYTES: usize = 12 * 1024 * 1024;
+const LAST_CACHE_BYTES_AMD: usize = 12 * 1024 * 1024;
+/// The same on other processors: 3 x 768 x 3072 on Granite Rapids by strips 11.5 % of the peak, streamed 16.7; 3 x 384 x 1536 23.8 and 23.0.
+const LAST_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost
 /// some processors with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
 const LIES_WELL_BYTES: usize = 16 * 1024;
-/// The same on a processor that [`crosses_lines_well`]. Zen 5, squares, in place and kept: 128 93 and 87 % of the peak, 256 95 and 91, 384 91 and 93.
-const LIES_WELL_BYTES_ACROSS: usize = 300 * 1024;
+/// The same on AMD's. Zen 5, squares, in place and kept: 128 93 and 87 % of the peak, 256 95 and 91, 384 91 and 93.
+const LIES_WELL_BYTES_AMD: usize = 300 * 1024;
 /// Panels of the other operand from which on it is worth keeping one that does not lie well.
 const KEEP_FROM: usize = 3;
 
@@ -107,7 +117,6 @@ impl Blocking {
             && n <= nr
             && area(m, k) > NEAR_CACHE_BYTES
             && area(nr, k) <= LHS_BYTES * 4;
-        let rows = if along_k { ALONG_K_ROWS } else { (LHS_BYTES / (kc * bytes) / mr).max(1) } * mr;
         // Rows a multiple of a page apart share a set of the first-level cache: 128 x 16 x 1024 65 % of the peak by tiles of 8 rows, 44 by 16; 1760 x 16 x 1760 68 and 77.
         let shares_sets = |across: isize| across.unsigned_abs().wrapping_mul(bytes).is_multiple_of(PAGE);
         let tall = !matches!(lhs, Lies::Strided([across, _]) if shares_sets(across));
@@ -123,12 +132,15 @@ impl Blocking {
         let far = [exceeds(lhs, m, NEAR_CACHE_BYTES), exceeds(rhs, n, NEAR_CACHE_BYTES)];
         let keep_lhs = match lhs {
             // Streams along k that the processor foresees.
-            Lies::Strided([_, 1]) => false,
+            Lies::Strided([_, 1]) => n >= KEEP_LHS_COLS && area(m, kc) > LHS_LIES_WELL_BYTES,
             Lies::Strided(_) => far[0] && n.div_ceil(nr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
-        let lies_well = if crosses_lines_well() { LIES_WELL_BYTES_ACROSS } else { LIES_WELL_BYTES };
-        let from_memory = area(n, k) > LAST_CACHE_BYTES;
+        let block = if keep_lhs { LHS_KEPT_BYTES } else { LHS_BYTES };
+        let rows = if along_k { ALONG_K_ROWS } else { (block / (kc * bytes) / mr).max(1) } * mr;
+        let lies_well = if is_amd() { LIES_WELL_BYTES_AMD } else { LIES_WELL_BYTES };
+        let last_cache = if is_amd() { LAST_CACHE_BYTES_AMD } else { LAST_CACHE_BYTES };
+        let from_memory = area(n, k) > last_cache;
         let streams = matches!((keep_lhs, rhs), (false, Lies::Strided(_)))
             && m <= FEW_ROWS_STREAMED
             && n >= FEW_ROWS_COLS

@@ -17,7 +17,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Bands, Column, Down, MatRef, Parts, Run, Scattered, WriteRows};
+use crate::mat::{Band, Bands, Column, Down, MatRef, Parts, Requests, Run, Scattered, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -48,44 +48,43 @@ pub struct Later<'a, T> {
 
 /// What a tile asks for while it computes, a little at a time, so that the requests of no moment exceed what the processor can have under way: its place in the
 /// result, and what another tile will read.
-struct Ahead<'a, 'b, T> {
-    dst: &'b Band<'a, T>,
-    later: Later<'b, T>,
+struct Ahead<'a, T> {
+    /// The tile's place in the result.
+    dst: Requests<T>,
+    /// Rows of the rhs.
+    rhs: Requests<T>,
+    later: Later<'a, T>,
     /// Steps of k from a turn to the next.
     stride: usize,
     turns: usize,
     turn: usize,
 }
 
-impl<'a, 'b, T: Copy> Ahead<'a, 'b, T> {
+impl<'a, T: Copy> Ahead<'a, T> {
     #[inline(always)]
-    fn new(dst: &'b Band<'a, T>, later: Later<'b, T>, k: usize) -> Self {
+    fn new(dst: &Band<'_, T>, later: Later<'a, T>, k: usize) -> Self {
         let far = later.lhs.is_some() || later.rhs.is_some();
         // The place in the result alone needs no more than two turns.
         let stride = if far { STRIDE } else { k.div_ceil(2).max(1) };
-        Ahead { dst, later, stride, turns: k.div_ceil(stride), turn: 0 }
+        let turns = if far { k.div_ceil(STRIDE) } else { 2 };
+        let rhs = later.rhs.map_or(Requests::NONE, |rhs| rhs.requests(turns));
+        Ahead { dst: dst.requests(turns), rhs, later, stride, turns, turn: 0 }
     }
 
-    /// The share of one turn.
+    /// The share of one turn of a tile of at most `cols` columns.
     #[inline(always)]
-    fn ask(&mut self) {
-        let share = |all: usize| self.turn * all / self.turns..(self.turn + 1) * all / self.turns;
-        for row in share(self.dst.m()) {
-            self.dst.prefetch(row);
-        }
-        if let Some(rhs) = self.later.rhs {
-            for row in share(rhs.rows()) {
-                if self.later.from_memory { rhs.prefetch_row(row) } else { rhs.prefetch_row_first(row) }
-            }
-        }
+    fn ask(&mut self, cols: usize) {
+        self.dst.ask(cols, false);
+        self.rhs.ask(cols, self.later.from_memory);
         if let Some(lhs) = self.later.lhs {
-            let part = lhs.part(0..lhs.rows(), share(lhs.cols()));
+            let share = self.turn * lhs.cols() / self.turns..(self.turn + 1) * lhs.cols() / self.turns;
+            let part = lhs.part(0..lhs.rows(), share);
             let rows = if part.has_whole_rows() { part } else { part.transposed() };
             for row in 0..rows.rows() {
                 rows.prefetch_row(row);
             }
+            self.turn += 1;
         }
-        self.turn += 1;
     }
 }
 
@@ -155,7 +154,7 @@ fn accumulate<
     lhs: MatRef<'_, T>,
     rhs: MatRef<'_, T>,
     keep: &mut [T],
-    ahead: &mut Ahead<'_, '_, T>,
+    ahead: &mut Ahead<'_, T>,
 ) -> [[S::V; NV]; M] {
     let last = rhs.cols() - (NV - 1) * S::LANES;
     let mut to = keep.chunks_exact_mut(NV * S::LANES);
@@ -165,7 +164,7 @@ fn accumulate<
     while k < kc {
         let now = if AHEAD { k..kc.min(k + ahead.stride) } else { 0..kc };
         if AHEAD {
-            ahead.ask();
+            ahead.ask(NV * S::LANES);
         }
         k = now.end;
         let mut rows = rhs.part(now.clone(), 0..rhs.cols()).down();

@@ -104,7 +104,7 @@ impl<'a, T: Real> Source<'a, T> {
 
     /// Makes the kept panels of lanes `x` over a segment: `[panel][k][lane]`.
     #[inline(always)]
-    fn keep<S: FloatLanes<T>>(&self, s: S, isa: Isa, part: Part<'_>, out: &mut [T]) {
+    fn keep<S: Simd + FloatLanes<T>>(&self, s: S, isa: Isa, part: Part<'_>, out: &mut [T]) {
         let Part { side, batch, x, k, width } = part;
         match *self {
             Source::Pack { window, start, batch: index, operand, .. } => {
@@ -122,9 +122,11 @@ impl<'a, T: Real> Source<'a, T> {
                         down.prefetch_row(step + STEPS_AHEAD);
                         for (panel, lanes) in row.chunks(width).enumerate() {
                             let to = &mut out[panel * width * k.len() + step * width..][..width];
-                            for at in (0..width).step_by(S::LANES) {
-                                let (n, room) =
-                                    (lanes.len().saturating_sub(at).min(S::LANES), S::LANES.min(width - at));
+                            for at in (0..width).step_by(<S as Lanes<T>>::LANES) {
+                                let (n, room) = (
+                                    lanes.len().saturating_sub(at).min(<S as Lanes<T>>::LANES),
+                                    <S as Lanes<T>>::LANES.min(width - at),
+                                );
                                 let v = s.load_first_n(&lanes[at.min(lanes.len())..], n);
                                 s.store_first_n(&mut to[at..], room, v);
                             }
@@ -133,6 +135,12 @@ impl<'a, T: Real> Source<'a, T> {
                     return;
                 }
                 for (panel, out) in out.chunks_exact_mut(width * k.len()).enumerate() {
+                    let lanes = panel * width..down.cols().min((panel + 1) * width);
+                    let along = down.transposed().part(lanes.clone(), 0..k.len());
+                    if width == 8 && lanes.len() == 8 && along.has_whole_rows() {
+                        turn_rows::<T, S>(s, along, out);
+                        continue;
+                    }
                     for (step, lanes) in out.chunks_exact_mut(width).enumerate() {
                         for (x, value) in (panel * width..).zip(lanes) {
                             *value = if x < down.cols() { down.at(step, x) } else { T::zero() };
@@ -141,6 +149,39 @@ impl<'a, T: Real> Source<'a, T> {
                 }
             }
             Source::Panels { .. } => {}
+        }
+    }
+}
+
+/// Eight rows as a panel `[k][8]`.
+#[inline(always)]
+fn turn_rows<T: Real, S: Simd>(s: S, rows: MatRef<'_, T>, panel: &mut [T]) {
+    let steps = rows.cols();
+    let whole = steps / 8 * 8;
+    let at: [&[T]; 8] = [
+        rows.row(0),
+        rows.row(1),
+        rows.row(2),
+        rows.row(3),
+        rows.row(4),
+        rows.row(5),
+        rows.row(6),
+        rows.row(7),
+    ];
+    let (turned, rest) = panel[..steps * 8].split_at_mut(whole * 8);
+    for (block, out) in turned.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+        let mut lines = [[T::zero(); 8]; 8];
+        for (line, row) in lines.iter_mut().zip(&at) {
+            line.copy_from_slice(&row[block * 8..][..8]);
+        }
+        let lines = T::transpose(s, lines);
+        for (to, line) in out.as_chunks_mut::<8>().0.iter_mut().zip(&lines) {
+            *to = *line;
+        }
+    }
+    for (step, lanes) in rest.chunks_exact_mut(8).enumerate() {
+        for (to, row) in lanes.iter_mut().zip(&at) {
+            *to = row[whole + step];
         }
     }
 }
@@ -283,7 +324,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     }
 
     #[inline(always)]
-    fn matrix<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa, batch: usize) {
+    fn matrix<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa, batch: usize) {
         let Product { lhs, rhs, k: steps, dst, add, epilogue, blocking, scratch: [lhs_scratch, rhs_scratch] } =
             self;
         let (mr, nr, steps) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR, *steps);
@@ -331,8 +372,11 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                         let part = Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width: nr };
                         rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
                     }
-                    let tall =
-                        if lhs_in_place.is_some() && blocking.tall { S::tall(panel_cols.len()) } else { mr };
+                    let tall = if lhs_in_place.is_some() && blocking.tall {
+                        <S as InPlace<T>>::tall(panel_cols.len())
+                    } else {
+                        mr
+                    };
                     let tiles = block_rows.len().div_ceil(tall);
                     // The panel of the rhs that is read next, if it comes from afar: in place, or one that was kept before.
                     let next_cols = panel_cols.end..block_cols.end.min(panel_cols.end + nr);
@@ -401,5 +445,57 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::blocking::Lies;
+    use super::*;
+    use crate::mat::{MatSpec, Places};
+
+    /// `lhs rhs` with the lhs read in place, or kept.
+    fn product<T: Real>(isa: Isa, [m, n, k]: [usize; 3], data: [&[T]; 2], keeps: bool) -> Vec<T> {
+        let row_major = |rows: usize, cols: usize, stride: usize| {
+            let (rows, cols) = (Axis::strided(rows, stride as isize), Axis::strided(cols, 1));
+            Places::new(MatSpec { start: 0, batch: Axis::strided(1, 0), rows, cols })
+        };
+        let [lhs_places, rhs_places, dst_places] =
+            [row_major(m, k, k + 3), row_major(k, n, n), row_major(m, n, n)];
+        let [lhs, rhs] = [(data[0], &lhs_places), (data[1], &rhs_places)]
+            .map(|(data, places)| Source::InPlace(Matrices::new(data, 0, places).expect("in bounds")));
+        let mut out = vec![T::zero(); m * n];
+        let kernel =
+            crate::registry::kernels_of(isa).find(|kernel| kernel.form == T::FORM).expect("a kernel");
+        let (mr, nr) = (kernel.mr, kernel.nr);
+        let (lhs_lies, rhs_lies) = (Lies::Strided([k as isize + 3, 1]), Lies::Strided([1, n as isize]));
+        let mut blocking = Blocking::new([m, n, k], size_of::<T>(), [mr, nr], lhs_lies, rhs_lies);
+        if keeps {
+            blocking.lhs = Kept::Block;
+            blocking.scratch[0] = m.min(blocking.rows).next_multiple_of(mr) * KC;
+        }
+        let mut scratch = blocking.scratch().map(|elements| vec![T::zero(); elements]);
+        let [lhs_scratch, rhs_scratch] = &mut scratch;
+        let dst = MatMut::new(&mut out, 0, &dst_places).expect("no two elements share a place");
+        let scratch = [&mut lhs_scratch[..], &mut rhs_scratch[..]];
+        let (lhs, rhs) = (&lhs, &rhs);
+        T::product(isa, &mut Product { lhs, rhs, k, dst, add: false, epilogue: None, blocking, scratch });
+        out
+    }
+
+    #[test]
+    fn a_kept_lhs_gives_what_one_in_place_gives() {
+        fn check<T: Real>(of: impl Fn(usize) -> T) {
+            for shape @ [m, n, k] in [[29, 100, KC + 13], [16, 48, 24], [8, 7, 9], [203, 20, KC]] {
+                let data: Vec<T> = (0..(m * (k + 3)).max(k * n)).map(&of).collect();
+                for isa in Isa::available() {
+                    let [in_place, kept] =
+                        [false, true].map(|keeps| product(isa, shape, [&data, &data], keeps));
+                    assert!(in_place.iter().zip(&kept).all(|(a, b)| a == b), "{shape:?} on {isa}");
+                }
+            }
+        }
+        check(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5);
+        check(|i| ((i * 7919) % 1009) as f64 / 1009.0 - 0.5);
     }
 }

@@ -5,12 +5,12 @@ use crate::epilogue::{Finish, Param};
 use crate::isa::Isa;
 use crate::mat::{Band, MatRef};
 use crate::pack::Form;
-use crate::simd::{Simd, WithSimd};
+use crate::simd::{Simd, Transpose, WithSimd};
 
 use super::{Acc, ByLine, FewChannels, Positions, Product, Taps, Windows, few_rows_transposed};
 
 /// Floats that are multiplied as they are: f32 and f64.
-pub trait Real: Acc + Param + Finish<Param = Self> {
+pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     /// What their panels are.
     const FORM: Form;
     /// A segment of zeros.

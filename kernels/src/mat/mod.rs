@@ -6,12 +6,14 @@
 
 mod cut;
 mod read;
+mod requests;
 mod runs;
 mod tiles;
 mod write;
 
 pub use cut::{Cut, Rect};
 pub use read::{Across, Column, Down, MatRef, Matrices, Parts};
+pub use requests::Requests;
 pub use runs::{Beads, Cols, Comb, Run};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};
 pub use write::{Band, Bands, Index, LINES, Lines, MatMut, Scattered, WriteRows};

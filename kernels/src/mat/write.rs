@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::simd::prefetch;
 
-use super::{CACHE_LINE, MatSpec, Offsets, Places, Rect, Refusal, TileMut};
+use super::{CACHE_LINE, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
 
 /// An index of a batch of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,6 +342,12 @@ impl<T> Band<'_, T> {
         assert!(cols.start <= cols.end && cols.end <= self.n);
         let at = self.at.wrapping_offset(rows.start as isize * self.stride + cols.start as isize);
         Band { at, stride: self.stride, m: rows.len(), n: cols.len(), owner: PhantomData }
+    }
+
+    /// Its rows, to be asked for in so many turns.
+    #[inline(always)]
+    pub fn requests(&self, turns: usize) -> Requests<T> {
+        Requests::new(self.at, self.stride, self.m, turns)
     }
 }
 

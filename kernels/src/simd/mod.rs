@@ -284,3 +284,16 @@ pub(crate) fn prefetch_near<T>(at: *const T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
 }
+
+/// `x`, of which the compiler knows nothing.
+#[inline(always)]
+pub(crate) fn opaque(x: isize) -> isize {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    let x = {
+        let mut x = x;
+        // SAFETY: no instruction at all: `x` stays in the register it is in.
+        unsafe { std::arch::asm!("/* {} */", inout(reg) x, options(pure, nomem, nostack, preserves_flags)) };
+        x
+    };
+    x
+}
