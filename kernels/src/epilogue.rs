@@ -272,7 +272,7 @@ struct InPlace<'a, T>(Panel<'a, T>);
 impl<T: Copy> Rows<T, T> for InPlace<'_, T> {
     #[inline(always)]
     fn prefetch(&self, row: usize) {
-        self.0.prefetch(row, 1);
+        self.0.prefetch(row);
     }
     #[inline(always)]
     fn load(&mut self, row: usize, out: &mut [T; PANEL_COLS]) {
@@ -290,8 +290,8 @@ struct Apart<'a, 'b, A, W>(Panel<'a, A>, Panel<'b, W>);
 impl<A: Copy, W: Copy> Rows<A, W> for Apart<'_, '_, A, W> {
     #[inline(always)]
     fn prefetch(&self, row: usize) {
-        self.0.prefetch(row, 1);
-        self.1.prefetch(row, 1);
+        self.0.prefetch(row);
+        self.1.prefetch(row);
     }
     #[inline(always)]
     fn load(&mut self, row: usize, out: &mut [A; PANEL_COLS]) {

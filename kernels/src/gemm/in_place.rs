@@ -17,7 +17,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Bands, Column, Down, MatRef, Parts, Requests, Run, Scattered, WriteRows};
+use crate::mat::{Band, Bands, Column, Down, Into, MatRef, Parts, Requests, Run, Scattered, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -48,43 +48,44 @@ pub struct Later<'a, T> {
 
 /// What a tile asks for while it computes, a little at a time, so that the requests of no moment exceed what the processor can have under way: its place in the
 /// result, and what another tile will read.
-struct Ahead<'a, T> {
+struct Ahead<T> {
     /// The tile's place in the result.
     dst: Requests<T>,
-    /// Rows of the rhs.
+    /// Rows of a panel of the rhs, and where they are to wait.
     rhs: Requests<T>,
-    later: Later<'a, T>,
+    rhs_into: Into,
+    /// Columns of a panel of the lhs.
+    lhs: Requests<T>,
+    /// Whether the rhs of this tile lies in a cache.
+    near: bool,
     /// Steps of k from a turn to the next.
     stride: usize,
-    turns: usize,
-    turn: usize,
 }
 
-impl<'a, T: Copy> Ahead<'a, T> {
+impl<T: Copy> Ahead<T> {
     #[inline(always)]
-    fn new(dst: &Band<'_, T>, later: Later<'a, T>, k: usize) -> Self {
+    fn new(dst: &Band<'_, T>, later: Later<'_, T>, k: usize) -> Self {
         let far = later.lhs.is_some() || later.rhs.is_some();
         // The place in the result alone needs no more than two turns.
         let stride = if far { STRIDE } else { k.div_ceil(2).max(1) };
         let turns = if far { k.div_ceil(STRIDE) } else { 2 };
-        let rhs = later.rhs.map_or(Requests::NONE, |rhs| rhs.requests(turns));
-        Ahead { dst: dst.requests(turns), rhs, later, stride, turns, turn: 0 }
+        Ahead {
+            dst: dst.requests(turns),
+            rhs: later.rhs.map_or(Requests::NONE, |rhs| rhs.requests(turns)),
+            rhs_into: if later.from_memory { Into::Second } else { Into::First },
+            lhs: later.lhs.map_or(Requests::NONE, |lhs| lhs.column_requests(turns, STRIDE)),
+            near: later.near,
+            stride,
+        }
     }
 
     /// The share of one turn of a tile of at most `cols` columns.
     #[inline(always)]
     fn ask(&mut self, cols: usize) {
-        self.dst.ask(cols, false);
-        self.rhs.ask(cols, self.later.from_memory);
-        if let Some(lhs) = self.later.lhs {
-            let share = self.turn * lhs.cols() / self.turns..(self.turn + 1) * lhs.cols() / self.turns;
-            let part = lhs.part(0..lhs.rows(), share);
-            let rows = if part.has_whole_rows() { part } else { part.transposed() };
-            for row in 0..rows.rows() {
-                rows.prefetch_row(row);
-            }
-            self.turn += 1;
-        }
+        self.dst.ask(cols, true, Into::First);
+        self.rhs.ask(cols, true, self.rhs_into);
+        // Rows along k go on in the next turn. A column of other lhs takes one or two lines.
+        self.lhs.ask(STRIDE, false, Into::Second);
     }
 }
 
@@ -105,8 +106,8 @@ pub trait InPlace<T>: FloatLanes<T> {
         later: Later<'_, T>,
     );
 
-    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k, the rhs a panel `[k][NR]`, each row of the lhs in a place of its own; one row or MR,
-    /// any n up to NR.
+    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k, the rhs a panel `[k][n or more]`, each row of the lhs in a place of its own; one row or
+    /// [`InPlace::window_rows`] of n, any n up to NR or, where a tile is that wide, 4/3 NR.
     ///
     /// # Panics
     /// If the operands do not fit each other and the result.
@@ -117,6 +118,9 @@ pub trait InPlace<T>: FloatLanes<T> {
         dst: &mut Scattered<'_, T>,
         write: Write,
     );
+
+    /// Rows of a tile through a window of so many columns.
+    fn window_rows(cols: usize) -> usize;
 
     /// Rows of the tallest tile for a result of so many columns, at most NR: the narrower, the taller, so that sums enough are
     /// under way.
@@ -154,12 +158,12 @@ fn accumulate<
     lhs: MatRef<'_, T>,
     rhs: MatRef<'_, T>,
     keep: &mut [T],
-    ahead: &mut Ahead<'_, T>,
+    ahead: &mut Ahead<T>,
 ) -> [[S::V; NV]; M] {
     let last = rhs.cols() - (NV - 1) * S::LANES;
     let mut to = keep.chunks_exact_mut(NV * S::LANES);
     let mut acc = [[s.splat(T::zeroed()); NV]; M];
-    let (kc, near) = (rhs.rows(), if ahead.later.near { NEAR } else { 0 });
+    let (kc, near) = (rhs.rows(), if ahead.near { NEAR } else { 0 });
     let mut k = 0;
     while k < kc {
         let now = if AHEAD { k..kc.min(k + ahead.stride) } else { 0..kc };
@@ -310,16 +314,17 @@ fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usiz
     acc
 }
 
-/// A tile whose lhs is read run by run.
-struct ThroughWindow<'a, 'b, 'c, T, const M: usize, const NV: usize> {
+/// A tile whose lhs is read run by run. `CLOSE`: both operands go on by a distance that is known here: elements of a row of the lhs lie side by side, and so do rows of the rhs
+/// that are as wide as the tile. Two registers less are taken.
+struct ThroughWindow<'a, 'b, 'c, T, const M: usize, const NV: usize, const CLOSE: bool> {
     lhs: Sight<'a, 'b, T>,
     rhs: MatRef<'a, T>,
     dst: &'b mut Scattered<'c, T>,
     write: Write,
 }
 
-impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> WithToken<S>
-    for ThroughWindow<'_, '_, '_, T, M, NV>
+impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const CLOSE: bool> WithToken<S>
+    for ThroughWindow<'_, '_, '_, T, M, NV, CLOSE>
 {
     type Output = ();
     #[inline(always)]
@@ -329,9 +334,10 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
             dst.prefetch(row);
         }
         let mut acc = [[s.splat(T::zeroed()); NV]; M];
-        let mut rows = rhs.down();
+        let mut rows = if CLOSE { rhs.down_close(NV * S::LANES) } else { rhs.down() };
         for stretch in 0..lhs.stretches() {
-            acc = over_run(s, lhs.run::<M>(stretch), &mut rows, acc);
+            let run = lhs.run::<M>(stretch);
+            acc = over_run(s, if CLOSE { run.close() } else { run }, &mut rows, acc);
         }
         write_out(s, &acc, dst, write);
     }
@@ -373,7 +379,7 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
 }
 
 macro_rules! in_place {
-    ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt, tall: $($tall:literal x $tall_nv:tt)*) => {
+    ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt, tall: $($tall:literal x $tall_nv:tt)* $(, wide: $wide:literal x $wide_nv:literal)?) => {
         impl InPlace<$t> for $token {
             #[inline(always)]
             fn in_place(
@@ -411,9 +417,20 @@ macro_rules! in_place {
             ) {
                 assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
-                in_place!(@window $t, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
-                in_place!(@window $t, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                $(
+                    in_place!(@window $t, $token, $wide, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
+                    in_place!(@window $t, $token, 1, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
+                )?
+                in_place!(@window $t, $token, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                in_place!(@window $t, $token, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
                 unreachable!("no tile of {m} rows through a window");
+            }
+
+            #[inline(always)]
+            fn window_rows(cols: usize) -> usize {
+                let _vectors = cols.div_ceil(<$token as Lanes<$t>>::LANES);
+                $(if _vectors == $wide_nv { return $wide; })?
+                $mr
             }
 
             #[inline(always)]
@@ -449,16 +466,16 @@ macro_rules! in_place {
             }
         }
     };
-    (@window $t:ty, $m:literal, [$($v:literal)*],
-     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
-        if $rows == $m {
+    (@window $t:ty, $token:ty, $m:literal, [$($v:literal)*],
+     $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {$(
+        if $rows == $m && $lanes == $v {
             let (lhs, rhs, dst, write) = ($lhs, $rhs, $dst, $write);
-            match $lanes {
-                $($v => return $s.apart(ThroughWindow::<$t, $m, $v> { lhs, rhs, dst, write }),)*
-                _ => unreachable!("no tile of {} vectors", $lanes),
+            if $m > 1 && lhs.is_close() && rhs.is_close($v * <$token as Lanes<$t>>::LANES) {
+                return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }> { lhs, rhs, dst, write });
             }
+            return $s.apart(ThroughWindow::<$t, $m, $v, false> { lhs, rhs, dst, write });
         }
-    };
+    )*};
     (@row $t:ty, $token:ty, $m:literal, [$($v:literal)*],
      $s:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident, $later:ident) => {
         if $dst.m() == $m {
@@ -477,18 +494,18 @@ macro_rules! in_place {
 in_place!(f32, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2], tall: 8 x [1]);
 in_place!(f64, Portable, 4 x 2, rows: 4 3 2 1, vectors: [1 2], tall: 8 x [1]);
 #[cfg(target_arch = "aarch64")]
-in_place!(f32, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
+in_place!(f32, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);
 #[cfg(target_arch = "aarch64")]
-in_place!(f64, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
+in_place!(f64, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);
 #[cfg(target_arch = "x86_64")]
 in_place!(f32, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1]);
 #[cfg(target_arch = "x86_64")]
 in_place!(f64, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1]);
 #[cfg(target_arch = "x86_64")]
-in_place!(f32, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
+in_place!(f32, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);
 #[cfg(target_arch = "x86_64")]
-in_place!(f64, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
+in_place!(f64, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);
 #[cfg(target_arch = "x86_64")]
-in_place!(f32, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
+in_place!(f32, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);
 #[cfg(target_arch = "x86_64")]
-in_place!(f64, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2]);
+in_place!(f64, Avx512Dot, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);

@@ -210,3 +210,78 @@ pub fn add_segment<T: Acc>(sums: &[T], dst: &mut TileMut<'_, T>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KC;
+    use crate::axis::{Axis, Window};
+    use crate::buf::Buf;
+    use crate::format::{Format, Words};
+    use crate::mat::{MatMut, MatSpec, Places};
+    use crate::pack::{Operand, Side, Zero, pack};
+    use crate::registry::kernels_of;
+
+    /// Sums of `m` x `n` of bf16 by the kernel of `form`, columns of the result `apart`, and how many pairs of panels were widened.
+    fn sums(
+        isa: Isa,
+        form: Form,
+        [m, n, k]: [usize; 3],
+        codes: [&[u16]; 2],
+        apart: usize,
+        write: Write,
+    ) -> (Vec<f32>, usize) {
+        let kernel = kernels_of(isa).find(|kernel| kernel.form == form).expect("a kernel");
+        let panels = [(Side::Lhs, m, kernel.mr, codes[0]), (Side::Rhs, n, kernel.nr, codes[1])].map(
+            |(side, x, width, codes)| {
+                let window = Window::plain(0, Axis::strided(x, k as isize), Axis::strided(k, 1));
+                let words = Words::U16(codes);
+                let operand = Operand { words, format: Format::Bf16, zero: Zero::Tensor(0), blocks: None };
+                let bytes = form.packed_bytes(x, k, width);
+                let mut out = Buf::zeroed(bytes);
+                pack(isa, form, side, &window, operand, 0..x, 0..k, width, out.as_mut_slice(bytes));
+                out
+            },
+        );
+        let spec = MatSpec {
+            start: 0,
+            batch: Axis::strided(1, 0),
+            rows: Axis::strided(m, (n * apart) as isize),
+            cols: Axis::strided(n, apart as isize),
+        };
+        let mut out = vec![0.25f32; m * n * apart];
+        let places = Places::new(spec);
+        let mut whole = MatMut::new(&mut out, 0, &places).expect("no two elements share a place");
+        let block = Block {
+            lhs: panels[0].as_slice(panels[0].bytes()),
+            rhs: panels[1].as_slice(panels[1].bytes()),
+            kc: k,
+            write,
+        };
+        let wide = f32::multiply(isa, form, block, &mut whole.tile(0, 0..m, 0..n));
+        (out, wide)
+    }
+
+    /// Whatever a plan takes on this processor.
+    #[test]
+    fn dot_products_of_bf16_are_two_multiply_adds() {
+        let dots = |isa: &Isa| kernels_of(*isa).any(|kernel| kernel.form == Form::Bf16x2);
+        let Some(isa) = Isa::available().find(dots) else { return };
+        let shape @ [m, n, k] = [19, 70, KC - 3];
+        for (exponent, all) in [(0, false), (-80, true)] {
+            let code = |i: usize| {
+                let value = ((i * 7919) % 255 + 128) as f32 / 256.0 * if i % 3 == 0 { -1.0 } else { 1.0 };
+                ((value * 2f32.powi(exponent)).to_bits() >> 16) as u16
+            };
+            let codes: Vec<u16> = (0..m.max(n) * k).map(code).collect();
+            for (apart, write) in [(1, Write::Replace), (1, Write::Add), (3, Write::Replace), (3, Write::Add)]
+            {
+                let [(want, _), (got, wide)] = [Form::F32, Form::Bf16x2]
+                    .map(|form| sums(isa, form, shape, [&codes, &codes], apart, write));
+                let same = want.iter().zip(&got).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "2^{exponent}, {apart} apart, {write:?}");
+                assert_eq!(wide > 0, all, "2^{exponent}");
+            }
+        }
+    }
+}

@@ -194,6 +194,14 @@ fn evenly(cols: Range<usize>, lanes: usize, most: usize) -> impl Iterator<Item =
     (0..panels).map(move |panel| from(panel)..from(panel + 1))
 }
 
+/// Columns of the next panel of `left`: `most`, but where one vector would be left over, two panels share what there is. A tile of one vector reads an element of the lhs for every
+/// multiply-add. 3136 x 64 x 256 on Granite Rapids: 73 % of the peak by 48 + 16, 77 by 32 + 32.
+#[inline(always)]
+fn panel_width(left: usize, lanes: usize, most: usize) -> usize {
+    let (vectors, most_vectors) = (left.div_ceil(lanes), most / lanes);
+    if vectors == most_vectors + 1 { vectors.div_ceil(2) * lanes } else { most.min(vectors * lanes) }
+}
+
 /// Rows that are asked for before they are copied.
 const STEPS_AHEAD: usize = 16;
 
@@ -357,19 +365,25 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                     lhs.keep(s, isa, part, &mut lhs_scratch[..len]);
                 }
                 // LOOP 2: columns in panels of NR.
-                for j in block_cols.clone().step_by(nr) {
-                    let panel_cols = j..block_cols.end.min(j + nr);
+                let mut j = jc;
+                while j < block_cols.end {
+                    let width = if rhs_here.is_some() {
+                        panel_width(block_cols.end - j, <S as Lanes<T>>::LANES, nr)
+                    } else {
+                        nr
+                    };
+                    let panel_cols = j..block_cols.end.min(j + width);
                     let rhs_at = match blocking.rhs {
                         _ if blocking.along_k => nr * first_step,
                         Kept::Block => (j - jc) * kc,
                         _ => 0,
                     };
-                    let rhs_kept = rhs_at..rhs_at + nr * kc;
+                    let rhs_kept = rhs_at..rhs_at + width * kc;
                     let rhs_first = blocking.rhs == Kept::Panel || ic == rows.start;
                     // The first microkernel keeps the panel, if panel and microkernel are full ones.
                     let copies = rhs_here.is_some() && panel_cols.len() == nr && block_rows.len() >= mr;
                     if rhs_first && blocking.rhs != Kept::Nothing && !copies {
-                        let part = Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width: nr };
+                        let part = Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width };
                         rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
                     }
                     let tall = if lhs_in_place.is_some() && blocking.tall {
@@ -389,7 +403,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                     } else if let Some(rhs) = rhs_here.filter(|_| reads_rhs) {
                         Some(rhs.part(segment.clone(), next_cols))
                     } else if blocking.rhs == Kept::Block && !rhs_first {
-                        Some(MatRef::row_major(kept_next, kc, nr))
+                        Some(MatRef::row_major(kept_next, kc, width.min(kept_next.len() / kc)))
                     } else if tiles > 1 && blocking.from_memory {
                         rhs.packed(batch, n, steps, &segment, next_cols.start / nr, nr)
                     } else {
@@ -434,7 +448,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                             Some(b) => (b, None),
                             None if blocking.rhs == Kept::Nothing => (here(), None),
                             None if keeps => (here(), Some(&mut kept[rhs_kept.clone()])),
-                            None => (MatRef::row_major(&kept[rhs_kept.clone()], kc, nr), None),
+                            None => (MatRef::row_major(&kept[rhs_kept.clone()], kc, width), None),
                         };
                         s.in_place(a, b, &mut band, write, keep, later);
                     }
@@ -442,6 +456,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                         let mut tile = dst.tile(batch, block_rows.clone(), panel_cols);
                         T::finish_in_place(isa, epilogue, &mut tile);
                     }
+                    j += width;
                 }
             }
         }

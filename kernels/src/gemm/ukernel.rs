@@ -25,7 +25,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{PANEL_COLS, Panel};
+use crate::mat::{Band, PANEL_COLS, Panel, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -102,55 +102,73 @@ fn tile<U: Unit, S: Dot<U>, const MR: usize, const FULL: usize, const M: usize, 
     write: Write,
 ) {
     let Place { row, n, .. } = at;
-    dst.prefetch(row, M);
+    if let Some(band) = dst.band(row, M) {
+        for row in 0..M {
+            band.prefetch(row);
+        }
+    }
     let zero = U::Acc::zeroed();
     let (lhs, row_tail) = lhs.split_at(lhs.len() - U::TAIL * MR);
     let (rhs, col_tail) = rhs.split_at(rhs.len() - U::TAIL * FULL * S::LANES);
-    let mut cols = [[s.splat(zero); 2]; NV];
+    let mut tails = Tails { rows: [[zero; 2]; M], cols: [[s.splat(zero); 2]; NV] };
     if U::TAIL == 2 {
-        let col_tail: &[U::Acc] = bytemuck::cast_slice(col_tail);
-        for (j, cols) in cols.iter_mut().enumerate() {
+        let (row_tail, col_tail): (&[U::Acc], &[U::Acc]) =
+            (bytemuck::cast_slice(row_tail), bytemuck::cast_slice(col_tail));
+        for (i, row) in tails.rows.iter_mut().enumerate() {
+            *row = [row_tail[i], row_tail[MR + i]];
+        }
+        for (j, cols) in tails.cols.iter_mut().enumerate() {
             let at = j * S::LANES;
             *cols = [s.load(&col_tail[at..]), s.load(&col_tail[FULL * S::LANES + at..])];
         }
     }
-    let row_tail: &[U::Acc] = bytemuck::cast_slice(row_tail);
     let acc = accumulate::<U, S, MR, FULL, M, NV>(s, lhs, rhs);
-    for (i, acc) in acc.iter().enumerate() {
-        let tail = if U::TAIL == 2 { [row_tail[i], row_tail[MR + i]] } else { [zero; 2] };
-        if let Some(slice) = dst.row_slice(row + i) {
-            write_row::<U, S, NV>(s, acc, tail, &cols, slice, write);
-        } else {
-            let mut values = [zero; PANEL_COLS];
-            if write == Write::Add {
-                dst.read_row(row + i, &mut values);
-            }
-            write_row::<U, S, NV>(s, acc, tail, &cols, &mut values[..n], write);
-            dst.write_row(row + i, &values);
+    if let Some(mut band) = dst.band(row, M) {
+        write_out::<U, S, M, NV>(s, &acc, &tails, &mut band, write);
+        return;
+    }
+    let mut copy = [[zero; PANEL_COLS]; M];
+    if write == Write::Add {
+        for (i, copy) in copy.iter_mut().enumerate() {
+            dst.read_row(row + i, copy);
         }
+    }
+    let mut band = Band::row_major(copy.as_flattened_mut(), M, PANEL_COLS);
+    write_out::<U, S, M, NV>(s, &acc, &tails, &mut band.part(0..M, 0..n), write);
+    for (i, copy) in copy.iter().enumerate() {
+        dst.write_row(row + i, copy);
     }
 }
 
-/// One row of accumulators into a row of the result. A function and not a closure: a closure is compiled without the features.
+/// What the tails of both panels say of rows and columns.
+struct Tails<A, V, const M: usize, const NV: usize> {
+    rows: [[A; 2]; M],
+    cols: [[V; 2]; NV],
+}
+
+/// Sums into their place in the result. With one way through each row, all of it is unrolled and no sum goes through memory.
 #[inline(always)]
-fn write_row<U: Unit, S: Dot<U>, const NV: usize>(
+fn write_out<U: Unit, S: Dot<U>, const M: usize, const NV: usize>(
     s: S,
-    acc: &[S::V; NV],
-    tail: [U::Acc; 2],
-    cols: &[[S::V; 2]; NV],
-    row: &mut [U::Acc],
+    acc: &[[S::V; NV]; M],
+    tails: &Tails<U::Acc, S::V, M, NV>,
+    dst: &mut Band<'_, U::Acc>,
     write: Write,
 ) {
-    for (j, &acc) in acc.iter().enumerate() {
-        let segment = s.segment(acc, tail, cols[j]);
-        let at = &mut row[j * S::LANES..];
-        let width = at.len();
-        if width >= S::LANES {
-            let sum = if write == Write::Add { s.add(s.load(at), segment) } else { segment };
-            s.store(at, sum);
-        } else {
-            let sum = if write == Write::Add { s.add(s.load_first_n(at, width), segment) } else { segment };
-            s.store_first_n(at, width, sum);
+    let last = dst.n() - (NV - 1) * S::LANES;
+    for (i, acc) in acc.iter().enumerate() {
+        let row = dst.row(i);
+        for (j, &acc) in acc.iter().enumerate() {
+            let segment = s.segment(acc, tails.rows[i], tails.cols[j]);
+            let at = &mut row[j * S::LANES..];
+            if j + 1 < NV || last == S::LANES {
+                let sum = if write == Write::Add { s.add(s.load(at), segment) } else { segment };
+                s.store(at, sum);
+            } else {
+                let sum =
+                    if write == Write::Add { s.add(s.load_first_n(at, last), segment) } else { segment };
+                s.store_first_n(at, last, sum);
+            }
         }
     }
 }

@@ -74,6 +74,12 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
         self.offsets.len()
     }
 
+    /// Whether elements of a row lie side by side within a stretch.
+    #[inline(always)]
+    pub(super) fn is_close(&self) -> bool {
+        self.step == 1
+    }
+
     /// Number of stretches of k.
     #[inline(always)]
     pub(super) fn stretches(&self) -> usize {
@@ -131,7 +137,7 @@ pub struct Windows<'a, 'b, 'c, T> {
     pub k: Range<usize>,
     /// The rhs.
     pub weights: Weights<'a, 'b, T>,
-    /// Columns of a panel of it: whole vectors, at most NR.
+    /// Columns of a panel of it: whole vectors, at most NR, or 4/3 NR where tiles are that wide ([`InPlace::window_rows`]).
     pub width: usize,
     /// Columns of the block, from a whole panel on.
     pub cols: Range<usize>,
@@ -147,7 +153,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
     #[inline(always)]
     pub(super) fn run<S: InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
         let (width, k) = (self.width, self.k.clone());
-        assert!(width <= <S as Ukernel<T>>::NR && width.is_multiple_of(<S as Lanes<T>>::LANES));
+        assert!(3 * width <= 4 * <S as Ukernel<T>>::NR && width.is_multiple_of(<S as Lanes<T>>::LANES));
         assert!(self.window.is_plain() || self.window.k.inner().along == NO_COORD);
         let segments = k.clone().step_by(KC).map(|first| first..k.end.min(first + KC));
         let mut stretches = [Stretch::NONE; KC];
@@ -188,7 +194,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
         rows: Range<usize>,
         cols: Range<usize>,
     ) {
-        let (mr, width, kc) = (<S as Ukernel<T>>::MR, self.width, segment.len());
+        let (width, kc) = (self.width, segment.len());
         let write = if segment.start > self.k.start || self.add { Write::Add } else { Write::Replace };
         let (window, k) = (self.window, self.k.len());
         let of_panel = (segment.start - self.k.start) * width;
@@ -214,6 +220,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     Weights::Pack(_, _, panel) => &**panel,
                 };
                 let panel = MatRef::row_major(panel, kc, width);
+                let mr = S::window_rows(of_cols.len());
                 let mut next = 0;
                 while next < block.len() {
                     let (at, left) = (next, block.len() - next);

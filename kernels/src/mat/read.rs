@@ -177,7 +177,17 @@ impl<'a, T: Copy> MatRef<'a, T> {
     /// The rows, to be asked for in so many turns.
     #[inline(always)]
     pub fn requests(&self, turns: usize) -> Requests<T> {
-        Requests::new(self.first, self.row_stride, self.rows, turns)
+        Requests::of_rows(self.first, self.row_stride, self.rows, turns)
+    }
+
+    /// Its columns, to be asked for in so many turns; `on` of them in each, if its rows lie side by side.
+    #[inline(always)]
+    pub fn column_requests(&self, turns: usize, on: usize) -> Requests<T> {
+        if self.has_whole_rows() {
+            Requests::of_columns(self.first, self.row_stride, self.rows, on)
+        } else {
+            Requests::of_rows(self.first, self.col_stride, self.cols, turns)
+        }
     }
 
     /// The rows, from the first to the last.
@@ -194,6 +204,22 @@ impl<'a, T: Copy> MatRef<'a, T> {
             stride: self.row_stride,
             owner: PhantomData,
         }
+    }
+
+    /// Whether rows lie one right behind the other, each `width` elements side by side.
+    #[inline(always)]
+    pub fn is_close(&self, width: usize) -> bool {
+        self.has_whole_rows() && self.cols == width && self.row_stride == width as isize
+    }
+
+    /// The same as [`MatRef::down`], of rows that lie so.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[inline(always)]
+    pub fn down_close(self, width: usize) -> Down<'a, T> {
+        assert!(self.is_close(width));
+        Down { width, stride: width as isize, ..self.down() }
     }
 
     /// Whether the elements of a column lie side by side, as those of a panel do.

@@ -1,51 +1,76 @@
-//! Rows to ask for, some at a time. Only hints: no row is read, and one that is none is no mistake.
+//! What to ask for ahead, some at a time. Only hints: nothing is read, and what is none is no mistake.
 
-use crate::simd::{prefetch, prefetch_near};
+use crate::simd::{opaque, prefetch, prefetch_near};
 
 use super::CACHE_LINE;
 
-/// Rows that are asked for in turns, the same number in each turn but the last.
+/// A cache that something is asked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    /// The first-level cache.
+    First,
+    /// The second, where it waits without taking part of the first, nor of the few requests that the first can have under way.
+    Second,
+}
+
+/// Elements that are asked for in turns.
 #[derive(Clone, Copy, Debug)]
 pub struct Requests<T> {
+    /// The first row of the next turn.
     at: *const T,
     stride: isize,
-    left: usize,
+    /// Rows of a turn.
     each: usize,
+    /// Rows of all turns to come.
+    left: usize,
+    /// From the first row of a turn to that of the next.
+    on: isize,
 }
 
 impl<T> Requests<T> {
     /// None at all.
-    pub const NONE: Self = Requests { at: std::ptr::null(), stride: 0, left: 0, each: 0 };
+    pub const NONE: Self = Requests { at: std::ptr::null(), stride: 0, each: 0, left: 0, on: 0 };
 
+    /// Some rows in each turn until there are none.
     #[inline(always)]
-    pub(super) fn new(at: *const T, stride: isize, rows: usize, turns: usize) -> Self {
+    pub(super) fn of_rows(at: *const T, stride: isize, rows: usize, turns: usize) -> Self {
         // In 32 bits, for a 64-bit division takes as long as a step of k on some processors. A cut number is a hint too.
-        let each = (rows as u32).div_ceil((turns as u32).max(1));
-        Requests { at, stride, left: rows, each: each as usize }
+        let each = (rows as u32).div_ceil((turns as u32).max(1)) as usize;
+        Requests { at, stride, each, left: rows, on: stride.wrapping_mul(each as isize) }
     }
 
-    /// Asks for the first `cols` elements of the rows of a turn: into the first-level cache, or into the second, where they wait without taking part of the first.
+    /// Some elements of every row in each turn, each `on` after those of the turn before.
+    #[inline(always)]
+    pub(super) fn of_columns(at: *const T, stride: isize, rows: usize, on: usize) -> Self {
+        Requests { at, stride, each: rows, left: usize::MAX, on: on as isize }
+    }
+
+    /// Asks for lines of `cols` elements from the first of each row of a turn on, and for the one of the last element if they are `all`: a row may begin in the middle of a line.
     /// With `cols` known to the compiler no loop over lines is left.
     #[inline(always)]
-    pub fn ask(&mut self, cols: usize, into_second: bool) {
+    pub fn ask(&mut self, cols: usize, all: bool, into: Into) {
         let rows = self.each.min(self.left);
         self.left -= rows;
-        if into_second {
-            self.ask_by(rows, cols, prefetch_near);
-        } else {
-            self.ask_by(rows, cols, prefetch);
+        match into {
+            Into::First => self.ask_rows(rows, cols, all, prefetch),
+            Into::Second => self.ask_rows(rows, cols, all, prefetch_near),
         }
+        self.at = self.at.wrapping_offset(self.on);
     }
 
     #[inline(always)]
-    fn ask_by(&mut self, rows: usize, cols: usize, ask: impl Fn(*const T)) {
-        for _ in 0..rows {
+    fn ask_rows(&self, rows: usize, cols: usize, all: bool, ask: impl Fn(*const T)) {
+        let (mut at, mut rows) = (self.at, rows as isize);
+        while rows > 0 {
             for line in (0..cols).step_by(CACHE_LINE / size_of::<T>()) {
-                ask(self.at.wrapping_add(line));
+                ask(at.wrapping_add(line));
             }
-            // The row may begin in the middle of a line.
-            ask(self.at.wrapping_add(cols.saturating_sub(1)));
-            self.at = self.at.wrapping_offset(self.stride);
+            if all {
+                ask(at.wrapping_add(cols.saturating_sub(1)));
+            }
+            at = at.wrapping_offset(self.stride);
+            // Unrolled, these loops would be most of a microkernel and take its registers.
+            rows = opaque(rows - 1);
         }
     }
 }

@@ -41,6 +41,16 @@ impl<'a, T: Copy, const M: usize> Run<'a, T, M> {
         assert!(inside, "a row lies outside");
         Run { rows, offset: 0, left: len, step, owner: PhantomData }
     }
+
+    /// The same, of rows whose columns lie side by side: the step is then known to the compiler.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[inline(always)]
+    pub fn close(self) -> Self {
+        assert!(self.step == 1);
+        Run { step: 1, ..self }
+    }
 }
 
 impl<T: Copy, const M: usize> Iterator for Run<'_, T, M> {

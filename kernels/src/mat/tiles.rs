@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::axis::Axis;
-use crate::simd::prefetch;
 
-use super::{CACHE_LINE, Cut, MatMut, MatSpec, Rect};
+use super::write::prefetch_elements;
+use super::{Band, Cut, MatMut, MatSpec, Rect};
 
 /// Most columns of a [`Panel`]: at least the widest microkernel.
 pub const PANEL_COLS: usize = 64;
@@ -188,20 +188,28 @@ impl<T: Copy> Panel<'_, T> {
         self.base + self.rows.offset(self.rect.rows.start + row)
     }
 
-    /// Asks for rows `row..row + m` to be in the cache, where their columns lie side by side.
+    /// Asks for a row to be in the cache, where its columns lie side by side.
     #[inline]
-    pub fn prefetch(&self, row: usize, m: usize) {
-        if !self.contiguous {
-            return;
+    pub fn prefetch(&self, row: usize) {
+        if self.contiguous {
+            prefetch_elements(self.data.wrapping_offset(self.row_offset(row) + self.offsets[0]), self.n);
         }
-        for row in row..row + m {
-            let first = self.data.wrapping_offset(self.row_offset(row) + self.offsets[0]);
-            for line in (0..self.n).step_by(CACHE_LINE / size_of::<T>()) {
-                prefetch(first.wrapping_add(line));
-            }
-            // The row may begin in the middle of a line.
-            prefetch(first.wrapping_add(self.n - 1));
+    }
+
+    /// Rows `row..row + m` as a band, where the columns lie side by side and the rows one distance apart.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[inline(always)]
+    pub fn band(&mut self, row: usize, m: usize) -> Option<Band<'_, T>> {
+        assert!(row + m <= self.rect.rows.len());
+        let cursor = self.rows.cursor(self.rect.rows.start + row);
+        if !self.contiguous || self.rows.run(&cursor) < m {
+            return None;
         }
+        let at = self.data.wrapping_offset(self.base + cursor.offset + self.offsets[0]);
+        // All rows and columns are inside the tile, see `row_slice`.
+        Some(Band { at, stride: self.rows.inner().stride, m, n: self.n, owner: PhantomData })
     }
 
     /// The row as a slice, where its columns lie side by side.

@@ -268,7 +268,7 @@ pub trait WriteRows<T> {
 
 /// Asks for `n` elements from `first` on.
 #[inline(always)]
-fn prefetch_elements<T>(first: *const T, n: usize) {
+pub(super) fn prefetch_elements<T>(first: *const T, n: usize) {
     for line in (0..n).step_by(CACHE_LINE / size_of::<T>()) {
         prefetch(first.wrapping_add(line));
     }
@@ -324,11 +324,23 @@ impl<'a, T: Copy> Iterator for Bands<'a, T> {
 /// Rows of a matrix to write, the elements of each side by side.
 #[derive(Debug)]
 pub struct Band<'a, T> {
-    at: *mut T,
-    stride: isize,
-    m: usize,
-    n: usize,
-    owner: PhantomData<&'a mut [T]>,
+    pub(super) at: *mut T,
+    pub(super) stride: isize,
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) owner: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T> Band<'a, T> {
+    /// Rows of `n` elements, one behind the other.
+    ///
+    /// # Panics
+    /// If `data` holds less than `m` of them.
+    #[inline(always)]
+    pub fn row_major(data: &'a mut [T], m: usize, n: usize) -> Self {
+        let data = &mut data[..m * n];
+        Band { at: data.as_mut_ptr(), stride: n as isize, m, n, owner: PhantomData }
+    }
 }
 
 impl<T> Band<'_, T> {
@@ -347,7 +359,7 @@ impl<T> Band<'_, T> {
     /// Its rows, to be asked for in so many turns.
     #[inline(always)]
     pub fn requests(&self, turns: usize) -> Requests<T> {
-        Requests::new(self.at, self.stride, self.m, turns)
+        Requests::of_rows(self.at, self.stride, self.m, turns)
     }
 }
 

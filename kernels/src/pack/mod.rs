@@ -361,7 +361,7 @@ struct Pack<'a, P: PerPanel> {
     convert: P,
 }
 
-/// Whether a kernel of this token reads panels of `width` lanes that `C` makes: tiles, of which the dot products have those of f32; of floats also two thirds of a
+/// Whether a kernel of this token reads panels of `width` lanes that `C` makes: tiles, of which the dot products have those of f32; of floats also two and four thirds of a
 /// tile, for convolutions through a window, and strips of channels.
 const fn reads<S: Simd, C: Convert>(width: usize) -> bool {
     let ([mr, nr], strip) = if size_of::<C::Out>() == 8 {
@@ -369,7 +369,7 @@ const fn reads<S: Simd, C: Convert>(width: usize) -> bool {
     } else {
         ([<S as Ukernel<f32>>::MR, <S as Ukernel<f32>>::NR], f32::LEN)
     };
-    width == mr || width == nr || C::K == 1 && (width == strip || 3 * width == 2 * nr)
+    width == mr || width == nr || C::K == 1 && (width == strip || 3 * width == 2 * nr || 3 * width == 4 * nr)
 }
 
 impl<P: PerPanel> Pack<'_, P> {
@@ -413,7 +413,7 @@ impl<P: PerPanel> WithSimd for Pack<'_, P> {
                 }
             )*};
         }
-        by_width!(4 6 8 12 16 24 32 48);
+        by_width!(4 6 8 12 16 24 32 48 64);
         unreachable!("no kernel reads panels of {} lanes", self.job.width);
     }
 }
