@@ -83,6 +83,11 @@ impl Parts {
         self.lhs.is_some() && self.rhs.is_some() && !self.packs_rhs
     }
 
+    /// Whether the lhs lies as the kernels read it.
+    pub(crate) fn reads_lhs_in_place(&self) -> bool {
+        self.lhs.is_some()
+    }
+
     /// What a run needs.
     pub(crate) fn scratch(&self) -> Scratch {
         let bytes = self.blocking.scratch().map(|elements| elements * self.kernel.form.element_bytes());
