@@ -270,7 +270,8 @@ mod tests {
         let shape @ [m, n, k] = [19, 70, KC - 3];
         for (exponent, all) in [(0, false), (-80, true)] {
             let code = |i: usize| {
-                let value = ((i * 7919) % 255 + 128) as f32 / 256.0 * if i % 3 == 0 { -1.0 } else { 1.0 };
+                let value =
+                    ((i * 7919) % 255 + 128) as f32 / 256.0 * if i.is_multiple_of(3) { -1.0 } else { 1.0 };
                 ((value * 2f32.powi(exponent)).to_bits() >> 16) as u16
             };
             let codes: Vec<u16> = (0..m.max(n) * k).map(code).collect();
