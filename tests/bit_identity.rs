@@ -572,6 +572,9 @@ fn many_channels_in_both_orders() {
     conv_in_both_orders(1, [17, 50], [25, 26], [3, 3], padded(1, 1, 1));
     conv_in_both_orders(2, [33, 49], [9, 10], [1, 1], padded(1, 0, 1));
     conv_in_both_orders(1, [40, 24], [13, 14], [3, 2], padded(2, 1, 2));
+    // Kernels of one element in groups, over many positions; a panel of four whole vectors.
+    conv_in_both_orders(1, [36, 66], [12, 13], [1, 1], padded(1, 0, 3));
+    conv_in_both_orders(1, [24, 64], [10, 13], [3, 3], padded(1, 1, 1));
 }
 
 #[test]
