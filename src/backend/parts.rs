@@ -80,7 +80,7 @@ impl Parts {
 
     /// Whether both operands lie as the kernels read them.
     pub(crate) fn reads_in_place(&self) -> bool {
-        self.lhs.is_some() && self.rhs.is_some() && !self.packs_rhs
+        self.reads_lhs_in_place() && self.rhs.is_some() && !self.packs_rhs
     }
 
     /// Whether the lhs lies as the kernels read it.

@@ -291,7 +291,7 @@ mod tests {
     use super::panel_width;
 
     #[test]
-    fn panels_leave_no_single_vector_over() {
+    fn panels_have_two_three_or_four_vectors() {
         for (n, widths) in
             [(1, [32, 8]), (12, [32, 12]), (16, [32, 16]), (33, [48, 12]), (64, [64, 12]), (65, [48, 12])]
         {

@@ -17,7 +17,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Bands, Column, Down, Into, MatRef, Parts, Requests, Run, Scattered, WriteRows};
+use crate::mat::{Band, Bands, CacheLevel, Column, Down, MatRef, Parts, Requests, Run, Scattered, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +53,7 @@ struct Ahead<T> {
     dst: Requests<T>,
     /// Rows of a panel of the rhs, and where they are to wait.
     rhs: Requests<T>,
-    rhs_into: Into,
+    rhs_into: CacheLevel,
     /// Columns of a panel of the lhs.
     lhs: Requests<T>,
     /// Whether the rhs of this tile lies in a cache.
@@ -72,7 +72,7 @@ impl<T: Copy> Ahead<T> {
         Ahead {
             dst: dst.requests(turns),
             rhs: later.rhs.map_or(Requests::NONE, |rhs| rhs.requests(turns)),
-            rhs_into: if later.from_memory { Into::Second } else { Into::First },
+            rhs_into: if later.from_memory { CacheLevel::Second } else { CacheLevel::First },
             lhs: later.lhs.map_or(Requests::NONE, |lhs| lhs.column_requests(turns, STRIDE)),
             near: later.near,
             stride,
@@ -82,10 +82,10 @@ impl<T: Copy> Ahead<T> {
     /// The share of one turn of a tile of at most `cols` columns.
     #[inline(always)]
     fn ask(&mut self, cols: usize) {
-        self.dst.ask(cols, true, Into::First);
+        self.dst.ask(cols, true, CacheLevel::First);
         self.rhs.ask(cols, true, self.rhs_into);
         // Rows along k go on in the next turn. A column of other lhs takes one or two lines.
-        self.lhs.ask(STRIDE, false, Into::Second);
+        self.lhs.ask(STRIDE, false, CacheLevel::Second);
     }
 }
 

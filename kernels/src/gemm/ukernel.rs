@@ -147,6 +147,7 @@ struct Tails<A, V, const M: usize, const NV: usize> {
 }
 
 /// Sums into their place in the result. With one way through each row, all of it is unrolled and no sum goes through memory.
+/// Not one function with that of `in_place.rs`: sharing its rows cost int8 products of 64 to 256 2 to 5 percent, both ways that were tried.
 #[inline(always)]
 fn write_out<U: Unit, S: Dot<U>, const M: usize, const NV: usize>(
     s: S,

@@ -13,7 +13,7 @@ mod write;
 
 pub use cut::{Cut, Rect};
 pub use read::{Across, Column, Down, MatRef, Matrices, Parts};
-pub use requests::{Into, Requests};
+pub use requests::{CacheLevel, Requests};
 pub use runs::{Beads, Cols, Comb, Run};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};
 pub use write::{Band, Bands, Index, LINES, Lines, MatMut, Scattered, WriteRows};

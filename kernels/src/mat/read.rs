@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::simd::{opaque, prefetch, prefetch_near};
 
+use super::requests::lines;
 use super::{Places, Requests};
 
 /// A batch of matrices with one stride for rows and one for columns, every element inside its slice.
@@ -167,11 +168,7 @@ impl<'a, T: Copy> MatRef<'a, T> {
     #[inline(always)]
     pub fn prefetch_row(&self, row: usize) {
         let first = self.first.wrapping_offset(row as isize * self.row_stride);
-        for line in (0..self.cols).step_by(super::CACHE_LINE / size_of::<T>()) {
-            prefetch_near(first.wrapping_add(line));
-        }
-        // The row may begin in the middle of a line.
-        prefetch_near(first.wrapping_add(self.cols.saturating_sub(1)));
+        lines(first, self.cols, true, prefetch_near);
     }
 
     /// The rows, to be asked for in so many turns.

@@ -4,13 +4,24 @@ use crate::simd::{opaque, prefetch, prefetch_near};
 
 use super::CACHE_LINE;
 
-/// A cache that something is asked into.
+/// The cache that something is asked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
+pub enum CacheLevel {
     /// The first-level cache.
     First,
     /// The second, where it waits without taking part of the first, nor of the few requests that the first can have under way.
     Second,
+}
+
+/// Asks for a line at a time of `n` elements, and for the line of the last if they are `all`: the first may lie in the middle of a line.
+#[inline(always)]
+pub(super) fn lines<T>(first: *const T, n: usize, all: bool, ask: impl Fn(*const T)) {
+    for line in (0..n).step_by(CACHE_LINE / size_of::<T>()) {
+        ask(first.wrapping_add(line));
+    }
+    if all {
+        ask(first.wrapping_add(n.saturating_sub(1)));
+    }
 }
 
 /// Elements that are asked for in turns.
@@ -48,12 +59,12 @@ impl<T> Requests<T> {
     /// Asks for lines of `cols` elements from the first of each row of a turn on, and for the one of the last element if they are `all`: a row may begin in the middle of a line.
     /// With `cols` known to the compiler no loop over lines is left.
     #[inline(always)]
-    pub fn ask(&mut self, cols: usize, all: bool, into: Into) {
+    pub fn ask(&mut self, cols: usize, all: bool, into: CacheLevel) {
         let rows = self.each.min(self.left);
         self.left -= rows;
         match into {
-            Into::First => self.ask_rows(rows, cols, all, prefetch),
-            Into::Second => self.ask_rows(rows, cols, all, prefetch_near),
+            CacheLevel::First => self.ask_rows(rows, cols, all, prefetch),
+            CacheLevel::Second => self.ask_rows(rows, cols, all, prefetch_near),
         }
         self.at = self.at.wrapping_offset(self.on);
     }
@@ -62,12 +73,7 @@ impl<T> Requests<T> {
     fn ask_rows(&self, rows: usize, cols: usize, all: bool, ask: impl Fn(*const T)) {
         let (mut at, mut rows) = (self.at, rows as isize);
         while rows > 0 {
-            for line in (0..cols).step_by(CACHE_LINE / size_of::<T>()) {
-                ask(at.wrapping_add(line));
-            }
-            if all {
-                ask(at.wrapping_add(cols.saturating_sub(1)));
-            }
+            lines(at, cols, all, &ask);
             at = at.wrapping_offset(self.stride);
             // Unrolled, these loops would be most of a microkernel and take its registers.
             rows = opaque(rows - 1);

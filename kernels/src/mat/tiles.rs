@@ -4,8 +4,9 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::axis::Axis;
+use crate::simd::prefetch;
 
-use super::write::prefetch_elements;
+use super::requests::lines;
 use super::{Band, Cut, MatMut, MatSpec, Rect};
 
 /// Most columns of a [`Panel`]: at least the widest microkernel.
@@ -192,7 +193,7 @@ impl<T: Copy> Panel<'_, T> {
     #[inline]
     pub fn prefetch(&self, row: usize) {
         if self.contiguous {
-            prefetch_elements(self.data.wrapping_offset(self.row_offset(row) + self.offsets[0]), self.n);
+            lines(self.data.wrapping_offset(self.row_offset(row) + self.offsets[0]), self.n, true, prefetch);
         }
     }
 

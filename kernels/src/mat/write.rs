@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use crate::simd::prefetch;
 
-use super::{CACHE_LINE, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
+use super::requests::lines;
+use super::{MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
 
 /// An index of a batch of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,16 +267,6 @@ pub trait WriteRows<T> {
     fn prefetch(&self, row: usize);
 }
 
-/// Asks for `n` elements from `first` on.
-#[inline(always)]
-pub(super) fn prefetch_elements<T>(first: *const T, n: usize) {
-    for line in (0..n).step_by(CACHE_LINE / size_of::<T>()) {
-        prefetch(first.wrapping_add(line));
-    }
-    // The row may begin in the middle of a line.
-    prefetch(first.wrapping_add(n.saturating_sub(1)));
-}
-
 impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
     #[inline(always)]
     fn m(&self) -> usize {
@@ -296,7 +287,7 @@ impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
 
     #[inline(always)]
     fn prefetch(&self, row: usize) {
-        prefetch_elements(self.at.wrapping_offset(self.offsets[row]), self.n);
+        lines(self.at.wrapping_offset(self.offsets[row]), self.n, true, prefetch);
     }
 }
 
@@ -384,7 +375,7 @@ impl<T: Copy> WriteRows<T> for Band<'_, T> {
 
     #[inline(always)]
     fn prefetch(&self, row: usize) {
-        prefetch_elements(self.at.wrapping_offset(row as isize * self.stride), self.n);
+        lines(self.at.wrapping_offset(row as isize * self.stride), self.n, true, prefetch);
     }
 }
 
