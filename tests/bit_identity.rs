@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::Real;
-use support::{Kind, Laid, assert_same, config, contexts, fill, kind, pools, reference};
+use support::{Kind, Laid, assert_same, config, fill, float_contexts, kind, pools, reference};
 use tile25::conv::{Conv, Convolution};
 use tile25::numerics::KC;
 use tile25::{Accum, Act, Context, Epilogue, Error, Layout, Matmul};
@@ -71,7 +71,7 @@ fn compare<T: Real>(out: &Laid<T>, run: impl Fn(&Context<'_>, &mut Laid<T>) -> R
     let mut want = out.clone();
     run(&reference(), &mut want).unwrap();
     let pools = pools();
-    for context in contexts(&pools) {
+    for context in float_contexts(&pools) {
         let mut got = out.clone();
         run(&context, &mut got).unwrap();
         assert_same(&got.data, &want.data, || {
@@ -244,7 +244,7 @@ fn operands_from_afar_are_the_same() {
                 };
                 for accum in [Accum::Replace, Accum::Add] {
                     let want = run(&reference(), accum);
-                    for context in contexts(&pools) {
+                    for context in float_contexts(&pools) {
                         // The scalar fma of the portable token needs a second for a large one.
                         if context.isa.name() == "portable" && m * n > 10_000 {
                             continue;
@@ -312,7 +312,7 @@ fn products_read_in_place_are_the_same() {
                 .flat_map(|accum| lies.iter().map(move |lies| (accum, lies)))
             {
                 let want = run(&reference(), accum, lies);
-                for context in contexts(&pools) {
+                for context in float_contexts(&pools) {
                     // The scalar fma of the portable token needs a second for a large one.
                     if context.isa.name() == "portable" && m * n * k > 3_000_000 {
                         continue;

@@ -4,7 +4,7 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{Kind, Laid, Rng, assert_same, config, contexts, pools, reference};
+use support::{Kind, Laid, Rng, assert_same, config, float_contexts, pools, reference};
 use tile25::conv::{Conv, Convolution, Way};
 use tile25::numerics::KC;
 use tile25::plan::matmul::{Grain, plan};
@@ -90,7 +90,7 @@ proptest! {
         let plan = op.plan(&reference()).unwrap();
         plan.run(a.view(), b.view(), want.view_mut(), Epilogue::default(), &mut plan.workspace()).unwrap();
         let pools = pools();
-        for context in contexts(&pools) {
+        for context in float_contexts(&pools) {
             let mut got = out.clone();
             let plan = op.plan(&context).unwrap();
             // The random plan is of the product as written; a transposed kernel takes none of it.
@@ -280,7 +280,7 @@ fn an_empty_step_keeps_panels_alive() {
     };
     let want = run(&op.plan(&Context::default()).unwrap());
     let pools = pools();
-    for context in contexts(&pools).filter(|context| context.threads.count() > 2) {
+    for context in float_contexts(&pools).filter(|context| context.threads.count() > 2) {
         let planned = op.plan(&context).unwrap().with_tile_plan(plan.clone()).unwrap();
         for _ in 0..10 {
             assert_same(&run(&planned), &want, || {
@@ -325,5 +325,9 @@ fn shape_and_layout_decide_the_way() {
     }
     for last in [true, false] {
         assert_eq!(ways([32, 24, 3, 1], last, Format::Bf16), [Way::Tickets; 3]);
+        let dots = ["avx512dot", "amx"].contains(&tile25::Isa::detect().name());
+        let bytes = if dots { Way::Bytes } else { Way::Tickets };
+        assert_eq!(ways([32, 24, 3, 1], last, Format::I8), [bytes, bytes, Way::Tickets]);
+        assert_eq!(ways([32, 32, 3, 32], last, Format::I8), [Way::Tickets; 3]);
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::x86::{Avx2, Avx512, Avx512Dot};
+use crate::simd::x86::{Amx, Avx2, Avx512, Avx512Dot};
 use crate::simd::{Portable, Simd, WithSimd};
 
 /// An instruction set that this machine has. A value of this type is the proof.
@@ -27,6 +27,9 @@ pub enum Isa {
     /// x86-64-v4 with the bf16 and int8 dot products.
     #[cfg(target_arch = "x86_64")]
     Avx512Dot(Avx512Dot),
+    /// The same with AMX, whose tiles multiply 8-bit integers; everything else is as there.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
 }
 
 /// The asked-for instruction set is not on this machine, or is none that tile25 knows.
@@ -61,6 +64,7 @@ impl Isa {
             Avx2::new().map(Isa::Avx2),
             Avx512::new().map(Isa::Avx512),
             Avx512Dot::new().map(Isa::Avx512Dot),
+            Amx::new().map(Isa::Amx),
         ];
         #[cfg(target_arch = "aarch64")]
         let native = [Neon::new().map(Isa::Neon)];
@@ -74,7 +78,7 @@ impl Isa {
         Isa::available().last().expect("Portable is always there")
     }
 
-    /// The lower-case name: `portable`, `neon`, `avx2`, `avx512`, `avx512dot`.
+    /// The lower-case name: `portable`, `neon`, `avx2`, `avx512`, `avx512dot`, `amx`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable(_) => "portable",
@@ -86,6 +90,18 @@ impl Isa {
             Isa::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Dot(_) => "avx512dot",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx(_) => "amx",
+        }
+    }
+
+    /// The token of the dot products, if they are part of it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn dots(self) -> Option<Avx512Dot> {
+        match self {
+            Isa::Avx512Dot(token) => Some(token),
+            Isa::Amx(token) => Some(token.dots()),
+            _ => None,
         }
     }
 
@@ -101,6 +117,8 @@ impl Isa {
             Isa::Avx512(token) => token.vectorize(op),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Dot(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx(token) => token.dots().vectorize(op),
         }
     }
 
@@ -116,6 +134,8 @@ impl Isa {
             Isa::Avx512(token) => token.vectorize(op),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Dot(token) => token.floats().vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx(token) => token.dots().floats().vectorize(op),
         }
     }
 }

@@ -23,3 +23,6 @@ pub use isa::Isa;
 
 /// Length of a k segment: the unit of the numerics contract (N1), the same for every format, kernel and machine.
 pub const KC: usize = 512;
+
+/// The length of a segment of 8-bit integers, whose sums are exact in any order: as many bytes as one of f32.
+pub const BYTES_KC: usize = 4 * KC;

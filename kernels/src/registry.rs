@@ -47,7 +47,7 @@ impl WithSimd for Everywhere {
 /// The kernels of one instruction set, the fastest of a format last.
 pub fn kernels_of(isa: Isa) -> impl Iterator<Item = Kernel> {
     #[cfg(target_arch = "x86_64")]
-    let dot = matches!(isa, Isa::Avx512Dot(_)).then(|| {
+    let dot = isa.dots().map(|_| {
         [Kernel::of::<Bf16x2, Avx512Dot>(isa, Form::Bf16x2), Kernel::of::<I8x4, Avx512Dot>(isa, Form::I8x4)]
     });
     #[cfg(not(target_arch = "x86_64"))]

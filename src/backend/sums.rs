@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use tile25_kernels::Isa;
 use tile25_kernels::axis::Axis;
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{Epilogue, FinishFrom, Param};
+use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom, Param};
 use tile25_kernels::format::{Format, WordsMut};
 use tile25_kernels::gemm::Real;
 use tile25_kernels::mat::{MatMut, MatSpec, Places};
@@ -110,7 +110,7 @@ impl Place {
     }
 
     /// Does `work` with every part of `dst`, whose element at index 0 is `start`, on the threads of the current pool.
-    fn parts<T: Real, W: FinishFrom<T>>(
+    pub(super) fn parts<T: Finish, W: FinishFrom<T>>(
         &self,
         dst: &mut [W],
         start: usize,
@@ -136,13 +136,13 @@ pub(super) enum Sums<'a, T, W> {
 
 /// What makes results of sums.
 #[derive(Clone, Copy)]
-pub(super) struct Finishing<'a, T> {
+pub(super) struct Finishing<'a, P> {
     pub(super) isa: Isa,
     pub(super) accum: Accum,
-    pub(super) epilogue: &'a Epilogue<'a, T>,
+    pub(super) epilogue: &'a Epilogue<'a, P>,
 }
 
-impl<T: Real, W: FinishFrom<T>> Sums<'_, T, W> {
+impl<T: Finish, W: FinishFrom<T>> Sums<'_, T, W> {
     /// Its matrices, rows and columns.
     pub(super) fn ranges(&self) -> [Range<usize>; 3] {
         match self {
@@ -158,7 +158,7 @@ impl<T: Real, W: FinishFrom<T>> Sums<'_, T, W> {
         batch: usize,
         rows: Range<usize>,
         cols: Range<usize>,
-        finishing: Finishing<'_, T>,
+        finishing: Finishing<'_, T::Param>,
         scratch: &mut [T],
         compute: impl FnOnce(&mut MatMut<'_, T>, [usize; 3]),
     ) {

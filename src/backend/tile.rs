@@ -42,7 +42,7 @@ pub(crate) enum Source<'a> {
 
 impl<'a> Source<'a> {
     /// The elements and where they start; none of panels packed before.
-    pub(super) fn operand(&self) -> Option<(Operand<'a>, usize)> {
+    pub(crate) fn operand(&self) -> Option<(Operand<'a>, usize)> {
         match *self {
             Source::Floats { words, start } => Some((Operand::floats(words), start)),
             Source::Coded { operand, start, .. } => Some((operand, start)),

@@ -10,6 +10,7 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Form, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
 
+use crate::backend::bytes::ByteParts;
 use crate::backend::few_rows::FewRows;
 use crate::backend::parts::Parts;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
@@ -130,8 +131,9 @@ impl Matmul {
         };
         let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
         let parts = Parts::new(&gemm, kernel, threads);
+        let bytes = ByteParts::new(&gemm, kernel, threads);
         let few_rows = FewRows::new(&gemm, threads).filter(|_| !self.block_scaled);
-        let plan = MatmulPlan {
+        let mut plan = MatmulPlan {
             op: self,
             context: *context,
             gemm,
@@ -139,12 +141,16 @@ impl Matmul {
             kernel,
             threads,
             parts,
+            bytes,
             few_rows,
             tile_plan: OnceLock::new(),
             schedule: OnceLock::new(),
         };
-        if plan.parts.is_none() {
-            plan.schedule();
+        if plan.parts.is_none() && (plan.bytes.is_none() || transposed) {
+            let scratch = plan.schedule().scratch().clone();
+            if let Some(bytes) = &mut plan.bytes {
+                bytes.also(&scratch);
+            }
         }
         Ok(plan)
     }
@@ -262,6 +268,8 @@ pub struct MatmulPlan<'p> {
     threads: usize,
     /// Where the host does not walk the tile plan.
     parts: Option<Parts>,
+    /// The same of 8-bit integers; but a lhs that was packed before takes the tile plan, as an rhs does whose product is transposed.
+    bytes: Option<ByteParts>,
     /// A few rows of narrow formats, which are multiplied where they lie unless the rhs was packed before.
     few_rows: Option<FewRows>,
     /// Made when first asked for.
@@ -273,7 +281,7 @@ pub struct MatmulPlan<'p> {
 impl MatmulPlan<'_> {
     /// The kernel that multiplies. A few rows that are read in place have kernels of their own, which the registry does not name.
     pub fn kernel(&self) -> Kernel {
-        self.kernel
+        self.bytes.as_ref().map_or(self.kernel, ByteParts::kernel)
     }
 
     /// Which die computes what. The plan is of the transposed product where the output lies column-major. Float products whose result is
@@ -288,9 +296,10 @@ impl MatmulPlan<'_> {
     }
 
     fn scratch(&self) -> Scratch {
-        match &self.parts {
-            Some(parts) => parts.scratch(),
-            None => self.schedule().scratch().clone(),
+        match (&self.parts, &self.bytes) {
+            (Some(parts), _) => parts.scratch(),
+            (_, Some(bytes)) => bytes.scratch().clone(),
+            _ => self.schedule().scratch().clone(),
         }
     }
 
@@ -306,8 +315,7 @@ impl MatmulPlan<'_> {
         }
         tile_plan.validate().map_err(|law| Error::Plan { op: OP, broken: law.to_string() })?;
         self.threads = self.context.threads.count();
-        self.parts = None;
-        self.few_rows = None;
+        (self.parts, self.bytes, self.few_rows) = (None, None, None);
         self.schedule = Schedule::new(&tile_plan, self.kernel, self.threads).into();
         self.tile_plan = tile_plan.into();
         Ok(self)
@@ -408,9 +416,10 @@ impl MatmulPlan<'_> {
         check_zero(OP, "out", Zero::Tensor(out.zero()), out.format(), None)?;
         check_blocks(OP, "lhs", lhs, self.op.block_scaled)?;
         epilogue.check(OP, &self.op.out, Some(m), n)?;
-        match &self.parts {
-            Some(parts) => parts.check(OP, workspace)?,
-            None => workspace.check(OP, self.schedule().scratch())?,
+        match (&self.parts, &self.bytes) {
+            (Some(parts), _) => parts.check(OP, workspace)?,
+            (_, Some(bytes)) => workspace.check(OP, bytes.scratch())?,
+            _ => workspace.check(OP, self.schedule().scratch())?,
         }
         let right = match *rhs {
             Rhs::View(ref view) => {
@@ -455,7 +464,9 @@ impl MatmulPlan<'_> {
                 let fits = (form.side, form.width, form.form) == (side, width, self.kernel.form)
                     && form.format.same_kind(self.op.rhs.format)
                     && form.dims == self.op.rhs.dims()
-                    && (self.parts.is_some() || self.schedule().starts_at_panels(self.transposed));
+                    && (self.parts.is_some()
+                        || self.bytes.is_some() && !self.transposed
+                        || self.schedule().starts_at_panels(self.transposed));
                 if !fits {
                     let (got, needed) = (packed.form.to_string(), self.packed_form().to_string());
                     return Err(Error::Packed { op: OP, got, needed });
@@ -499,6 +510,9 @@ impl MatmulPlan<'_> {
             let epilogue = (!epilogue.is_identity()).then(finish);
             let start = out.start();
             parts.run(&run, epilogue.as_ref(), C::words_mut(out.into_data()), start, threads, workspace);
+        } else if let Some(bytes) = self.bytes.as_ref().filter(|_| run.lhs.operand().is_some()) {
+            let start = out.start();
+            bytes.run(&run, &finish(), C::words_mut(out.into_data()), start, threads, workspace);
         } else {
             let epilogue = finish();
             let dst = MatSpec { start: out.start() as isize, ..self.gemm.dst };

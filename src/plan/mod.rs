@@ -17,6 +17,7 @@ use std::ops::Range;
 use tile25_kernels::format::Format;
 
 use crate::numerics::KC;
+use tile25_kernels::BYTES_KC;
 
 /// The formats of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +68,7 @@ impl Problem {
     /// Steps of k in a segment: KC for floats (N1). Sums of integers are exact wherever they are cut (N4): their segments are four times as long, which is
     /// as many bytes as those of f32.
     pub fn segment(&self) -> usize {
-        if self.formats.sums.is_integer() { 4 * KC } else { KC }
+        if self.formats.sums.is_integer() { BYTES_KC } else { KC }
     }
 
     /// Segments that k is cut into.

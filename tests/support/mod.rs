@@ -36,6 +36,11 @@ pub fn contexts(pools: &[rayon::ThreadPool]) -> impl Iterator<Item = Context<'_>
     })
 }
 
+/// The same for floats, of which AMX multiplies none: with it they take the very code of the set below it.
+pub fn float_contexts(pools: &[rayon::ThreadPool]) -> impl Iterator<Item = Context<'_>> {
+    contexts(pools).filter(|context| context.isa.name() != "amx")
+}
+
 pub fn reference() -> Context<'static> {
     Context { backend: Backend::Reference, ..Context::default() }
 }

@@ -67,7 +67,7 @@ pub fn few_rows_bytes(
     assert!(cols.end >= FEW_ROWS_COLS && cols.end <= b.cols());
     let work = Work { lhs, rhs, cols, dst, add };
     #[cfg(target_arch = "x86_64")]
-    if let Isa::Avx512Dot(token) = isa {
+    if let Some(token) = isa.dots() {
         return few_rows_dot(token, work);
     }
     isa.dispatch_but_dots(work);

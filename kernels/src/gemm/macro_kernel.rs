@@ -150,16 +150,22 @@ impl WithToken<Avx512Dot> for Run<'_, '_, '_, Bf16x2> {
     }
 }
 
+/// The token of panels of pairs and fours.
+#[cfg(target_arch = "x86_64")]
+fn dots(isa: Isa) -> Avx512Dot {
+    isa.dots().expect("the registry has no dot products elsewhere")
+}
+
 impl Acc for f32 {
     #[inline(always)]
     fn plus(self, other: f32) -> f32 {
         self + other
     }
     fn multiply(isa: Isa, form: Form, block: Block<'_>, dst: &mut TileMut<'_, f32>) -> usize {
-        match (form, isa) {
-            (Form::F32, isa) => isa.dispatch_but_dots(Run::<f32>::new(block, dst)),
+        match form {
+            Form::F32 => isa.dispatch_but_dots(Run::<f32>::new(block, dst)),
             #[cfg(target_arch = "x86_64")]
-            (Form::Bf16x2, Isa::Avx512Dot(token)) => token.vectorize(Run::<Bf16x2>::new(block, dst)),
+            Form::Bf16x2 => dots(isa).vectorize(Run::<Bf16x2>::new(block, dst)),
             _ => unreachable!("the registry has no f32 kernel for {form:?} on {isa}"),
         }
     }
@@ -182,10 +188,10 @@ impl Acc for i32 {
         self.wrapping_add(other)
     }
     fn multiply(isa: Isa, form: Form, block: Block<'_>, dst: &mut TileMut<'_, i32>) -> usize {
-        match (form, isa) {
-            (Form::I16x2, isa) => isa.dispatch(Run::<crate::simd::I16x2>::new(block, dst)),
+        match form {
+            Form::I16x2 => isa.dispatch(Run::<crate::simd::I16x2>::new(block, dst)),
             #[cfg(target_arch = "x86_64")]
-            (Form::I8x4, Isa::Avx512Dot(token)) => token.vectorize(Run::<I8x4>::new(block, dst)),
+            Form::I8x4 => dots(isa).vectorize(Run::<I8x4>::new(block, dst)),
             _ => unreachable!("the registry has no i32 kernel for {form:?} on {isa}"),
         }
     }

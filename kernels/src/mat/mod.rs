@@ -9,6 +9,8 @@ mod read;
 mod requests;
 mod runs;
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod tiles_of_bytes;
 mod write;
 
 pub use cut::{Cut, Rect};

@@ -73,10 +73,10 @@ impl<'a, T: Copy> Iterator for Parts<'a, T> {
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a, T> {
     /// Element (0, 0). Every element lies in a slice that is borrowed for `'a`: [`Matrices::new`] and the constructors below checked it.
-    first: *const T,
+    pub(super) first: *const T,
     rows: usize,
     cols: usize,
-    row_stride: isize,
+    pub(super) row_stride: isize,
     col_stride: isize,
     owner: PhantomData<&'a [T]>,
 }

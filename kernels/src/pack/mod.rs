@@ -11,6 +11,7 @@ mod band;
 mod convert;
 pub mod guard;
 mod panel;
+mod rows;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -24,6 +25,7 @@ use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 pub use band::copy_band;
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
+pub use rows::pack_rows;
 
 /// Widest panel that can be packed.
 pub const PANEL_WIDTH: usize = 64;

@@ -292,6 +292,10 @@ fn copy_rows<S: Simd, C: Convert, const W: usize>(
 ) {
     let whole = len / C::K;
     let (units, last) = out.split_at_mut(whole * W);
+    let mut padding = [convert.unit(0, [convert.pad(0); 4], C::K); W];
+    for (w, unit) in padding.iter_mut().enumerate().skip(lanes) {
+        *unit = convert.unit(w, [convert.pad(w); 4], C::K);
+    }
     for (u, out) in units.chunks_exact_mut(W).enumerate() {
         let mut rows = [step_of(data, first, stride, u * C::K, lanes); 4];
         for (j, to) in rows[..C::K].iter_mut().enumerate() {
@@ -304,9 +308,7 @@ fn copy_rows<S: Simd, C: Convert, const W: usize>(
         }
         let (out, beyond) = out.split_at_mut(lanes);
         convert.beside(s, rows, out);
-        for (w, out) in (lanes..).zip(beyond) {
-            *out = convert.unit(w, [convert.pad(w); 4], C::K);
-        }
+        beyond.copy_from_slice(&padding[lanes..]);
     }
     let here = len - whole * C::K;
     for (w, out) in last.iter_mut().enumerate() {
@@ -329,7 +331,7 @@ fn step_of<T>(data: &[T], first: isize, stride: isize, step: usize, lanes: usize
 
 /// The steps `t` of a run at which a lane is inside the operand.
 #[inline(always)]
-fn valid_interval(window: &Window, lane: &Lane, at: &Cursor, len: usize) -> (usize, usize) {
+pub(super) fn valid_interval(window: &Window, lane: &Lane, at: &Cursor, len: usize) -> (usize, usize) {
     if window.is_plain() {
         return (0, len);
     }

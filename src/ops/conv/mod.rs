@@ -282,6 +282,7 @@ impl ConvPlan<'_> {
                 How::Depthwise(depthwise) => depthwise.run(&call, words),
                 How::FewChannels(few) => few.run(&call, words),
                 How::Windows(windowed) => windowed.run(&call, words),
+                How::Bytes(bytes) => bytes.run(&run, &epilogue, words, start, threads, workspace),
                 How::Tickets(schedule) => {
                     let mut dst = part.gemm.dst;
                     dst.start += start as isize;

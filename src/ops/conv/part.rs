@@ -6,6 +6,7 @@ use tile25_kernels::axis::Axis;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
+use crate::backend::bytes::ByteParts;
 use crate::backend::depthwise::{Depthwise, Sum};
 use crate::backend::few_channels::Few;
 use crate::backend::parts::Parts;
@@ -29,6 +30,7 @@ pub(super) enum How {
     Windows(Box<Windowed>),
     Depthwise(Box<Depthwise>),
     FewChannels(Box<Few>),
+    Bytes(Box<ByteParts>),
     Tickets(Box<Schedule>),
 }
 
@@ -48,7 +50,9 @@ pub enum Way {
     DepthwiseOfBands,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
-    /// Along a tile plan, ticket by ticket: narrow formats, integers, and what the others leave.
+    /// 8-bit integers, a part of the result a thread: rows read or copied through the window, columns packed.
+    Bytes,
+    /// Along a tile plan, ticket by ticket: narrow formats, and what the others leave.
     Tickets,
 }
 
@@ -61,6 +65,7 @@ impl std::fmt::Display for Way {
             Way::Depthwise => "depthwise",
             Way::DepthwiseOfBands => "depthwise of bands",
             Way::FewChannels => "few channels",
+            Way::Bytes => "bytes",
             Way::Tickets => "tickets",
         })
     }
@@ -135,6 +140,13 @@ impl Part {
             true => (gemm.transposed(), Turn::Transposed),
             false => (gemm, Turn::AsMade),
         };
+        // The gradient of the weights has positions for k: its rows are not side by side. Few rows or columns a group leave most of a tile idle.
+        if !of_weights
+            && gemm.problem.m.min(gemm.problem.n) >= LANES_AT_MOST
+            && let Some(bytes) = ByteParts::new(&gemm, kernel, threads)
+        {
+            return part(gemm, turn, How::Bytes(Box::new(bytes)));
+        }
         let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
         let how = How::Tickets(Box::new(Schedule::new(&tile_plan, kernel, threads)));
         Part { gemm, turn, kernel, threads, how, tile_plan: tile_plan.into() }
@@ -171,6 +183,7 @@ impl Part {
             How::Windows(windowed) => windowed.scratch(),
             How::Depthwise(depthwise) => depthwise.scratch(),
             How::FewChannels(few) => few.scratch(),
+            How::Bytes(bytes) => bytes.scratch().clone(),
             How::Tickets(schedule) => schedule.scratch().clone(),
         }
     }
@@ -183,6 +196,7 @@ impl Part {
             How::Depthwise(depthwise) if depthwise.reads_in_place() => Way::Depthwise,
             How::Depthwise(_) => Way::DepthwiseOfBands,
             How::FewChannels(_) => Way::FewChannels,
+            How::Bytes(_) => Way::Bytes,
             How::Tickets(_) => Way::Tickets,
         }
     }

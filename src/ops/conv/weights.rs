@@ -96,7 +96,7 @@ impl Part {
             How::Windows(windowed) => Some(windowed.packed_bytes()),
             How::Depthwise(depthwise) => Some(depthwise.packed_bytes()),
             How::FewChannels(few) => Some(few.packed_bytes()),
-            How::Parts(_) | How::Tickets(_) => None,
+            How::Parts(_) | How::Bytes(_) | How::Tickets(_) => None,
         }
     }
 
@@ -108,7 +108,7 @@ impl Part {
             How::Windows(windowed) => windowed.pack_weights(&self.gemm.rhs, weights, 1, panels),
             How::Depthwise(depthwise) => depthwise.pack_weights(weights, panels),
             How::FewChannels(few) => few.pack_weights(&self.gemm.lhs, weights, panels),
-            How::Parts(_) | How::Tickets(_) => unreachable!("no packed weights"),
+            How::Parts(_) | How::Bytes(_) | How::Tickets(_) => unreachable!("no packed weights"),
         }
         Some(buf)
     }

@@ -1,0 +1,273 @@
+//! Blocks of a product of 8-bit integers by a packed rhs: what an executor calls once it has brought the rows of the lhs where the kernel reads them.
+//!
+//! AMX multiplies codes as they are, whole rows in place, and zero points are made good in the sums afterwards; the dot products take panels of both sides, whose tails the
+//! microkernel uses (`ukernel.rs`). Sums of integers are exact in any order (N4), so both have the same bits.
+
+use std::ops::Range;
+
+use crate::axis::Window;
+use crate::format::Format;
+use crate::isa::Isa;
+use crate::mat::{MatMut, MatRef, WriteRows};
+use crate::pack::{Form, Operand, Side, Zero, pack, pack_rows};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::x86::TILE_COLS;
+use crate::simd::{I8x4, Simd, Unit, WithSimd};
+use crate::{BYTES_KC, KC};
+
+use super::{Acc, Block, Write};
+
+/// The rows of an lhs, where a kernel of bytes reads them.
+#[derive(Clone, Copy, Debug)]
+pub enum ByteRows<'a> {
+    /// Each row side by side, as many bytes as k, rounded up to a multiple of 4.
+    Rows(MatRef<'a, u8>),
+    /// Panels of 8 rows, a segment behind the other.
+    Panels(&'a [u8]),
+}
+
+/// What multiplies bytes by panels of [`Form::I8x4`] on an instruction set.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteKernel {
+    isa: Isa,
+    mr: usize,
+    nr: usize,
+}
+
+/// Segments of the steps `k`, which begin with one.
+fn segments(k: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = k.end;
+    k.clone().step_by(BYTES_KC).map(move |from| from..end.min(from + BYTES_KC))
+}
+
+/// Bytes of `x` lanes over steps `k` in panels of `width`, a segment behind the other.
+pub fn panel_bytes(x: usize, k: &Range<usize>, width: usize) -> usize {
+    segments(k).map(|segment| Form::I8x4.packed_bytes(x, segment.len(), width)).sum()
+}
+
+impl ByteKernel {
+    /// For tiles of `mr` x `nr` by the dot products; `None` where the instruction set has none.
+    pub fn new(isa: Isa, [mr, nr]: [usize; 2]) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        return isa.dots().map(|_| ByteKernel { isa, mr, nr });
+        #[cfg(not(target_arch = "x86_64"))]
+        None
+    }
+
+    /// Its name and the rows of its tile, where it is not the one of the registry.
+    pub fn tiles(&self) -> Option<(&'static str, usize)> {
+        #[cfg(target_arch = "x86_64")]
+        if let Isa::Amx(_) = self.isa {
+            return Some(("i8_gemm_16x48c4__amx", crate::simd::x86::TILE_ROWS));
+        }
+        None
+    }
+
+    /// Whether rows whose k is `k` bytes side by side are read where they are.
+    pub fn reads_in_place(&self, k: usize) -> bool {
+        self.tiles().is_some() && k.is_multiple_of(4)
+    }
+
+    /// From a row to the next where rows are copied: an odd number of cache lines, so that rows spread over the sets of a cache.
+    fn pitch(k: usize) -> usize {
+        k.next_multiple_of(64) | 64
+    }
+
+    /// Bytes of a copy of `m` rows over `k` steps.
+    pub fn row_bytes(&self, m: usize, k: &Range<usize>) -> usize {
+        if self.tiles().is_some() { m * Self::pitch(k.len()) } else { panel_bytes(m, k, self.mr) }
+    }
+
+    /// Copies rows `x` of an lhs over steps `k`, at most as `out` has room for.
+    ///
+    /// # Panics
+    /// As [`pack`] and [`pack_rows`].
+    pub fn keep<'o>(
+        &self,
+        window: &Window,
+        operand: Operand<'_>,
+        x: Range<usize>,
+        k: Range<usize>,
+        out: &'o mut [u8],
+    ) -> ByteRows<'o> {
+        let (m, bytes) = (x.len(), self.row_bytes(x.len(), &k));
+        if self.tiles().is_some() {
+            let pitch = Self::pitch(k.len());
+            pack_rows(self.isa, window, operand, x, k.clone(), pitch, out);
+            let rows = MatRef::row_major(&out[..bytes], m, pitch);
+            return ByteRows::Rows(rows.part(0..m, 0..k.len().next_multiple_of(4)));
+        }
+        self.pack(Side::Lhs, window, operand, x, k, out);
+        ByteRows::Panels(&out[..bytes])
+    }
+
+    /// Packs columns `x` of an rhs over steps `k`: a segment behind the other.
+    ///
+    /// # Panics
+    /// As [`pack`].
+    pub fn pack_rhs(
+        &self,
+        window: &Window,
+        operand: Operand<'_>,
+        x: Range<usize>,
+        k: Range<usize>,
+        out: &mut [u8],
+    ) {
+        self.pack(Side::Rhs, window, operand, x, k, out);
+    }
+
+    fn pack(
+        &self,
+        side: Side,
+        window: &Window,
+        operand: Operand<'_>,
+        x: Range<usize>,
+        k: Range<usize>,
+        mut out: &mut [u8],
+    ) {
+        let width = if side == Side::Lhs { self.mr } else { self.nr };
+        for segment in segments(&k) {
+            let (now, rest) = out.split_at_mut(Form::I8x4.packed_bytes(x.len(), segment.len(), width));
+            pack(self.isa, Form::I8x4, side, window, operand, x.clone(), segment, width, now);
+            out = rest;
+        }
+    }
+
+    /// Codes of rows by columns, of steps `k`, whose first is the first of a segment, into a block of `dst`; `rhs` gives the panels of the block's columns over a segment.
+    ///
+    /// # Panics
+    /// If an operand is smaller than the block.
+    pub fn multiply<'r>(
+        &self,
+        lhs: ByteRows<'_>,
+        format: Format,
+        rhs: impl Fn(Range<usize>) -> &'r [u8],
+        k: Range<usize>,
+        (dst, batch, rows, cols): (&mut MatMut<'_, i32>, usize, Range<usize>, Range<usize>),
+        mut write: Write,
+    ) {
+        let (m, mut done) = (rows.len(), 0);
+        for segment in segments(&k) {
+            let kc = segment.len();
+            match lhs {
+                #[cfg(target_arch = "x86_64")]
+                ByteRows::Rows(lhs) => {
+                    let Isa::Amx(token) = self.isa else { unreachable!("rows are read by AMX") };
+                    let first = segment.start - k.start;
+                    let panels: &[I8x4] = bytemuck::cast_slice(rhs(segment));
+                    let lines = kc.div_ceil(4) + I8x4::TAIL;
+                    // So many steps of a panel at a time stay in a first-level cache while all rows pass.
+                    for from in (0..kc).step_by(KC) {
+                        let end = kc.min(from + KC).next_multiple_of(4);
+                        let lhs = lhs.part(0..m, first + from..first + end);
+                        let panels = panels.chunks_exact(lines * TILE_COLS);
+                        for (panel, col) in panels.zip(cols.clone().step_by(TILE_COLS)) {
+                            let cols = col..cols.end.min(col + TILE_COLS);
+                            let mut band = dst.band(batch, rows.clone(), cols);
+                            let panel = &panel[from / 4 * TILE_COLS..end / 4 * TILE_COLS];
+                            band.multiply_bytes(token, lhs, format == Format::I8, panel, write == Write::Add);
+                        }
+                        write = Write::Add;
+                    }
+                }
+                #[cfg(not(target_arch = "x86_64"))]
+                ByteRows::Rows(_) => unreachable!("rows are read by AMX"),
+                ByteRows::Panels(lhs) => {
+                    let bytes = Form::I8x4.packed_bytes(m, kc, self.mr);
+                    let block = Block { lhs: &lhs[done..done + bytes], rhs: rhs(segment), kc, write };
+                    let mut tile = dst.tile(batch, rows.clone(), cols.clone());
+                    i32::multiply(self.isa, Form::I8x4, block, &mut tile);
+                    done += bytes;
+                }
+            }
+            write = Write::Add;
+        }
+    }
+
+    /// Adds what the tails of the panels of a segment of `kc` steps say: zero points to `zeros`, sums to `sums`, one a column.
+    pub fn add_tails(&self, panels: &[u8], kc: usize, zeros: &mut [i32], sums: &mut [i32]) {
+        let lines = kc.div_ceil(4) + I8x4::TAIL;
+        let panels = bytemuck::cast_slice::<u8, i32>(panels).chunks_exact(lines * self.nr);
+        let columns = zeros.chunks_mut(self.nr).zip(sums.chunks_mut(self.nr));
+        for (panel, (zeros, sums)) in panels.zip(columns) {
+            let (of_zeros, of_sums) = panel[(lines - I8x4::TAIL) * self.nr..].split_at(self.nr);
+            zeros.copy_from_slice(&of_zeros[..zeros.len()]);
+            for (sum, more) in sums.iter_mut().zip(of_sums) {
+                *sum = sum.wrapping_add(*more);
+            }
+        }
+    }
+
+    /// Adds to `sums` the sum of the codes of each row.
+    pub fn add_row_sums(&self, rows: MatRef<'_, u8>, format: Format, sums: &mut [i32]) {
+        self.isa.dispatch_but_dots(RowSums { rows, signed: format == Format::I8, sums });
+    }
+
+    /// Takes zero points from the sums of a block (N4): `sum - row zero * column sum - column zero * row sum`, where column sums are of values less their zero point and row
+    /// sums of codes. All begin with the block.
+    pub fn make_good(
+        &self,
+        (dst, batch, rows, cols): (&mut MatMut<'_, i32>, usize, Range<usize>, Range<usize>),
+        row_zero: Zero<'_>,
+        row_sums: &[i32],
+        col_zeros: &[i32],
+        col_sums: &[i32],
+    ) {
+        let by_rows = row_zero != Zero::Tensor(0);
+        let by_cols = col_zeros.iter().any(|&zero| zero != 0);
+        if by_rows || by_cols {
+            let zero = |i: usize| match row_zero {
+                Zero::Tensor(zero) => zero,
+                Zero::PerX(zeros) => zeros[i],
+            };
+            let mut band = dst.band(batch, rows.clone(), cols);
+            for (i, &row_sum) in row_sums[..rows.len()].iter().enumerate() {
+                let dst = band.row(i);
+                let row_sum = if by_cols { row_sum } else { 0 };
+                self.isa.dispatch_but_dots(MakeGood { dst, zero: zero(i), row_sum, col_zeros, col_sums });
+            }
+        }
+    }
+}
+
+struct RowSums<'a> {
+    rows: MatRef<'a, u8>,
+    signed: bool,
+    sums: &'a mut [i32],
+}
+
+impl WithSimd for RowSums<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (row, sum) in self.sums[..self.rows.rows()].iter_mut().enumerate() {
+            let codes = self.rows.row(row);
+            let more: i32 = if self.signed {
+                codes.iter().map(|&code| i32::from(code as i8)).fold(0, i32::wrapping_add)
+            } else {
+                codes.iter().map(|&code| i32::from(code)).fold(0, i32::wrapping_add)
+            };
+            *sum = sum.wrapping_add(more);
+        }
+    }
+}
+
+struct MakeGood<'a> {
+    dst: &'a mut [i32],
+    zero: i32,
+    row_sum: i32,
+    col_zeros: &'a [i32],
+    col_sums: &'a [i32],
+}
+
+impl WithSimd for MakeGood<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let MakeGood { dst, zero, row_sum, col_zeros, col_sums } = self;
+        for ((sum, &col_zero), &col_sum) in dst.iter_mut().zip(col_zeros).zip(col_sums) {
+            let excess = zero.wrapping_mul(col_sum).wrapping_add(col_zero.wrapping_mul(row_sum));
+            *sum = sum.wrapping_sub(excess);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Rows of bytes: an lhs as tiles of AMX read it, each row's k side by side.
+//!
+//! ```text
+//! row x at x pitch: the codes at k = 0, 1, .., of padding the zero point, then zeros up to a multiple of 4
+//! ```
+
+use std::ops::Range;
+
+use crate::axis::{Lane, Window};
+use crate::format::Words;
+use crate::isa::Isa;
+use crate::simd::{Simd, WithSimd};
+
+use super::panel::valid_interval;
+use super::{Operand, Zero};
+
+/// Rows whose places are looked up at a time.
+const AT_ONCE: usize = 16;
+
+/// Steps of k that are turned at a time.
+const TURNED: usize = 64;
+
+/// Copies rows `x` over `k` of `window` over an operand of bytes to the front of `out`, one `pitch` behind the other; `pitch` is at least k, rounded up to a multiple of 4.
+///
+/// # Panics
+/// If `out` is shorter, the window leaves the operand where its coordinates are valid, or the operand is not of bytes.
+pub fn pack_rows(
+    isa: Isa,
+    window: &Window,
+    operand: Operand<'_>,
+    x: Range<usize>,
+    k: Range<usize>,
+    pitch: usize,
+    out: &mut [u8],
+) {
+    let Words::U8(data) = operand.words else { panic!("rows of bytes of {}", operand.format) };
+    let padded = k.len().next_multiple_of(4);
+    assert!(pitch >= padded && out.len() >= x.len() * pitch);
+    isa.dispatch_but_dots(Rows { window, data, zero: operand.zero, x, k, pitch, out });
+}
+
+struct Rows<'a> {
+    window: &'a Window,
+    data: &'a [u8],
+    zero: Zero<'a>,
+    x: Range<usize>,
+    k: Range<usize>,
+    pitch: usize,
+    out: &'a mut [u8],
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Rows { window, data, zero, x, k, pitch, out } = self;
+        let (of_x, of_k) = (window.x.inner(), window.k.inner());
+        let one_run = window.is_plain() && window.x.dims().len() == 1 && window.k.dims().len() == 1;
+        let turns = one_run && of_x.stride == 1 && of_k.stride != 1;
+        let whole = if turns { k.len() / TURNED * TURNED } else { 0 };
+        if turns {
+            let first = window.start + x.start as isize + k.start as isize * of_k.stride;
+            turn(s, data, first, of_k.stride, whole, pitch, &mut out[..x.len() * pitch]);
+        }
+        let k = k.start + whole..k.end;
+        let mut done = 0;
+        while done < x.len() {
+            let many = AT_ONCE.min(x.len() - done);
+            let mut lanes = [Lane::default(); AT_ONCE];
+            window.lanes(x.start + done, many, |i, lane| lanes[i] = lane);
+            for (i, lane) in lanes[..many].iter().enumerate() {
+                let code = match zero {
+                    Zero::Tensor(zero) => zero as u8,
+                    Zero::PerX(zeros) => zeros[x.start + done + i] as u8,
+                };
+                let row = &mut out[(done + i) * pitch..][..pitch][whole..];
+                copy(window, data, lane, code, &k, row);
+            }
+            done += many;
+        }
+    }
+}
+
+/// One row over `k`, zeros behind it.
+#[inline(always)]
+fn copy(window: &Window, data: &[u8], lane: &Lane, code: u8, k: &Range<usize>, row: &mut [u8]) {
+    let inner = window.k.inner();
+    let (mut at, mut done) = (window.k.cursor(k.start), 0);
+    while done < k.len() {
+        let len = window.k.run(&at).min(k.len() - done);
+        let (low, high) = valid_interval(window, lane, &at, len);
+        let run = &mut row[done..done + len];
+        if (low, high) != (0, len) {
+            run.fill(code);
+        }
+        if low < high {
+            let first = lane.offset + at.offset + low as isize * inner.stride;
+            if inner.stride == 1 {
+                run[low..high].copy_from_slice(&data[first as usize..][..high - low]);
+            } else {
+                for (i, to) in run[low..high].iter_mut().enumerate() {
+                    *to = data[(first + i as isize * inner.stride) as usize];
+                }
+            }
+        }
+        window.k.advance(&mut at, len);
+        done += len;
+    }
+    let padded = done.next_multiple_of(4).min(row.len());
+    row[done..padded].fill(0);
+}
+
+/// `k` steps, whole blocks, of rows whose elements lie `stride` apart while rows lie side by side, the first at `first`.
+#[inline(always)]
+fn turn<S: Simd>(s: S, data: &[u8], first: isize, stride: isize, k: usize, pitch: usize, out: &mut [u8]) {
+    let rows = out.len() / pitch;
+    for step in (0..k).step_by(TURNED) {
+        let line = |t: usize, row: usize| (first + (step + t) as isize * stride) as usize + row;
+        for row in (0..rows).step_by(AT_ONCE) {
+            if rows - row < AT_ONCE {
+                for t in 0..TURNED {
+                    let from = &data[line(t, row)..][..rows - row];
+                    for (i, &code) in from.iter().enumerate() {
+                        out[(row + i) * pitch + step + t] = code;
+                    }
+                }
+                continue;
+            }
+            // Four steps of sixteen rows are a word for each row; sixteen such are turned.
+            let mut fours = [[0f32; 16]; 16];
+            for (q, four) in fours.iter_mut().enumerate() {
+                let from = |t: usize| -> &[u8; 16] {
+                    data[line(4 * q + t, row)..].first_chunk().expect("sixteen rows side by side")
+                };
+                let bytes = s.interleave_4([from(0), from(1), from(2), from(3)]);
+                *four = bytemuck::must_cast(bytes);
+            }
+            let fours: [&[f32; 16]; 16] = std::array::from_fn(|q| &fours[q]);
+            for (i, words) in s.transpose_16x16(fours).iter().enumerate() {
+                out[(row + i) * pitch + step..][..TURNED].copy_from_slice(bytemuck::bytes_of(words));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axis::{Axis, COORDS, Dim, NO_BOUND};
+    use crate::format::Format;
+
+    fn check(window: &Window, data: &[u8], x: Range<usize>, k: Range<usize>) {
+        let zeros: Vec<i32> = (0..x.end as i32).map(|i| 3 + i % 50).collect();
+        let pitch = k.len().next_multiple_of(4) + 4;
+        for isa in Isa::available() {
+            let operand = Operand {
+                words: Words::U8(data),
+                format: Format::U8,
+                zero: Zero::PerX(&zeros),
+                blocks: None,
+            };
+            let mut out = vec![0xee; x.len() * pitch];
+            pack_rows(isa, window, operand, x.clone(), k.clone(), pitch, &mut out);
+            for (row, out) in x.clone().zip(out.chunks(pitch)) {
+                for (step, &code) in k.clone().zip(out) {
+                    let (xc, kc) = (window.x.cursor(row), window.k.cursor(step));
+                    let inside = (0..COORDS).all(|d| {
+                        (0..window.bounds[d]).contains(&(window.origin[d] + xc.coords[d] + kc.coords[d]))
+                    });
+                    let place = (window.start + xc.offset + kc.offset) as usize;
+                    let want = if inside { data[place] } else { zeros[row] as u8 };
+                    assert_eq!(code, want, "row {row}, k {step} on {isa}");
+                }
+                let padded = k.len().next_multiple_of(4);
+                assert!(out[k.len()..padded].iter().all(|&code| code == 0));
+                assert!(out[padded..].iter().all(|&code| code == 0xee), "written beyond a row");
+            }
+        }
+    }
+
+    #[test]
+    fn each_code_is_in_its_row() {
+        let data: Vec<u8> = (0..70_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let plain = |x, k| Window::plain(5, x, k);
+        check(&plain(Axis::strided(37, 300), Axis::strided(299, 1)), &data, 3..37, 0..299);
+        check(&plain(Axis::strided(37, 1), Axis::strided(203, 40)), &data, 0..37, 0..203);
+        check(&plain(Axis::strided(70, 1), Axis::strided(131, 70)), &data, 1..66, 2..131);
+        check(&plain(Axis::strided(19, 3), Axis::strided(66, 70)), &data, 0..19, 0..66);
+        // A convolution of 3 x 3 taps over 9 x 7 positions of 20 channels, padded by 1.
+        let along = |extent, stride, along| Dim { extent, stride, along, step: 1 };
+        let mut window = Window::plain(
+            -(7 * 20 + 20),
+            Axis::new(&[along(9, 7 * 20, 0), along(7, 20, 1)]),
+            Axis::new(&[along(3, 7 * 20, 0), along(3, 20, 1), Dim::plain(20, 1)]),
+        );
+        (window.origin, window.bounds) = ([0; COORDS], [NO_BOUND; COORDS]);
+        (window.origin[0], window.origin[1]) = (-1, -1);
+        (window.bounds[0], window.bounds[1]) = (9, 7);
+        check(&window, &data, 0..63, 0..180);
+        check(&window, &data, 5..50, 7..150);
+    }
+}
