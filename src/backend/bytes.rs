@@ -30,13 +30,13 @@ use super::schedule::{Gemm, Reader};
 use super::sums::{Finishing, Place, Sums};
 use super::tile::{Run, Source};
 
-/// Rows of a block at most: their sums are finished from a near cache.
+/// Rows of a block at most: their sums are finished from a near cache. 128 or 256 with AMX on Granite Rapids: within 2 percent from 1024^3 to 4096^3.
 const ROWS: usize = 128;
 /// Steps of k that are brought near at once.
 const K_BLOCK: usize = 2 * BYTES_KC;
-/// Bytes of the packed columns of a block: half of a second-level cache of 2 MiB.
+/// Bytes of the packed columns of a block: most of a second-level cache of 2 MiB. Rows of the lhs are read again for every block of columns. 1 or 1.5 MiB on Granite Rapids: 4096^3 within noise.
 const RHS_BYTES: usize = 3 << 19;
-/// Columns of a block at most and, of a long k, at least.
+/// Columns of a block at most, whose sums over the rows of a block take 384 KiB, and at least.
 const COLS: [usize; 2] = [768, 192];
 
 /// How a product of bytes is cut.
@@ -85,6 +85,11 @@ impl ByteParts {
         };
         parts.scratch.panels = std::iter::repeat_n(parts.pair(), threads).flatten().collect();
         Some(parts)
+    }
+
+    /// Whether rows of the lhs are multiplied as they are, by tiles, and not in panels.
+    pub(crate) fn multiplies_rows(&self) -> bool {
+        self.bytes.tiles().is_some()
     }
 
     /// The kernel, by the name of its tiles.

@@ -11,7 +11,7 @@ use crate::isa::Isa;
 use crate::mat::{MatMut, MatRef, WriteRows};
 use crate::pack::{Form, Operand, Side, Zero, pack, pack_rows};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::x86::TILE_COLS;
+use crate::simd::x86::{Registers, TILE_COLS};
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
 use crate::{BYTES_KC, KC};
 
@@ -153,6 +153,7 @@ impl ByteKernel {
                 #[cfg(target_arch = "x86_64")]
                 ByteRows::Rows(lhs) => {
                     let Isa::Amx(token) = self.isa else { unreachable!("rows are read by AMX") };
+                    let mut registers = Registers::new(token);
                     let first = segment.start - k.start;
                     let panels: &[I8x4] = bytemuck::cast_slice(rhs(segment));
                     let lines = kc.div_ceil(4) + I8x4::TAIL;
@@ -165,7 +166,13 @@ impl ByteKernel {
                             let cols = col..cols.end.min(col + TILE_COLS);
                             let mut band = dst.band(batch, rows.clone(), cols);
                             let panel = &panel[from / 4 * TILE_COLS..end / 4 * TILE_COLS];
-                            band.multiply_bytes(token, lhs, format == Format::I8, panel, write == Write::Add);
+                            band.multiply_bytes(
+                                &mut registers,
+                                lhs,
+                                format == Format::I8,
+                                panel,
+                                write == Write::Add,
+                            );
                         }
                         write = Write::Add;
                     }

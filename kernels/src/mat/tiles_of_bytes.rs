@@ -1,7 +1,7 @@
 //! Products of bytes by the tiles of AMX, which read and write sixteen rows of a matrix at once.
 
 use crate::simd::I8x4;
-use crate::simd::x86::{Amx, Operands, STEP, TILE_COLS, TILE_ROWS};
+use crate::simd::x86::{Operands, Registers, STEP, TILE_COLS, TILE_ROWS};
 
 use super::{Band, MatRef, WriteRows};
 
@@ -12,7 +12,7 @@ impl Band<'_, i32> {
     /// If there are other rows than of the lhs or more than 48 columns, k is no multiple of 4, the lhs does not have whole rows, or `rhs` is shorter.
     pub(crate) fn multiply_bytes(
         &mut self,
-        token: Amx,
+        registers: &mut Registers,
         lhs: MatRef<'_, u8>,
         signed: bool,
         rhs: &[I8x4],
@@ -27,7 +27,7 @@ impl Band<'_, i32> {
             if rows.is_empty() {
                 continue;
             }
-            token.shape(each, rest);
+            registers.shape(each, rest);
             for row in rows.step_by(each) {
                 let lhs = lhs.part(row..row + each, 0..k);
                 let mut dst = self.part(row..row + each, 0..n);
@@ -43,9 +43,9 @@ impl Band<'_, i32> {
                     add,
                 };
                 if n.is_multiple_of(TILE_COLS / 3) {
-                    // SAFETY: the shapes are of `each` rows and `rest` units; the part of the lhs has these rows of `k` bytes side by side, `rhs` as many units; `dst` has
+                    // SAFETY: the registers were lent by who has them; their shapes are of `each` rows and `rest` units; the part of the lhs has these rows of `k` bytes side by side, `rhs` as many units; `dst` has
                     // these rows of whole tiles, and owns them.
-                    unsafe { token.tiles(tiles, signed, &operands) };
+                    unsafe { registers.tiles(tiles, signed, &operands) };
                     continue;
                 }
                 let mut sums = [[0i32; TILE_COLS]; TILE_ROWS];
@@ -57,12 +57,11 @@ impl Band<'_, i32> {
                 operands.dst = sums.as_flattened_mut().as_mut_ptr();
                 operands.dst_stride = size_of::<[i32; TILE_COLS]>() as isize;
                 // SAFETY: as above; `sums` has sixteen rows as wide as any tiles.
-                unsafe { token.tiles(tiles, signed, &operands) };
+                unsafe { registers.tiles(tiles, signed, &operands) };
                 for (i, sums) in sums[..each].iter().enumerate() {
                     dst.row(i).copy_from_slice(&sums[..n]);
                 }
             }
         }
-        token.release();
     }
 }

@@ -82,7 +82,7 @@ pub(crate) struct Operands {
 macro_rules! tiles {
     ($name:ident, $dot:literal, $($sums:literal = $rhs:literal at $at:literal),*) => {
         /// # Safety
-        /// As [`Amx::tiles`].
+        /// As [`Registers::tiles`].
         unsafe fn $name(operands: &Operands) {
             let &Operands { lhs, lhs_stride, next, rhs, steps, rest, dst, dst_stride, add } = operands;
             // SAFETY: the caller's promise.
@@ -171,32 +171,43 @@ impl Amx {
     pub fn dots(self) -> Avx512Dot {
         self.0
     }
+}
 
-    /// Gives the registers shapes for tiles of `m` rows and `rest` units of k behind whole steps; [`Amx::release`] takes them back.
+/// The registers while they have shapes; a thread has one of these at a time. Loading shapes waits for all that goes before, so it is done when they change.
+#[derive(Debug)]
+pub(crate) struct Registers {
+    shape: Option<[usize; 2]>,
+}
+
+impl Registers {
+    /// Of no shape yet.
+    pub(crate) fn new(_: Amx) -> Self {
+        Registers { shape: None }
+    }
+
+    /// Gives them shapes for tiles of `m` rows and `rest` units of k behind whole steps.
     ///
     /// # Panics
     /// If there are more than [`TILE_ROWS`] rows or no fewer than [`STEP`] units.
-    pub(crate) fn shape(self, m: usize, rest: usize) {
+    #[inline(always)]
+    pub(crate) fn shape(&mut self, m: usize, rest: usize) {
         assert!((1..=TILE_ROWS).contains(&m) && rest < STEP);
-        let shapes = Shapes::new(m, rest);
-        // SAFETY: the token says that there are such registers; the shapes are 64 bytes of palette 1, none larger than 16 rows of 64 bytes.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(readonly, nostack, preserves_flags)) };
-    }
-
-    /// The registers become what they were before: of no shape.
-    pub(crate) fn release(self) {
-        // SAFETY: the token says that there are such registers; no program but this module's uses them.
-        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+        if self.shape != Some([m, rest]) {
+            let shapes = Shapes::new(m, rest);
+            // SAFETY: a token was there when this was made, so there are such registers; the shapes are 64 bytes of palette 1, none larger than 16 rows of 64 bytes.
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(readonly, nostack, preserves_flags)) };
+            self.shape = Some([m, rest]);
+        }
     }
 
     /// A row of up to three tiles of sums, 16 columns each.
     ///
     /// # Safety
-    /// - The shapes are loaded, of `operands.rest` units.
+    /// - These registers are the only ones of the thread; they have shapes, of `operands.rest` units.
     /// - `lhs` has their rows, `lhs_stride` bytes apart, each of `64 steps + 4 rest` bytes; `rhs` has `16 steps + rest` rows of 48 units.
     /// - `dst` has their rows, `dst_stride` bytes apart, each as wide as the tiles, and is the caller's to write.
     #[inline(always)]
-    pub(crate) unsafe fn tiles(self, tiles: usize, signed: bool, operands: &Operands) {
+    pub(crate) unsafe fn tiles(&self, tiles: usize, signed: bool, operands: &Operands) {
         let tiles: unsafe fn(&Operands) = match (signed, tiles) {
             (true, 1) => signed_1,
             (true, 2) => signed_2,
@@ -207,6 +218,14 @@ impl Amx {
         };
         // SAFETY: the caller's promise.
         unsafe { tiles(operands) };
+    }
+}
+
+impl Drop for Registers {
+    /// They become what they were before: of no shape, and nothing that the system has to save.
+    fn drop(&mut self) {
+        // SAFETY: a token was there when this was made, so there are such registers; nobody else of this thread uses them.
+        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
     }
 }
 

@@ -6,7 +6,7 @@ mod avx512;
 mod avx512_dot;
 
 pub use amx::Amx;
-pub(crate) use amx::{Operands, STEP, TILE_COLS, TILE_ROWS};
+pub(crate) use amx::{Operands, Registers, STEP, TILE_COLS, TILE_ROWS};
 pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use avx512_dot::Avx512Dot;
