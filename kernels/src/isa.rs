@@ -95,6 +95,15 @@ impl Isa {
         }
     }
 
+    /// Whether the dot products of AVX-512 are part of it.
+    pub(crate) fn has_dots(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let has = self.dots().is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        let has = false;
+        has
+    }
+
     /// The token of the dot products, if they are part of it.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn dots(self) -> Option<Avx512Dot> {

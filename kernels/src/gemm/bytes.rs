@@ -13,7 +13,6 @@ use crate::pack::{Form, Operand, Side, Zero, pack, pack_rows};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::{Registers, TILE_COLS};
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
-use crate::{BYTES_KC, KC};
 
 use super::{Acc, Block, Write};
 
@@ -37,7 +36,7 @@ pub struct ByteKernel {
 /// Segments of the steps `k`, which begin with one.
 fn segments(k: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     let end = k.end;
-    k.clone().step_by(BYTES_KC).map(move |from| from..end.min(from + BYTES_KC))
+    k.clone().step_by(crate::BYTES_KC).map(move |from| from..end.min(from + crate::BYTES_KC))
 }
 
 /// Bytes of `x` lanes over steps `k` in panels of `width`, a segment behind the other.
@@ -48,10 +47,7 @@ pub fn panel_bytes(x: usize, k: &Range<usize>, width: usize) -> usize {
 impl ByteKernel {
     /// For tiles of `mr` x `nr` by the dot products; `None` where the instruction set has none.
     pub fn new(isa: Isa, [mr, nr]: [usize; 2]) -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        return isa.dots().map(|_| ByteKernel { isa, mr, nr });
-        #[cfg(not(target_arch = "x86_64"))]
-        None
+        isa.has_dots().then_some(ByteKernel { isa, mr, nr })
     }
 
     /// Its name and the rows of its tile, where it is not the one of the registry.
@@ -158,8 +154,8 @@ impl ByteKernel {
                     let panels: &[I8x4] = bytemuck::cast_slice(rhs(segment));
                     let lines = kc.div_ceil(4) + I8x4::TAIL;
                     // So many steps of a panel at a time stay in a first-level cache while all rows pass.
-                    for from in (0..kc).step_by(KC) {
-                        let end = kc.min(from + KC).next_multiple_of(4);
+                    for from in (0..kc).step_by(crate::KC) {
+                        let end = kc.min(from + crate::KC).next_multiple_of(4);
                         let lhs = lhs.part(0..m, first + from..first + end);
                         let panels = panels.chunks_exact(lines * TILE_COLS);
                         for (panel, col) in panels.zip(cols.clone().step_by(TILE_COLS)) {
@@ -178,7 +174,7 @@ impl ByteKernel {
                     }
                 }
                 #[cfg(not(target_arch = "x86_64"))]
-                ByteRows::Rows(_) => unreachable!("rows are read by AMX"),
+                ByteRows::Rows(_) => unreachable!("rows of {format} are read by AMX"),
                 ByteRows::Panels(lhs) => {
                     let bytes = Form::I8x4.packed_bytes(m, kc, self.mr);
                     let block = Block { lhs: &lhs[done..done + bytes], rhs: rhs(segment), kc, write };
