@@ -285,7 +285,7 @@ impl MatmulPlan<'_> {
     }
 
     /// Which die computes what. The plan is of the transposed product where the output lies column-major. Float products whose result is
-    /// as wide as their sums have the same bits by any plan, and a host runs them in other pieces, faster: their plan is made when first asked for, and walked only
+    /// as wide as their sums, and those of 8-bit integers where the processor has a dot product of four bytes, have the same bits by any plan, and a host runs them in other pieces, faster: their plan is made when first asked for, and walked only
     /// where it was handed in by [`with_tile_plan`](Self::with_tile_plan).
     pub fn tile_plan(&self) -> &TilePlan {
         self.tile_plan.get_or_init(|| planner::plan(self.gemm.problem, grain(self.kernel), self.threads))

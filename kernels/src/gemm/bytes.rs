@@ -11,7 +11,7 @@ use crate::isa::Isa;
 use crate::mat::{MatMut, MatRef, WriteRows};
 use crate::pack::{Form, Operand, Side, Zero, pack, pack_rows};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::x86::{Registers, TILE_COLS};
+use crate::simd::x86::TILE_COLS;
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
 
 use super::{Acc, Block, Write};
@@ -149,27 +149,16 @@ impl ByteKernel {
                 #[cfg(target_arch = "x86_64")]
                 ByteRows::Rows(lhs) => {
                     let Isa::Amx(token) = self.isa else { unreachable!("rows are read by AMX") };
-                    let mut registers = Registers::new(token);
                     let first = segment.start - k.start;
                     let panels: &[I8x4] = bytemuck::cast_slice(rhs(segment));
-                    let lines = kc.div_ceil(4) + I8x4::TAIL;
+                    let len = (kc.div_ceil(4) + I8x4::TAIL) * TILE_COLS;
+                    let mut band = dst.band(batch, rows.clone(), cols.clone());
                     // So many steps of a panel at a time stay in a first-level cache while all rows pass.
                     for from in (0..kc).step_by(crate::KC) {
                         let end = kc.min(from + crate::KC).next_multiple_of(4);
                         let lhs = lhs.part(0..m, first + from..first + end);
-                        let panels = panels.chunks_exact(lines * TILE_COLS);
-                        for (panel, col) in panels.zip(cols.clone().step_by(TILE_COLS)) {
-                            let cols = col..cols.end.min(col + TILE_COLS);
-                            let mut band = dst.band(batch, rows.clone(), cols);
-                            let panel = &panel[from / 4 * TILE_COLS..end / 4 * TILE_COLS];
-                            band.multiply_bytes(
-                                &mut registers,
-                                lhs,
-                                format == Format::I8,
-                                panel,
-                                write == Write::Add,
-                            );
-                        }
+                        let panels = (panels, len, from / 4 * TILE_COLS);
+                        band.multiply_bytes(token, lhs, format == Format::I8, panels, write == Write::Add);
                         write = Write::Add;
                     }
                 }

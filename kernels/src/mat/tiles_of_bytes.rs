@@ -1,16 +1,40 @@
 //! Products of bytes by the tiles of AMX, which read and write sixteen rows of a matrix at once.
 
 use crate::simd::I8x4;
-use crate::simd::x86::{Operands, Registers, STEP, TILE_COLS, TILE_ROWS};
+use crate::simd::x86::{Amx, Operands, Registers, STEP, TILE_COLS, TILE_ROWS};
 
 use super::{Band, MatRef, WriteRows};
 
+/// Columns of a tile.
+const LANES: usize = TILE_COLS / 3;
+
 impl Band<'_, i32> {
-    /// `self = lhs rhs`, or that added to it, in tiles. Rows of `lhs` are codes, i8 or u8, side by side; `rhs` is a panel of i8 without its tail, as many units of k as the lhs has.
+    /// `self = lhs rhs`, or that added to it, in tiles. Rows of `lhs` are codes, i8 or u8, side by side; `panels` are of 48 columns of i8 each, `len` units apart, and those that the lhs meets
+    /// begin `from` units into each.
     ///
     /// # Panics
-    /// If there are other rows than of the lhs or more than 48 columns, k is no multiple of 4, the lhs does not have whole rows, or `rhs` is shorter.
+    /// If there are other rows than of the lhs, k is no multiple of 4, the lhs does not have whole rows, or a panel is shorter.
     pub(crate) fn multiply_bytes(
+        &mut self,
+        token: Amx,
+        lhs: MatRef<'_, u8>,
+        signed: bool,
+        (panels, len, from): (&[I8x4], usize, usize),
+        add: bool,
+    ) {
+        let (m, cols, k) = (lhs.rows(), self.n(), lhs.cols());
+        assert!(m == self.m() && k.is_multiple_of(4) && lhs.has_whole_rows());
+        // SAFETY: nothing below but this function and the instructions it stands for runs before the end of `registers`.
+        let mut registers = unsafe { Registers::new(token) };
+        for (panel, col) in (0..cols).step_by(TILE_COLS).enumerate() {
+            let rhs = &panels[panel * len + from..][..k / 4 * TILE_COLS];
+            let mut panel = self.part(0..m, col..cols.min(col + TILE_COLS));
+            panel.multiply_panel(&mut registers, lhs, signed, rhs, add);
+        }
+    }
+
+    /// One panel, of up to 48 columns.
+    fn multiply_panel(
         &mut self,
         registers: &mut Registers,
         lhs: MatRef<'_, u8>,
@@ -19,10 +43,9 @@ impl Band<'_, i32> {
         add: bool,
     ) {
         let (m, n, k) = (lhs.rows(), self.n(), lhs.cols());
-        assert!(m == self.m() && (1..=TILE_COLS).contains(&n) && k.is_multiple_of(4) && lhs.has_whole_rows());
-        assert!(rhs.len() >= k / 4 * TILE_COLS);
+        assert!(m == self.m() && n <= TILE_COLS && rhs.len() == k / 4 * TILE_COLS);
         let (steps, rest) = (k / 4 / STEP, k / 4 % STEP);
-        let (whole, tiles) = (m / TILE_ROWS * TILE_ROWS, n.div_ceil(TILE_COLS / 3));
+        let (whole, tiles) = (m / TILE_ROWS * TILE_ROWS, n.div_ceil(LANES));
         for (rows, each) in [(0..whole, TILE_ROWS), (whole..m, m - whole)] {
             if rows.is_empty() {
                 continue;
@@ -42,8 +65,8 @@ impl Band<'_, i32> {
                     dst_stride: dst.stride * size_of::<i32>() as isize,
                     add,
                 };
-                if n.is_multiple_of(TILE_COLS / 3) {
-                    // SAFETY: the registers were lent by who has them; their shapes are of `each` rows and `rest` units; the part of the lhs has these rows of `k` bytes side by side, `rhs` as many units; `dst` has
+                if n.is_multiple_of(LANES) {
+                    // SAFETY: the shapes are of `each` rows and `rest` units; the part of the lhs has these rows of `k` bytes side by side, `rhs` as many units; `dst` has
                     // these rows of whole tiles, and owns them.
                     unsafe { registers.tiles(tiles, signed, &operands) };
                     continue;

@@ -173,7 +173,7 @@ impl Amx {
     }
 }
 
-/// The registers while they have shapes; a thread has one of these at a time. Loading shapes waits for all that goes before, so it is done when they change.
+/// The registers while they have shapes. Loading shapes waits for all that goes before, so it is done when they change.
 #[derive(Debug)]
 pub(crate) struct Registers {
     shape: Option<[usize; 2]>,
@@ -181,7 +181,10 @@ pub(crate) struct Registers {
 
 impl Registers {
     /// Of no shape yet.
-    pub(crate) fn new(_: Amx) -> Self {
+    ///
+    /// # Safety
+    /// - While it lives its thread has no other, and nothing else of the thread uses the registers.
+    pub(crate) unsafe fn new(_: Amx) -> Self {
         Registers { shape: None }
     }
 
@@ -203,7 +206,7 @@ impl Registers {
     /// A row of up to three tiles of sums, 16 columns each.
     ///
     /// # Safety
-    /// - These registers are the only ones of the thread; they have shapes, of `operands.rest` units.
+    /// - They have shapes, of `operands.rest` units.
     /// - `lhs` has their rows, `lhs_stride` bytes apart, each of `64 steps + 4 rest` bytes; `rhs` has `16 steps + rest` rows of 48 units.
     /// - `dst` has their rows, `dst_stride` bytes apart, each as wide as the tiles, and is the caller's to write.
     #[inline(always)]
@@ -224,7 +227,7 @@ impl Registers {
 impl Drop for Registers {
     /// They become what they were before: of no shape, and nothing that the system has to save.
     fn drop(&mut self) {
-        // SAFETY: a token was there when this was made, so there are such registers; nobody else of this thread uses them.
+        // SAFETY: a token was there when this was made, so there are such registers; nothing else of the thread uses them (`new`).
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
     }
 }
