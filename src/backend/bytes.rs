@@ -68,6 +68,10 @@ impl ByteParts {
         let threads = threads.min(usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1));
         let units = [problem.batch, problem.m.div_ceil(mr), problem.n.div_ceil(nr)];
         let counts = cut(units, [problem.m, problem.n], threads);
+        let few = counts.iter().product::<usize>() < threads && problem.segments() >= 2;
+        if few && bytes.tiles().is_none() {
+            return None; // k has to be split; AMX is faster without: 16 x 48 x 65536 on two threads 3 times (Granite Rapids)
+        }
         let k_block = problem.k.min(K_BLOCK);
         let most = (RHS_BYTES / k_block / nr * nr).clamp(COLS[1], COLS[0]);
         let lies = lies(&gemm.lhs, formats.sums, formats.sums, Side::Lhs);
