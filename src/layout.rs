@@ -7,10 +7,40 @@ pub const MAX_RANK: usize = 6;
 
 /// The shape of a tensor and where its elements lie, relative to the element at index 0.
 #[derive(Clone, Copy, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Plain", into = "Plain")
+)]
 pub struct Layout {
     rank: usize,
     dims: [usize; MAX_RANK],
     strides: [isize; MAX_RANK],
+}
+
+/// A layout as data.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename = "Layout")]
+struct Plain {
+    dims: Vec<usize>,
+    strides: Vec<isize>,
+}
+
+#[cfg(feature = "serde")]
+impl From<Layout> for Plain {
+    fn from(layout: Layout) -> Self {
+        Plain { dims: layout.dims().to_vec(), strides: layout.strides().to_vec() }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Plain> for Layout {
+    type Error = Error;
+
+    fn try_from(Plain { dims, strides }: Plain) -> Result<Self, Error> {
+        Layout::strided(&dims, &strides)
+    }
 }
 
 // Written out: every run compares layouts, and whole arrays would be compared by calls of the system's library.

@@ -6,3 +6,5 @@ pub mod conv;
 pub mod math;
 pub mod matmul;
 mod operand;
+#[cfg(feature = "serde")]
+mod stored;

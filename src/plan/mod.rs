@@ -64,11 +64,16 @@ pub struct Problem {
     pub k: usize,
 }
 
+/// Steps of k in a segment: KC for floats (N1). Sums of integers are exact wherever they are cut (N4): their segments are four times as long, which is
+/// as many bytes as those of f32.
+pub(crate) fn segment(sums: Format) -> usize {
+    if sums.is_integer() { BYTES_KC } else { KC }
+}
+
 impl Problem {
-    /// Steps of k in a segment: KC for floats (N1). Sums of integers are exact wherever they are cut (N4): their segments are four times as long, which is
-    /// as many bytes as those of f32.
+    /// Steps of k in a segment.
     pub fn segment(&self) -> usize {
-        if self.formats.sums.is_integer() { BYTES_KC } else { KC }
+        segment(self.formats.sums)
     }
 
     /// Segments that k is cut into.

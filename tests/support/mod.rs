@@ -14,6 +14,7 @@ pub fn config(name: &'static str, cases: u32) -> ProptestConfig {
         "matmul" => "proptest-regressions/matmul.txt",
         "conv" => "proptest-regressions/conv.txt",
         "formats" => "proptest-regressions/formats.txt",
+        "stored" => "proptest-regressions/stored.txt",
         "plan_laws" => "proptest-regressions/plan_laws.txt",
         other => panic!("name a regression file for {other}"),
     };

@@ -10,6 +10,7 @@ use crate::epilogue::Param;
 
 /// What exponent 0 of a configurable float means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Subnormals {
     /// `(-1)^s 2^(-bias) 0.m`, by the letter of Tesla's paper: below the least normal value there is a hole.
     #[default]
@@ -20,10 +21,30 @@ pub enum Subnormals {
 
 /// The run-time half of a configurable float: its exponent bias, and how it reads exponent 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
 pub struct CFloat {
     bias: u8,
     /// What exponent 0 means.
     pub subnormals: Subnormals,
+}
+
+/// A configurable float as it was read.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+struct Unchecked {
+    bias: u8,
+    subnormals: Subnormals,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for CFloat {
+    type Error = String;
+
+    fn try_from(Unchecked { bias, subnormals }: Unchecked) -> Result<Self, String> {
+        let cfloat =
+            CFloat::new(bias).ok_or_else(|| format!("a bias of {bias}, above {}", CFloat::MAX_BIAS))?;
+        Ok(cfloat.with_subnormals(subnormals))
+    }
 }
 
 impl CFloat {
@@ -48,6 +69,7 @@ impl CFloat {
 
 /// A number format, named at run time, with the parameters that are chosen per tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Format {
     /// IEEE binary32.

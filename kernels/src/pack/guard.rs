@@ -10,10 +10,10 @@ const ALL_ZERO: i32 = 1 << 20;
 /// The least exponent of a panel with a subnormal element.
 const HAS_SUBNORMAL: i32 = -(1 << 20);
 
-/// Whether two panels of these least exponents may be multiplied by the dot product.
+/// Whether two panels of these least exponents may be multiplied by the dot product. Panels that were read from a file may hold anything.
 #[inline(always)]
 pub fn allows(lhs: i32, rhs: i32) -> bool {
-    lhs + rhs - 14 >= -126
+    lhs.saturating_add(rhs) >= 14 - 126
 }
 
 /// The least exponent among the nonzero bf16 of a panel of pairs.

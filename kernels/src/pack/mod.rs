@@ -32,6 +32,7 @@ pub const PANEL_WIDTH: usize = 64;
 
 /// What panels hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Form {
     /// f32 values.
     F32,
@@ -84,6 +85,7 @@ impl Form {
 
 /// Which operand of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Side {
     /// The left one: its x index is the row.
     Lhs,

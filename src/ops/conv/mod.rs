@@ -37,6 +37,7 @@ use products::layout5;
 pub use weights::{PackedWeights, Weights};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Direction {
     Forward,
     BackwardData,
@@ -214,7 +215,7 @@ impl ConvPlan<'_> {
                 check_zero(op, names[1], second.zero(), second.format(), self.zeros_of_weights())?;
                 check_blocks(op, names[1], second, false)?;
             }
-            Weights::Packed(packed) => self.check_packed(op, packed)?,
+            Weights::Packed(packed) => self.check_packed(packed)?,
         }
         check_zero(op, names[2], Zero::Tensor(out.zero()), out.spec().format, None)?;
         check_blocks(op, names[0], &first, false)?;

@@ -57,6 +57,7 @@ struct Elements<T> {
 
 /// What packed weights are of.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct PackedForm {
     direction: Direction,
     dims: Vec<usize>,
@@ -184,8 +185,12 @@ impl ConvPlan<'_> {
         Ok(PackedWeights { form, parts, elements })
     }
 
-    /// Checks that packed weights are this plan's; allocates nothing where they are.
-    pub(super) fn check_packed<T>(&self, op: &'static str, packed: &PackedWeights<T>) -> Result<(), Error> {
+    /// Whether runs of this plan read `packed`, which another plan may have packed, or another process.
+    ///
+    /// # Errors
+    /// [`Error::Packed`] where they do not: pack the weights anew then.
+    pub fn check_packed<T>(&self, packed: &PackedWeights<T>) -> Result<(), Error> {
+        let op = self.op.direction.op();
         let (form, g, second) = (&packed.form, &self.op.geometry, &self.op.second);
         let fits = form.direction == self.op.direction
             && form.dims == second.dims()
@@ -199,5 +204,107 @@ impl ConvPlan<'_> {
             return Ok(());
         }
         Err(Error::Packed { op, got: form.to_string(), needed: self.packed_form().to_string() })
+    }
+}
+
+#[cfg(feature = "serde")]
+mod as_data {
+    use std::borrow::Cow;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::*;
+    use crate::ops::stored::{Bytes, Lie};
+    use crate::view::zero_points;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename = "PackedWeights")]
+    struct Stored<'a> {
+        lie: Lie,
+        form: Cow<'a, PackedForm>,
+        #[serde(borrow)]
+        parts: Vec<Option<Bytes<'a>>>,
+        #[serde(borrow)]
+        elements: Option<StoredElements<'a>>,
+    }
+
+    /// The layout is in the form.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename = "Elements")]
+    struct StoredElements<'a> {
+        #[serde(borrow)]
+        data: Bytes<'a>,
+        start: usize,
+        zeros: Vec<i32>,
+    }
+
+    impl<T: Element> Serialize for PackedWeights<T> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let elements = self.elements.as_ref().map(|Elements { data, start, zeros, .. }| StoredElements {
+                data: Bytes(bytemuck::must_cast_slice::<T, u8>(data).into()),
+                start: *start,
+                zeros: zeros.clone(),
+            });
+            let mut parts = Vec::new();
+            for (part, bytes) in self.parts.iter().zip(&self.form.bytes) {
+                parts.push(
+                    part.as_ref().zip(*bytes).map(|(part, bytes)| Bytes(part.as_slice::<u8>(bytes).into())),
+                );
+            }
+            Stored { lie: Lie::here(), form: Cow::Borrowed(&self.form), parts, elements }
+                .serialize(serializer)
+        }
+    }
+
+    /// Refuses weights of another version, of another type than `T`, and what are no weights of the shape they say.
+    impl<'de, T: Element> Deserialize<'de> for PackedWeights<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let Stored { lie, form, parts, elements } = Stored::deserialize(deserializer)?;
+            lie.check().map_err(D::Error::custom)?;
+            let form = form.into_owned();
+            if !form.format.same_kind(T::FORMAT) {
+                let (own, asked) = (form.format, T::FORMAT);
+                return Err(D::Error::custom(format!("packed weights of {own}, to be read as of {asked}")));
+            }
+            let lengths = parts.iter().map(|part| part.as_ref().map(|part| part.0.len()));
+            let elements = match (elements, form.layout) {
+                (None, None) => Ok(None),
+                (Some(stored), Some(layout)) => stored.elements(layout, &form).map(Some),
+                _ => Err("elements without a layout, or the other way round".to_string()),
+            };
+            match elements {
+                Ok(elements) if lengths.eq(form.bytes.iter().copied()) => {
+                    let parts = parts.iter().map(|part| part.as_ref().map(Bytes::to_buf)).collect();
+                    Ok(PackedWeights { form, parts, elements })
+                }
+                Ok(_) => Err(D::Error::custom(format!("panels of other sizes than {form} has"))),
+                Err(problem) => Err(D::Error::custom(format!("{form}: {problem}"))),
+            }
+        }
+    }
+
+    impl StoredElements<'_> {
+        /// Checked against the form; what is wrong in words.
+        fn elements<T: Element>(self, layout: Layout, form: &PackedForm) -> Result<Elements<T>, String> {
+            let StoredElements { data, start, zeros } = self;
+            if layout.dims() != form.dims {
+                return Err(format!("elements of shape {:?}", layout.dims()));
+            }
+            if !data.0.len().is_multiple_of(size_of::<T>()) {
+                return Err(format!("{} bytes of elements of {}", data.0.len(), form.format));
+            }
+            let mut own = vec![T::zeroed(); data.0.len() / size_of::<T>()];
+            bytemuck::must_cast_slice_mut::<T, u8>(&mut own).copy_from_slice(&data.0);
+            let view = View::with_layout(&own, start, layout).map_err(|error| error.to_string())?;
+            let view = view.with_format(form.format).map_err(|error| error.to_string())?;
+            let (range, channels) = (zero_points(view.format()), form.dims[0]);
+            // A single zero point is that of the tensor; only forward has one a channel.
+            let per_channel = form.direction == Direction::Forward && zeros.len() == channels;
+            if !(zeros.len() == 1 || per_channel) || zeros.iter().any(|zero| !range.contains(zero)) {
+                return Err(format!("{zeros:?} are no zero points"));
+            }
+            Ok(Elements { data: own, start, layout, zeros })
+        }
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::OnceLock;
 
 use tile25_kernels::axis::{Axis, Dim, Window};
-use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::Along;
 use tile25_kernels::format::{Element, Format};
 use tile25_kernels::mat::MatSpec;
-use tile25_kernels::pack::{Form, Side, Zero, pack};
+use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 
 use crate::backend::bytes::ByteParts;
@@ -21,12 +20,16 @@ use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
 use crate::layout::{Layout, MAX_RANK, broadcast};
 use crate::ops::operand::{
-    check_accum, check_blocks, check_operand, check_zero, formats, grain, kernel, operand, source,
+    check_accum, check_blocks, check_operand, check_zero, formats, grain, kernel, source,
 };
 use crate::plan::matmul::ONE_DIE_MACS;
 use crate::plan::{Formats, Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
 use crate::workspace::{Scratch, Workspace};
+
+mod packed;
+
+pub use packed::{PackedRhs, Rhs};
 
 const OP: &str = "matmul";
 
@@ -206,57 +209,6 @@ fn out_spec(layout: &Layout) -> MatSpec {
     }
 }
 
-/// The right-hand operand of a run: elements, or panels packed by [`MatmulPlan::pack_rhs`].
-#[derive(Clone, Copy, Debug)]
-pub enum Rhs<'a, T> {
-    /// Elements.
-    View(View<'a, T>),
-    /// Panels.
-    Packed(&'a PackedRhs<T>),
-}
-
-impl<'a, T> From<View<'a, T>> for Rhs<'a, T> {
-    #[inline]
-    fn from(view: View<'a, T>) -> Self {
-        Rhs::View(view)
-    }
-}
-
-impl<'a, T> From<&'a PackedRhs<T>> for Rhs<'a, T> {
-    fn from(packed: &'a PackedRhs<T>) -> Self {
-        Rhs::Packed(packed)
-    }
-}
-
-/// A right-hand operand in the panels of a kernel. It depends on that operand and on the panel width alone: it serves every plan
-/// with the same `[..., k, n]` whose kernel reads panels of that width.
-#[derive(Clone, Debug)]
-pub struct PackedRhs<T> {
-    panels: Buf,
-    bytes: usize,
-    form: PackedForm,
-    element: std::marker::PhantomData<T>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct PackedForm {
-    dims: Vec<usize>,
-    format: Format,
-    side: Side,
-    form: Form,
-    width: usize,
-}
-
-impl std::fmt::Display for PackedForm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{:?} of {} in {:?} panels of {} {:?}",
-            self.dims, self.format, self.side, self.width, self.form
-        )
-    }
-}
-
 /// A planned product: descriptor, tile plan, kernel. Plan once, run often.
 #[derive(Clone, Debug)]
 pub struct MatmulPlan<'p> {
@@ -324,61 +276,6 @@ impl MatmulPlan<'_> {
     /// Scratch for [`run`](Self::run).
     pub fn workspace(&self) -> Workspace {
         Workspace::new(self.scratch())
-    }
-
-    fn packed_form(&self) -> PackedForm {
-        let (side, width) = self.rhs_side();
-        PackedForm {
-            dims: self.op.rhs.dims().to_vec(),
-            format: self.op.rhs.format,
-            side,
-            form: self.kernel.form,
-            width,
-        }
-    }
-
-    /// The kernel's operand that our rhs is, and its panels' width.
-    fn rhs_side(&self) -> (Side, usize) {
-        if self.transposed { (Side::Lhs, self.kernel.mr) } else { (Side::Rhs, self.kernel.nr) }
-    }
-
-    fn rhs_reader(&self) -> &Reader {
-        if self.transposed { &self.gemm.lhs } else { &self.gemm.rhs }
-    }
-
-    /// Packs the right-hand operand once, for any number of runs; its zero points with it.
-    ///
-    /// # Errors
-    /// [`Error::NotPlanned`] if `rhs` is not what the plan was made for; [`Error::Shape`] for zero points that are none.
-    pub fn pack_rhs<T: Element>(&self, rhs: View<'_, T>) -> Result<PackedRhs<T>, Error> {
-        const OP: &str = "pack_rhs";
-        check_operand(OP, "rhs", rhs.layout(), rhs.format(), &self.op.rhs)?;
-        let (n, problem) = (self.rhs_reader().window.x.extent(), self.gemm.problem);
-        check_zero(OP, "rhs", rhs.zero(), rhs.format(), Some(("columns", n)))?;
-        let form = self.packed_form();
-        let own = rhs.layout();
-        let batch = plain_axis(own, 0..own.rank() - 2);
-        let segment_bytes = |segment: usize| {
-            form.form.packed_bytes(n, problem.k_range(&(segment..segment + 1)).len(), form.width)
-        };
-        let product: usize = (0..problem.segments()).map(segment_bytes).sum();
-        let bytes = product * batch.extent();
-        let mut panels = Buf::zeroed(bytes);
-        check_blocks(OP, "rhs", &rhs, self.op.block_scaled)?;
-        let operand = operand(&rhs, Side::Rhs);
-        if product > 0 {
-            for (b, mut out) in panels.as_mut_slice::<u8>(bytes).chunks_exact_mut(product).enumerate() {
-                let mut window = self.rhs_reader().window;
-                window.start += rhs.start() as isize + batch.offset(b);
-                for segment in 0..problem.segments() {
-                    let k = problem.k_range(&(segment..segment + 1));
-                    let (now, rest) = out.split_at_mut(segment_bytes(segment));
-                    pack(self.context.isa, form.form, form.side, &window, operand, 0..n, k, form.width, now);
-                    out = rest;
-                }
-            }
-        }
-        Ok(PackedRhs { panels, bytes, form, element: std::marker::PhantomData })
     }
 
     /// `out = act(scale (lhs rhs) + bias + residual)`, or with `out` added into the sum (see [`Accum`] and [`Epilogue`]). Allocates nothing.
@@ -459,23 +356,12 @@ impl MatmulPlan<'_> {
                 source(view, Side::Rhs, 0)
             }
             Rhs::Packed(packed) => {
-                let (side, width) = self.rhs_side();
-                let form = &packed.form;
-                let fits = (form.side, form.width, form.form) == (side, width, self.kernel.form)
-                    && form.format.same_kind(self.op.rhs.format)
-                    && form.dims == self.op.rhs.dims()
-                    && (self.parts.is_some()
-                        || self.bytes.is_some() && !self.transposed
-                        || self.schedule().starts_at_panels(self.transposed));
-                if !fits {
-                    let (got, needed) = (packed.form.to_string(), self.packed_form().to_string());
-                    return Err(Error::Packed { op: OP, got, needed });
-                }
+                self.check_packed(packed)?;
                 if self.context.backend == Backend::Reference {
                     let what = "a packed operand on the reference backend".to_string();
                     return Err(Error::Unsupported { op: OP, what });
                 }
-                Source::Packed { panels: packed.panels.as_slice(packed.bytes), batch: self.packed_batch() }
+                Source::Packed { panels: packed.panels(), batch: self.packed_batch() }
             }
         };
         let left = source(lhs, Side::Lhs, 0);
@@ -519,21 +405,6 @@ impl MatmulPlan<'_> {
             self.schedule().run(&run, &epilogue, C::words_mut(out.into_data()), dst, threads, workspace);
         }
         Ok(())
-    }
-
-    /// Which packed product each product of the batch reads.
-    fn packed_batch(&self) -> Axis {
-        let out = self.op.out.dims();
-        let rhs = self.op.rhs.dims();
-        let lead = out.len() - 2;
-        let mut dims = [Dim::plain(1, 0); MAX_RANK];
-        let mut stride = 1;
-        for d in (0..lead).rev() {
-            let own = (d + rhs.len()).checked_sub(out.len()).map_or(1, |own| rhs[own]);
-            dims[d] = Dim::plain(out[d], if own == 1 { 0 } else { stride as isize });
-            stride *= own;
-        }
-        Axis::new(&dims[..lead])
     }
 
     /// The threads that runs use.
