@@ -1,7 +1,7 @@
 //! What a packer does to elements on their way into a panel: nothing, widen them, or put neighbours along k together.
 
 use crate::format::{Code, LOOK_UP, Widener};
-use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, transpose_scalar};
+use crate::simd::{Bf16x2, I8x4, I16x2, Lanes, Simd, Unit, transpose_scalar};
 
 use super::{PANEL_WIDTH, Side};
 
@@ -23,6 +23,13 @@ pub(super) trait Convert: Copy {
         let [first, second, third, fourth] = rows;
         for (w, out) in out.iter_mut().enumerate() {
             *out = self.unit(w, [first[w], second[w], third[w], fourth[w]], Self::K);
+        }
+    }
+    /// The units of a few lanes side by side, of one place each, the first of them lane `w`; as many as `words` has.
+    #[inline(always)]
+    fn few<S: Simd>(&self, _: S, w: usize, words: &[Self::Word], out: &mut [Self::Out]) {
+        for (j, (out, &word)) in out.iter_mut().zip(words).enumerate() {
+            *out = self.unit(w + j, [word; 4], 1);
         }
     }
     /// Eight units of lane `w`, from `8 K` words.
@@ -59,7 +66,7 @@ macro_rules! transpose_plainly {
 pub(super) struct Same<W>(pub(super) W);
 
 macro_rules! same {
-    ($t:ty, $transpose:ident) => {
+    ($t:ty, $transpose:ident $(, few: $few:item)?) => {
         impl Convert for Same<$t> {
             type Word = $t;
             type Out = $t;
@@ -80,11 +87,22 @@ macro_rules! same {
             fn along<S: Simd>(&self, _: S, _: usize, words: &[$t]) -> [$t; 8] {
                 words.try_into().expect("eight units of one word")
             }
+            $($few)?
             $transpose!();
         }
     };
 }
-same!(f32, transpose_as_f32);
+same!(f32, transpose_as_f32, few:
+    #[inline(always)]
+    fn few<S: Simd>(&self, s: S, _: usize, words: &[f32], out: &mut [f32]) {
+        let lanes = <S as Lanes<f32>>::LANES;
+        for at in (0..words.len()).step_by(lanes) {
+            let n = lanes.min(words.len() - at);
+            let v = s.load_first_n(&words[at..], n);
+            s.store_first_n(&mut out[at..], n, v);
+        }
+    }
+);
 same!(f64, transpose_plainly);
 same!(u16, transpose_plainly);
 same!(u8, transpose_plainly);

@@ -224,9 +224,14 @@ fn walk<S: Simd, C: Convert, const W: usize>(
         let out = &mut panel[done / C::K * W..(done + len).div_ceil(C::K) * W];
         let mut valid = [(0usize, 0usize); W];
         let mut all = lanes == W;
-        for (lane, valid) in lane.iter().zip(&mut valid) {
-            *valid = valid_interval(window, lane, &at, len);
-            all &= *valid == (0, len);
+        for w in 0..lanes {
+            // Channels of a kernel position are valid together, and the interval costs divisions.
+            valid[w] = if w > 0 && lane[w].coords == lane[w - 1].coords {
+                valid[w - 1]
+            } else {
+                valid_interval(window, &lane[w], &at, len)
+            };
+            all &= valid[w] == (0, len);
         }
         // Each way reads `data` by checked slices; a run never leaves the operand where its interval is valid.
         if all && side_by_side {
@@ -243,7 +248,8 @@ fn walk<S: Simd, C: Convert, const W: usize>(
             for &(first, end) in &valid[..lanes] {
                 (low, high) = (low.max(first), high.min(end));
             }
-            if lanes < W || inner.stride != 1 || C::K > 1 || high < low + 8 {
+            let in_rows = side_by_side || (lanes == W && inner.stride == 1 && high >= low + 8);
+            if C::K > 1 || high <= low || !in_rows {
                 (low, high) = (len, len);
             }
             let sides = [0..low, high..len];
@@ -259,9 +265,13 @@ fn walk<S: Simd, C: Convert, const W: usize>(
                 }
                 let offset = at.offset + steps.start as isize * inner.stride;
                 let out = &mut out[steps.start / C::K * W..steps.end.div_ceil(C::K) * W];
-                gather::<C, W>(convert, data, lane, &part[..lanes], offset, inner.stride, out);
+                gather::<S, C, W>(s, convert, data, lane, &part[..lanes], offset, inner.stride, out);
             }
-            if low < high {
+            if low < high && side_by_side {
+                let first = lane[0].offset + at.offset + low as isize * inner.stride;
+                let out = &mut out[low * W..high * W];
+                copy_rows::<S, C, W>(s, convert, data, first, inner.stride, lanes, high - low, out);
+            } else if low < high {
                 let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
                     let first = (lane[w].offset + at.offset + low as isize) as usize;
                     &data[first..first + (high - low)]
@@ -411,7 +421,8 @@ fn transpose<S: Simd, C: Convert, const W: usize>(
 
 /// Any lanes, one place of k a unit: padding first, then each group of lanes that lie side by side with one interval.
 #[inline(always)]
-fn gather<C: Convert, const W: usize>(
+fn gather<S: Simd, C: Convert, const W: usize>(
+    s: S,
     convert: &C,
     data: &[C::Word],
     lane: &[Lane],
@@ -437,9 +448,7 @@ fn gather<C: Convert, const W: usize>(
         for t in valid[w].0..valid[w].1 {
             let first = (base + t as isize * k_stride) as usize;
             let out = &mut out[t * W + w..t * W + end];
-            for (j, (out, &word)) in out.iter_mut().zip(&data[first..first + (end - w)]).enumerate() {
-                *out = convert.unit(w + j, [word; 4], 1);
-            }
+            convert.few(s, w, &data[first..first + (end - w)], out);
         }
         w = end;
     }
