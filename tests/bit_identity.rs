@@ -285,6 +285,9 @@ fn products_read_in_place_are_the_same() {
             // Rows of the lhs that come from afar, to a few columns.
             [1, 611, 20, KC + 45],
             [1, 650, 5, KC + 3],
+            // Along the rows of the result: in one block of columns, in two.
+            [1, 611, 520, 9],
+            [1, 261, 570, KC + 20],
             // A few rows by an rhs that comes from memory.
             [1, 1, 6113, KC + 5],
             [1, 5, 6200, KC + 9],
@@ -296,7 +299,8 @@ fn products_read_in_place_are_the_same() {
             let b = fill::<T>(&mut rng, batch * k * (n + gap), Kind::Smooth);
             let lies = [[k * n, n, 1], [k * (n + gap), n + gap, 1], [k * n, 1, k]];
             let lies = if m * n * k < 10_000_000 { &lies[..] } else { &lies[..1] };
-            let run = |context: &Context<'_>, accum: Accum, lies: [usize; 3]| {
+            let bias = fill::<T>(&mut rng, n, Kind::Smooth);
+            let run = |context: &Context<'_>, accum: Accum, lies: [usize; 3], packed: bool| {
                 let a = tile25::View::new(&a, [batch, m, k]).unwrap();
                 let strides = lies.map(|stride| stride as isize);
                 let b = tile25::View::strided(&b, 0, [batch, k, n], strides).unwrap();
@@ -304,23 +308,49 @@ fn products_read_in_place_are_the_same() {
                 let view = tile25::ViewMut::new(&mut out, [batch, m, n]).unwrap();
                 let op = Matmul::new(a.spec(), b.spec(), view.spec()).unwrap().accum(accum);
                 let plan = op.plan(context).unwrap();
-                plan.run(a, b, view, Epilogue::default(), &mut plan.workspace()).unwrap();
+                let mut workspace = plan.workspace();
+                if packed {
+                    let (b, bias) = (plan.pack_rhs(b).unwrap(), Some(&bias[..]));
+                    plan.run(a, &b, view, Epilogue { bias, ..Epilogue::default() }, &mut workspace).unwrap();
+                } else {
+                    plan.run(a, b, view, Epilogue::default(), &mut workspace).unwrap();
+                }
+                out
+            };
+            // What packed panels and a bias give.
+            let biased = |accum: Accum| {
+                let mut out = vec![T::from(0.5).unwrap(); batch * m * n];
+                let (a, b) = (
+                    tile25::View::new(&a, [batch, m, k]).unwrap(),
+                    tile25::View::new(&b[..batch * k * n], [batch, k, n]).unwrap(),
+                );
+                let view = tile25::ViewMut::new(&mut out, [batch, m, n]).unwrap();
+                let op = Matmul::new(a.spec(), b.spec(), view.spec()).unwrap().accum(accum);
+                let plan = op.plan(&reference()).unwrap();
+                let epilogue = Epilogue { bias: Some(&bias[..]), ..Epilogue::default() };
+                plan.run(a, b, view, epilogue, &mut plan.workspace()).unwrap();
                 out
             };
             for (accum, &lies) in [Accum::Replace, Accum::Add]
                 .into_iter()
                 .flat_map(|accum| lies.iter().map(move |lies| (accum, lies)))
             {
-                let want = run(&reference(), accum, lies);
+                let want = run(&reference(), accum, lies, false);
+                let packed = (lies == [k * n, n, 1]).then(|| biased(accum));
                 for context in float_contexts(&pools) {
                     // The scalar fma of the portable token needs a second for a large one.
                     if context.isa.name() == "portable" && m * n * k > 3_000_000 {
                         continue;
                     }
-                    assert_same(&run(&context, accum, lies), &want, || {
+                    let what = || {
                         let threads = context.threads.count();
                         format!("{batch} x {m} x {n} x {k} {lies:?} on {} and {threads}", context.isa)
-                    });
+                    };
+                    assert_same(&run(&context, accum, lies, false), &want, what);
+                    if let Some(packed) = &packed {
+                        let what = || format!("packed, {}", what());
+                        assert_same(&run(&context, accum, lies, true), packed, what);
+                    }
                 }
             }
         }

@@ -42,7 +42,9 @@ pub(super) const ASK_FROM: usize = 3;
 const PAGE: usize = 4096;
 
 /// Panels of rows that go through all of k together: 4096 x 16 x 4096 on Zen 5 39, 41, 43 and 50 % of the peak with 1, 2, 4 and 8.
-const ALONG_K_ROWS: usize = 8;
+const ALONG_K_ROWS_AMD: usize = 8;
+/// The same on other processors: on Granite Rapids 4096 x 2 to 32 x 4096 take 0.55 to 0.7 of the time with 1 or 2 that they take with 8, with 4 0.6 to 0.7.
+const ALONG_K_ROWS: usize = 2;
 
 /// Columns from which on the kernels for few rows are taken. Not swept.
 pub const FEW_ROWS_COLS: usize = 64;
@@ -52,6 +54,20 @@ pub const FEW_ROWS_COLS: usize = 64;
 pub(super) const SMALL_K: usize = 64;
 /// The same where both operands lie in a cache, so that nothing is worth asking for. 96 x 128 x 64 x 128 on Zen 5: 92 % of the peak, by the long loops 80.
 pub(super) const SMALL_NEAR_K: usize = 256;
+
+/// Bytes of the panels of an rhs that stay in the second-level cache while rows of the lhs pass along them ([`Blocking::along_rows`]), of which it has 2 MiB. On Granite Rapids against the other order
+/// of loops, in turns: 1024 x 1024 x 1024 1.047, with 700 KiB 1.022, 1300 KiB 1.032; 4096 x 4096 x 16 1.80, 1.79, 1.74 (benches/record/2026-11-27-along-rows.md).
+const ALONG_ROWS_BYTES: usize = 1024 * 1024;
+/// The same where it has 1 MiB. Not measured.
+const ALONG_ROWS_BYTES_AMD: usize = 512 * 1024;
+/// Steps of k up to which a result that leaves the caches is written in this order whatever the processor and the lhs: the other one writes it in pieces of a panel, each on a page of its own.
+/// Not measured on AMD's.
+const ALONG_ROWS_SHORT_K: usize = 128;
+/// Rows from which on processors other than AMD's take it for any k, with an rhs of more than [`ALONG_ROWS_FROM_BYTES`] over one segment, whatever the size of the result, unless the lhs has to be kept (2048 x 2048 x 2048 tn 0.93): 256 x 256 x 256 0.98, 384 x 384 x 384 1.03,
+/// 128 x 768 x 768 0.97, 1024 x 1152 x 384 1.05.
+const ALONG_ROWS_FROM: usize = 256;
+/// See [`ALONG_ROWS_FROM`].
+const ALONG_ROWS_FROM_BYTES: usize = 256 * 1024;
 
 /// Bytes of small products that are computed tile by tile, all their first tiles first. A thousand of 32 x 32 x 32: 76.6 % of the peak, with 128 KiB 67.6.
 const NEAR_BYTES: usize = 16 * 1024;
@@ -82,7 +98,7 @@ pub struct Blocking {
     pub(super) far: [bool; 2],
     /// Small products that are computed together.
     pub(super) products: usize,
-    /// Whether tiles of a short k go along the rows of the result.
+    /// Whether tiles go along the rows of the result, all panels of a block of columns near.
     pub(super) along_rows: bool,
     /// Whether a block of rows goes through all of k before the next.
     pub(super) along_k: bool,
@@ -130,14 +146,30 @@ impl Blocking {
             Lies::Otherwise => true,
         };
         let far = [exceeds(lhs, m, NEAR_CACHE_BYTES), exceeds(rhs, n, NEAR_CACHE_BYTES)];
+        // A lhs that has to be kept would be kept anew for every block of columns.
+        let lhs_lies_well = match lhs {
+            Lies::Strided([_, 1]) => true,
+            Lies::Strided(_) => !far[0],
+            Lies::Transposed(_) | Lies::Otherwise => false,
+        };
+        let large = area(m, n) > NEAR_CACHE_BYTES && m.div_ceil(mr) >= KEEP_FROM;
+        let along_rows = !along_k
+            && n >= nr
+            && match k <= ALONG_ROWS_SHORT_K {
+                true if large => true,
+                _ if is_amd() || !lhs_lies_well => false,
+                _ => large || m >= ALONG_ROWS_FROM && area(n, kc) > ALONG_ROWS_FROM_BYTES,
+            };
         let keep_lhs = match lhs {
+            Lies::Strided([_, 1]) if along_rows => false,
             // Streams along k that the processor foresees.
             Lies::Strided([_, 1]) => n >= KEEP_LHS_COLS && area(m, kc) > LHS_LIES_WELL_BYTES,
             Lies::Strided(_) => far[0] && n.div_ceil(nr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
-        let block = if keep_lhs { LHS_KEPT_BYTES } else { LHS_BYTES };
-        let rows = if along_k { ALONG_K_ROWS } else { (block / (kc * bytes) / mr).max(1) } * mr;
+        let block = if keep_lhs && !along_rows { LHS_KEPT_BYTES } else { LHS_BYTES };
+        let along_k_rows = if is_amd() { ALONG_K_ROWS_AMD } else { ALONG_K_ROWS };
+        let rows = if along_k { along_k_rows } else { (block / (kc * bytes) / mr).max(1) } * mr;
         let lies_well = if is_amd() { LIES_WELL_BYTES_AMD } else { LIES_WELL_BYTES };
         let last_cache = if is_amd() { LAST_CACHE_BYTES_AMD } else { LAST_CACHE_BYTES };
         let from_memory = area(n, k) > last_cache;
@@ -147,6 +179,7 @@ impl Blocking {
             && from_memory;
         let sums = if streams { m * streamed_columns([m, n], bytes) } else { 0 };
         let keep_rhs = match rhs {
+            _ if along_rows => true,
             Lies::Strided(_) => !streams && exceeds(rhs, n, lies_well) && m.div_ceil(mr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
@@ -157,6 +190,12 @@ impl Blocking {
             false => (Kept::Nothing, whole, 0),
             // One panel, read by every block of rows.
             true if along_k => (Kept::Block, whole, 1),
+            true if along_rows => {
+                let most = if is_amd() { ALONG_ROWS_BYTES_AMD } else { ALONG_ROWS_BYTES };
+                let most = (most / (kc * bytes) / nr).max(1) * nr;
+                let cols = n.div_ceil(n.div_ceil(most)).next_multiple_of(nr);
+                (Kept::Block, cols, n.min(cols).div_ceil(nr))
+            }
             // Each panel is read by one block of rows only.
             true if m <= rows => (Kept::Panel, whole, 1),
             true => {
@@ -167,7 +206,6 @@ impl Blocking {
         let kept_steps = if along_k { k } else { kc };
         let all = area(m, k).saturating_add(area(k, n)).saturating_add(area(m, n));
         let products = (NEAR_BYTES / all.max(1)).max(1);
-        let along_rows = area(m, n) > NEAR_CACHE_BYTES;
         Blocking {
             rows,
             cols,

@@ -106,6 +106,20 @@ pub trait InPlace<T>: FloatLanes<T> {
         later: Later<'_, T>,
     );
 
+    /// `dst = lhs rhs` or `dst += lhs rhs` for MR rows over one segment of k, the rhs panels `[panel][k][NR]`, the result as many whole panels wide. The lhs of the `next` rows is
+    /// asked for meanwhile.
+    ///
+    /// # Panics
+    /// If the operands do not fit each other and the result.
+    fn along_panels(
+        self,
+        lhs: MatRef<'_, T>,
+        panels: &[T],
+        dst: &mut Band<'_, T>,
+        write: Write,
+        next: Option<MatRef<'_, T>>,
+    );
+
     /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k, the rhs a panel `[k][n or more]`, each row of the lhs in a place of its own; one row or
     /// [`InPlace::window_rows`] of n, any n up to NR or, where a tile is that wide, 4/3 NR.
     ///
@@ -378,6 +392,38 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
     }
 }
 
+/// Tiles side by side along panels of the rhs, with a lhs that stays in the first-level cache.
+struct AlongPanels<'a, 'b, 'c, T, const M: usize, const NV: usize, const SIDE: bool> {
+    lhs: MatRef<'a, T>,
+    panels: &'a [T],
+    dst: &'b mut Band<'c, T>,
+    write: Write,
+    next: Option<MatRef<'a, T>>,
+}
+
+impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const SIDE: bool> WithToken<S>
+    for AlongPanels<'_, '_, '_, T, M, NV, SIDE>
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let AlongPanels { lhs, mut panels, dst, write, mut next } = self;
+        let (k, width) = (lhs.cols(), NV * S::LANES);
+        let mut col = 0;
+        while col < dst.n() {
+            let (panel, rest) = panels.split_at(k * width);
+            let (rhs, end) = (MatRef::row_major(panel, k, width), col + width);
+            // The first tile asks for the lhs that comes; each for the place of the next tile, for its own may be written before it is there.
+            let later = Later { near: true, lhs: next.take(), rhs: None, from_memory: false };
+            let place = if end < dst.n() { end..end + width } else { col..end };
+            let ahead = &mut Ahead::new(&dst.part(0..M, place), later, k);
+            let acc = accumulate::<T, S, M, NV, false, true, false, SIDE>(s, lhs, rhs, &mut [], ahead);
+            write_out(s, &acc, &mut dst.part(0..M, col..end), write);
+            (panels, col) = (rest, end);
+        }
+    }
+}
+
 macro_rules! in_place {
     ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt, tall: $($tall:literal x $tall_nv:tt)* $(, wide: $wide:literal x $wide_nv:literal)?) => {
         impl InPlace<$t> for $token {
@@ -405,6 +451,25 @@ macro_rules! in_place {
                 $(in_place!(@row $t, $token, $tall, $tall_nv, self, vectors, lhs, rhs, dst, write, later);)*
                 $(in_place!(@row $t, $token, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)*
                 unreachable!("no tile of {} rows", dst.m());
+            }
+
+            #[inline(always)]
+            fn along_panels(
+                self,
+                lhs: MatRef<'_, $t>,
+                panels: &[$t],
+                dst: &mut Band<'_, $t>,
+                write: Write,
+                next: Option<MatRef<'_, $t>>,
+            ) {
+                let width = $nv * <$token as Lanes<$t>>::LANES;
+                assert!(lhs.rows() == $mr && dst.m() == $mr && dst.n().is_multiple_of(width));
+                assert!(panels.len() >= lhs.cols() * dst.n());
+                if lhs.has_whole_columns() {
+                    self.apart(AlongPanels::<$t, $mr, $nv, true> { lhs, panels, dst, write, next });
+                } else {
+                    self.apart(AlongPanels::<$t, $mr, $nv, false> { lhs, panels, dst, write, next });
+                }
             }
 
             #[inline(always)]
