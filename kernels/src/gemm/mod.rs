@@ -1,5 +1,6 @@
 //! Matrix multiplication: microkernels over packed panels and over operands in place, and the loops around them.
 
+mod along_rows;
 mod blocking;
 mod by_line;
 mod bytes;
@@ -15,6 +16,7 @@ mod macro_kernel;
 mod per_channel;
 mod product;
 mod real;
+mod source;
 mod ukernel;
 mod windows;
 
@@ -27,7 +29,8 @@ pub use few_rows_bytes::{Bytes, FEW_ROWS_BYTES, few_rows_bytes};
 pub use in_place::{InPlace, Later};
 pub use macro_kernel::{Acc, Block, add_segment};
 pub use per_channel::{Gradient, Positions, Strip, Strips, Taps};
-pub use product::{Product, Source};
+pub use product::Product;
 pub use real::Real;
+pub use source::Source;
 pub use ukernel::{Place, Ukernel, Write};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

@@ -9,51 +9,24 @@
 //!           LOOP 1: rows in panels of MR: one microkernel
 //! ```
 //!
-//! Loops 3 and 4 change places where a lhs comes from afar for a few columns. An operand that lies well is read in place. One that is read often is kept as
+//! Loops 3 and 4 change places where a lhs comes from afar for a few columns; loops 1 and 2 where all panels of a block of columns stay near (`along_rows.rs`). An operand that lies well is read in place. One that is read often is kept as
 //! panels when it is first read, by the microkernel itself. One that cannot be read in place (rows of an rhs that do not lie side by side, another format, a window)
 //! is packed panel by panel right before its first use. None of this changes a bit. [`Blocking`] decides, from shapes and strides alone.
 
 use std::ops::Range;
 
 use crate::KC;
-use crate::axis::{Axis, Window};
 use crate::epilogue::Epilogue;
 use crate::isa::Isa;
 use crate::mat::{MatMut, MatRef, Matrices};
-use crate::pack::{Operand, Side, pack};
-use crate::simd::{FloatLanes, Lanes, Simd, Unit};
+use crate::pack::Side;
+use crate::simd::{Lanes, Simd, Unit};
 
 use super::blocking::{ASK_FROM, Blocking, FEW_ROWS_COLS, Kept, SMALL_K, SMALL_NEAR_K};
 use super::few_rows::{self, FEW_ROWS_STREAMED};
 use super::few_rows_transposed::FEW_ROWS_TRANSPOSED;
+use super::source::{Part, Source};
 use super::{InPlace, Later, Real, Ukernel, Write};
-
-/// One operand of a [`Product`].
-#[derive(Clone, Copy, Debug)]
-pub enum Source<'a, T> {
-    /// Elements where they lie: of an lhs m x k, of an rhs k x n.
-    InPlace(Matrices<'a, T>),
-    /// What must be packed: x by k through a window.
-    Pack {
-        /// Where the elements of product 0 lie, from `start` on.
-        window: &'a Window,
-        /// Added to every offset.
-        start: isize,
-        /// How far from there the other products are.
-        batch: &'a Axis,
-        /// The elements.
-        operand: Operand<'a>,
-        /// The same as matrices, where they are floats of the product's own format with one stride an index.
-        matrices: Option<Matrices<'a, T>>,
-    },
-    /// Panels packed before: `[product][segment][panel][k][lane]`.
-    Panels {
-        /// All of them.
-        panels: &'a [T],
-        /// Which product of them each product reads.
-        batch: Axis,
-    },
-}
 
 /// A part of a batch of products, to be computed on one thread: `dst = epilogue(lhs rhs)`, or with `dst` added first.
 #[derive(Debug)]
@@ -76,116 +49,6 @@ pub struct Product<'a, 'b, T> {
     pub scratch: [&'b mut [T]; 2],
 }
 
-impl<'a, T: Real> Source<'a, T> {
-    #[inline(always)]
-    fn here(&self, batch: usize) -> Option<MatRef<'a, T>> {
-        match self {
-            Source::InPlace(matrices) => Some(matrices.matrix(batch)),
-            _ => None,
-        }
-    }
-
-    /// Panel `panel` of `width` of `extent` lanes over a segment of `steps`, of panels packed before; a row is a step of k.
-    #[inline(always)]
-    fn packed(
-        &self,
-        batch: usize,
-        extent: usize,
-        steps: usize,
-        k: &Range<usize>,
-        panel: usize,
-        width: usize,
-    ) -> Option<MatRef<'a, T>> {
-        let Source::Panels { panels, batch: index } = self else { return None };
-        let padded = extent.next_multiple_of(width);
-        let at = index.offset(batch) as usize * padded * steps + padded * k.start + panel * width * k.len();
-        Some(MatRef::row_major(&panels[at..], k.len(), width))
-    }
-
-    /// Makes the kept panels of lanes `x` over a segment: `[panel][k][lane]`.
-    #[inline(always)]
-    fn keep<S: Simd + FloatLanes<T>>(&self, s: S, isa: Isa, part: Part<'_>, out: &mut [T]) {
-        let Part { side, batch, x, k, width } = part;
-        match *self {
-            Source::Pack { window, start, batch: index, operand, .. } => {
-                let window = Window { start: window.start + start + index.offset(batch), ..*window };
-                let out = bytemuck::cast_slice_mut(out);
-                pack(isa, T::FORM, side, &window, operand, x.clone(), k.clone(), width, out);
-            }
-            Source::InPlace(matrices) => {
-                let matrix = matrices.matrix(batch);
-                let down =
-                    if side == Side::Lhs { matrix.transposed() } else { matrix }.part(k.clone(), x.clone());
-                if down.has_whole_rows() {
-                    // Step by step through all panels: rows are read as they lie.
-                    for (step, row) in down.down().enumerate() {
-                        down.prefetch_row(step + STEPS_AHEAD);
-                        for (panel, lanes) in row.chunks(width).enumerate() {
-                            let to = &mut out[panel * width * k.len() + step * width..][..width];
-                            for at in (0..width).step_by(<S as Lanes<T>>::LANES) {
-                                let (n, room) = (
-                                    lanes.len().saturating_sub(at).min(<S as Lanes<T>>::LANES),
-                                    <S as Lanes<T>>::LANES.min(width - at),
-                                );
-                                let v = s.load_first_n(&lanes[at.min(lanes.len())..], n);
-                                s.store_first_n(&mut to[at..], room, v);
-                            }
-                        }
-                    }
-                    return;
-                }
-                for (panel, out) in out.chunks_exact_mut(width * k.len()).enumerate() {
-                    let lanes = panel * width..down.cols().min((panel + 1) * width);
-                    let along = down.transposed().part(lanes.clone(), 0..k.len());
-                    if width == 8 && lanes.len() == 8 && along.has_whole_rows() {
-                        turn_rows::<T, S>(s, along, out);
-                        continue;
-                    }
-                    for (step, lanes) in out.chunks_exact_mut(width).enumerate() {
-                        for (x, value) in (panel * width..).zip(lanes) {
-                            *value = if x < down.cols() { down.at(step, x) } else { T::zero() };
-                        }
-                    }
-                }
-            }
-            Source::Panels { .. } => {}
-        }
-    }
-}
-
-/// Eight rows as a panel `[k][8]`.
-#[inline(always)]
-fn turn_rows<T: Real, S: Simd>(s: S, rows: MatRef<'_, T>, panel: &mut [T]) {
-    let steps = rows.cols();
-    let whole = steps / 8 * 8;
-    let at: [&[T]; 8] = [
-        rows.row(0),
-        rows.row(1),
-        rows.row(2),
-        rows.row(3),
-        rows.row(4),
-        rows.row(5),
-        rows.row(6),
-        rows.row(7),
-    ];
-    let (turned, rest) = panel[..steps * 8].split_at_mut(whole * 8);
-    for (block, out) in turned.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-        let mut lines = [[T::zero(); 8]; 8];
-        for (line, row) in lines.iter_mut().zip(&at) {
-            line.copy_from_slice(&row[block * 8..][..8]);
-        }
-        let lines = T::transpose(s, lines);
-        for (to, line) in out.as_chunks_mut::<8>().0.iter_mut().zip(&lines) {
-            *to = *line;
-        }
-    }
-    for (step, lanes) in rest.chunks_exact_mut(8).enumerate() {
-        for (to, row) in lanes.iter_mut().zip(&at) {
-            *to = row[whole + step];
-        }
-    }
-}
-
 /// Columns in as few panels of at most `most` as hold them, of as many vectors each as the others or one more.
 #[inline(always)]
 fn evenly(cols: Range<usize>, lanes: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
@@ -200,18 +63,6 @@ fn evenly(cols: Range<usize>, lanes: usize, most: usize) -> impl Iterator<Item =
 fn panel_width(left: usize, lanes: usize, most: usize) -> usize {
     let (vectors, most_vectors) = (left.div_ceil(lanes), most / lanes);
     if vectors == most_vectors + 1 { vectors.div_ceil(2) * lanes } else { most.min(vectors * lanes) }
-}
-
-/// Rows that are asked for before they are copied.
-const STEPS_AHEAD: usize = 16;
-
-/// What is kept: lanes over a segment, in panels of a width.
-struct Part<'r> {
-    side: Side,
-    batch: usize,
-    x: &'r Range<usize>,
-    k: &'r Range<usize>,
-    width: usize,
 }
 
 impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
@@ -328,94 +179,6 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             }
         }
         true
-    }
-
-    /// The loops with those over tiles the other way round: MR rows of the lhs, which stay in the first-level cache, meet all panels of a block of columns, which stay in the second.
-    /// The result is written along its rows, in long runs.
-    #[inline(always)]
-    fn along_rows<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa, batch: usize) {
-        let Product { lhs, rhs, k: steps, dst, add, epilogue, blocking, scratch: [lhs_scratch, rhs_scratch] } =
-            self;
-        let (mr, nr, steps) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR, *steps);
-        let (rows, cols) = (dst.rows(), dst.cols());
-        let [_, m, n] = dst.places().extents();
-        let (lhs_here, rhs_here) = (lhs.here(batch), rhs.here(batch));
-        let lhs_in_place = lhs_here.filter(|_| blocking.lhs == Kept::Nothing);
-        for jc in cols.clone().step_by(blocking.cols) {
-            let block_cols = jc..cols.end.min(jc + blocking.cols);
-            // Columns of whole panels.
-            let whole = block_cols.len() / nr * nr;
-            for first_step in (0..steps).step_by(KC) {
-                let segment = first_step..steps.min(first_step + KC);
-                let kc = segment.len();
-                let write = if first_step > 0 || *add { Write::Add } else { Write::Replace };
-                for ic in rows.clone().step_by(blocking.rows) {
-                    let block_rows = ic..rows.end.min(ic + blocking.rows);
-                    if blocking.lhs != Kept::Nothing {
-                        let part = Part { side: Side::Lhs, batch, x: &block_rows, k: &segment, width: mr };
-                        let len = block_rows.len().next_multiple_of(mr) * kc;
-                        lhs.keep(s, isa, part, &mut lhs_scratch[..len]);
-                    }
-                    for i in block_rows.clone().step_by(mr) {
-                        let tile_rows = i..block_rows.end.min(i + mr);
-                        let tall = tile_rows.len() == mr;
-                        let a = if let Some(lhs) = lhs_in_place {
-                            lhs.part(tile_rows.clone(), segment.clone())
-                        } else {
-                            let panel = lhs
-                                .packed(batch, m, steps, &segment, i / mr, mr)
-                                .unwrap_or_else(|| MatRef::row_major(&lhs_scratch[(i - ic) * kc..], kc, mr));
-                            panel.part(0..kc, 0..tile_rows.len()).transposed()
-                        };
-                        let mut band = dst.band(batch, tile_rows.clone(), block_cols.clone());
-                        let mut from = 0;
-                        if i == rows.start && !matches!(rhs, Source::Panels { .. }) {
-                            // The first rows keep the panels, where they can read them in place.
-                            let kept = &mut rhs_scratch[..block_cols.len().next_multiple_of(nr) * kc];
-                            if let Some(rhs) = rhs_here.filter(|_| tall) {
-                                let place = |j| rhs.part(segment.clone(), jc + j..jc + j + nr);
-                                while from < whole {
-                                    let next = (from + nr < whole).then(|| place(from + nr));
-                                    let mut tile = band.part(0..mr, from..from + nr);
-                                    let keep = Some(&mut kept[from * kc..(from + nr) * kc]);
-                                    let later =
-                                        Later { near: false, lhs: None, rhs: next, from_memory: false };
-                                    s.in_place(a, place(from), &mut tile, write, keep, later);
-                                    from += nr;
-                                }
-                            }
-                            let x = &(jc + from..block_cols.end);
-                            let part = Part { side: Side::Rhs, batch, x, k: &segment, width: nr };
-                            rhs.keep(s, isa, part, &mut kept[from * kc..]);
-                        }
-                        let panels = if let &Source::Panels { panels, batch: index } = *rhs {
-                            let padded = n.next_multiple_of(nr);
-                            let product = index.offset(batch) as usize * padded * steps;
-                            &panels[product + padded * first_step + jc * kc..]
-                        } else {
-                            &*rhs_scratch
-                        };
-                        if tall && from < whole {
-                            let next = tile_rows.end..rows.end.min(tile_rows.end + mr);
-                            let next = lhs_in_place.map(|lhs| lhs.part(next, segment.clone()));
-                            let mut tiles = band.part(0..mr, from..whole);
-                            s.along_panels(a, &panels[from * kc..], &mut tiles, write, next);
-                            from = whole;
-                        }
-                        for j in (from..block_cols.len()).step_by(nr) {
-                            let b = MatRef::row_major(&panels[j * kc..], kc, nr);
-                            let mut tile = band.part(0..tile_rows.len(), j..block_cols.len().min(j + nr));
-                            let later = Later { near: true, lhs: None, rhs: None, from_memory: false };
-                            s.in_place(a, b, &mut tile, write, None, later);
-                        }
-                        if let Some(epilogue) = epilogue.filter(|_| segment.end == steps) {
-                            let mut tile = dst.tile(batch, tile_rows, block_cols.clone());
-                            T::finish_in_place(isa, epilogue, &mut tile);
-                        }
-                    }
-                }
-            }
-        }
     }
 
     #[inline(always)]
@@ -554,6 +317,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
 mod tests {
     use super::super::blocking::Lies;
     use super::*;
+    use crate::axis::Axis;
     use crate::mat::{MatSpec, Places};
 
     /// `lhs rhs` with the lhs read in place, or kept.
