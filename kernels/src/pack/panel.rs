@@ -19,6 +19,13 @@ use super::convert::Convert;
 /// Steps of k that are staged at a time: a multiple of every unit's.
 const STAGE: usize = 32;
 
+/// Steps that are transposed at a time where lanes are long runs: a cache line of f32 of each lane, which may be gone when its next half is asked for, for runs a multiple of a page apart share
+/// few sets of the first-level cache.
+const STRETCH: usize = 16;
+
+/// Kernel positions of a channel that are turned together.
+const MOST_TAPS: usize = 27;
+
 /// The words of an operand as they are, padded as `C` pads.
 #[derive(Clone, Copy)]
 struct Stage<'a, C>(&'a C);
@@ -147,52 +154,86 @@ fn interleaved<S: Simd, C: Convert, const W: usize>(
     k: &Range<usize>,
     panel: &mut [C::Out],
 ) -> bool {
-    let [outer, inner] = window.k.dims() else { return false };
-    let (x, taps, channels) = (window.x.cursor(x0), outer.extent, inner.extent);
+    let [outer @ .., inner] = window.k.dims() else { return false };
+    let (x, channels) = (window.x.cursor(x0), inner.extent);
+    let taps: usize = outer.iter().map(|dim| dim.extent).product();
     let whole = window.is_plain() && *k == (0..taps * channels) && window.x.run(&x) >= lanes;
     let (first, across) = (window.start + x.offset, window.x.inner().stride);
-    if C::K != 1 || !whole || across == 1 || outer.stride.abs() >= inner.stride.abs() {
+    let inside = outer.iter().all(|dim| dim.stride.abs() < inner.stride.abs());
+    if C::K != 1 || !whole || !inside || across <= 1 {
         return false;
     }
+    let side_by_side = matches!(outer, [dim] if dim.stride == 1);
     let mut from = 0;
-    if lanes == W && outer.stride == 1 && inner.stride == taps as isize {
+    // Wide panels of 32 bits are most of the work; every way is compiled for every width and format.
+    let wide = lanes == W && W.is_multiple_of(16) && size_of::<C::Out>() == 4;
+    if wide && side_by_side && inner.stride == taps as isize {
         // Lanes are long runs: squares of them are transposed, each step then goes to its row.
         let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
             let first = (first + w as isize * across) as usize;
             &data[first..first + k.len()]
         });
-        from = k.len() / 8 * 8;
+        from = k.len() / STRETCH * STRETCH;
         let (mut tap, mut channel) = (0, 0);
-        for t in (0..from).step_by(8) {
-            let to: [usize; 8] = std::array::from_fn(|_| {
-                let to = (tap * channels + channel) * W;
+        for t in (0..from).step_by(STRETCH) {
+            let mut to = [0; STRETCH];
+            for to in &mut to {
+                *to = (tap * channels + channel) * W;
                 (tap, channel) = if tap + 1 < taps { (tap + 1, channel) } else { (0, channel + 1) };
-                to
-            });
+            }
             for w in (0..W).step_by(8) {
                 let lanes = (W - w).min(8);
-                let mut block = [[convert.unit(0, [convert.pad(0); 4], 1); 8]; 8];
-                for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
+                for row in &rows[w..w + lanes] {
                     prefetch_near(
                         row.as_ptr().wrapping_add(t + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()),
                     );
-                    *block = convert.along(s, w + j, &row[t..t + 8]);
                 }
-                for (to, block) in to.iter().zip(C::transpose(s, block)) {
-                    panel[to + w..to + w + lanes].copy_from_slice(&block[..lanes]);
+                for (t, to) in (t..t + STRETCH).step_by(8).zip(to.as_chunks::<8>().0) {
+                    let mut block = [[convert.unit(0, [convert.pad(0); 4], 1); 8]; 8];
+                    for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
+                        *block = convert.along(s, w + j, &row[t..t + 8]);
+                    }
+                    for (to, block) in to.iter().zip(C::transpose(s, block)) {
+                        let out = &mut panel[to + w..to + w + lanes];
+                        match out.first_chunk_mut::<8>() {
+                            Some(out) => *out = block,
+                            None => out.copy_from_slice(&block[..lanes]),
+                        }
+                    }
                 }
             }
         }
     }
-    let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
-    for channel in from / taps..channels {
-        for tap in 0..taps {
-            let first = first + channel as isize * inner.stride + tap as isize * outer.stride;
-            let out = &mut panel[(tap * channels + channel) * W..][..W];
-            for (w, out) in out[..lanes].iter_mut().enumerate() {
-                *out = convert.unit(w, [data[(first + w as isize * across) as usize]; 4], 1);
+    let reach = (lanes - 1) * across as usize + 1;
+    if wide && side_by_side && taps <= MOST_TAPS && from == 0 {
+        // Lanes have short runs, one for each channel: turned as a whole, row by row to its place.
+        let mut turned = [[convert.unit(0, [convert.pad(0); 4], 1); W]; MOST_TAPS];
+        for channel in 0..channels {
+            let first = (first + channel as isize * inner.stride) as usize;
+            let runs = &data[first..first + reach + taps - 1];
+            let rows: [&[C::Word]; W] = std::array::from_fn(|w| &runs[w * across as usize..][..taps]);
+            transpose::<S, C, W>(s, convert, &rows, turned[..taps].as_flattened_mut());
+            for (tap, turned) in turned[..taps].iter().enumerate() {
+                panel[(tap * channels + channel) * W..][..W].copy_from_slice(turned);
             }
-            out[lanes..].copy_from_slice(&pad[lanes..]);
+        }
+        return true;
+    }
+    let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
+    // A few channels at a time, whose lines stay near until their last kernel position.
+    for some in (from / taps..channels).step_by(STRETCH) {
+        for tap in 0..taps {
+            let first = first + window.k.offset(tap * channels);
+            for channel in some..channels.min(some + STRETCH) {
+                let first = (first + channel as isize * inner.stride) as usize;
+                let (out, beyond) = panel[(tap * channels + channel) * W..][..W].split_at_mut(lanes);
+                // Of each stride the first word. (`step_by` keeps its state in memory.)
+                let strides = data[first..first + reach].chunks(across as usize);
+                for (w, (out, stride)) in out.iter_mut().zip(strides).enumerate() {
+                    *out = convert.unit(w, [stride[0]; 4], 1);
+                }
+                beyond.copy_from_slice(&pad[lanes..]);
+            }
         }
     }
     true
@@ -233,51 +274,42 @@ fn walk<S: Simd, C: Convert, const W: usize>(
             };
             all &= valid[w] == (0, len);
         }
-        // Each way reads `data` by checked slices; a run never leaves the operand where its interval is valid.
-        if all && side_by_side {
-            copy_rows::<S, C, W>(s, convert, data, lane[0].offset + at.offset, inner.stride, W, len, out);
-        } else if all && inner.stride == 1 {
+        // Each way reads `data` by checked slices; a run never leaves the operand where its interval is valid. Where every lane is inside, rows are whole; what is left on both sides goes lane
+        // by lane.
+        let (mut low, mut high) = (0, len);
+        for &(first, end) in &valid[..lanes] {
+            (low, high) = (low.max(first), high.min(end));
+        }
+        let copies = side_by_side && lanes == W;
+        let turns = inner.stride == 1 && lanes == W && (all || high >= low + 8);
+        if low >= high || !(copies || turns) || (C::K > 1 && !all) {
+            (low, high) = (len, len);
+        }
+        let sides = [0..low, high..len];
+        for steps in sides.into_iter().filter(|steps| !steps.is_empty()) {
+            let mut part = [(0usize, 0usize); W];
+            for (part, &(first, end)) in part.iter_mut().zip(&valid[..lanes]) {
+                let inside = first.max(steps.start)..end.min(steps.end);
+                *part = if inside.is_empty() {
+                    (0, 0)
+                } else {
+                    (inside.start - steps.start, inside.end - steps.start)
+                };
+            }
+            let offset = at.offset + steps.start as isize * inner.stride;
+            let out = &mut out[steps.start / C::K * W..steps.end.div_ceil(C::K) * W];
+            gather::<S, C, W>(s, convert, data, lane, &part[..lanes], offset, inner.stride, out);
+        }
+        let out = &mut out[low / C::K * W..high.div_ceil(C::K) * W];
+        if low < high && copies {
+            let first = lane[0].offset + at.offset + low as isize * inner.stride;
+            copy_rows::<S, C, W>(s, convert, data, first, inner.stride, W, high - low, out);
+        } else if low < high {
             let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
-                let first = (lane[w].offset + at.offset) as usize;
-                &data[first..first + len]
+                let first = (lane[w].offset + at.offset + low as isize) as usize;
+                &data[first..first + (high - low)]
             });
             transpose::<S, C, W>(s, convert, &rows, out);
-        } else {
-            // Where every lane is inside, rows are whole; what is left on both sides goes lane by lane.
-            let (mut low, mut high) = (0, len);
-            for &(first, end) in &valid[..lanes] {
-                (low, high) = (low.max(first), high.min(end));
-            }
-            let in_rows = side_by_side || (lanes == W && inner.stride == 1 && high >= low + 8);
-            if C::K > 1 || high <= low || !in_rows {
-                (low, high) = (len, len);
-            }
-            let sides = [0..low, high..len];
-            for steps in sides.into_iter().filter(|steps| !steps.is_empty()) {
-                let mut part = [(0usize, 0usize); W];
-                for (part, &(first, end)) in part.iter_mut().zip(&valid[..lanes]) {
-                    let inside = first.max(steps.start)..end.min(steps.end);
-                    *part = if inside.is_empty() {
-                        (0, 0)
-                    } else {
-                        (inside.start - steps.start, inside.end - steps.start)
-                    };
-                }
-                let offset = at.offset + steps.start as isize * inner.stride;
-                let out = &mut out[steps.start / C::K * W..steps.end.div_ceil(C::K) * W];
-                gather::<S, C, W>(s, convert, data, lane, &part[..lanes], offset, inner.stride, out);
-            }
-            if low < high && side_by_side {
-                let first = lane[0].offset + at.offset + low as isize * inner.stride;
-                let out = &mut out[low * W..high * W];
-                copy_rows::<S, C, W>(s, convert, data, first, inner.stride, lanes, high - low, out);
-            } else if low < high {
-                let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
-                    let first = (lane[w].offset + at.offset + low as isize) as usize;
-                    &data[first..first + (high - low)]
-                });
-                transpose::<S, C, W>(s, convert, &rows, &mut out[low * W..high * W]);
-            }
         }
         window.k.advance(&mut at, len);
         done += len;
@@ -420,6 +452,7 @@ fn transpose<S: Simd, C: Convert, const W: usize>(
 }
 
 /// Any lanes, one place of k a unit: padding first, then each group of lanes that lie side by side with one interval.
+#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
 #[inline(always)]
 fn gather<S: Simd, C: Convert, const W: usize>(
     s: S,
@@ -448,7 +481,10 @@ fn gather<S: Simd, C: Convert, const W: usize>(
         for t in valid[w].0..valid[w].1 {
             let first = (base + t as isize * k_stride) as usize;
             let out = &mut out[t * W + w..t * W + end];
-            convert.few(s, w, &data[first..first + (end - w)], out);
+            match out {
+                [out] => *out = convert.unit(w, [data[first]; 4], 1),
+                out => convert.few(s, w, &data[first..first + (end - w)], out),
+            }
         }
         w = end;
     }
