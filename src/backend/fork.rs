@@ -8,9 +8,10 @@ use tile25_kernels::mat::{Index, MatMut};
 
 use crate::context::Threads;
 
-/// Multiply-adds that a part should have at least: below, a fork costs more than it saves. Half of the planner's threshold, for two parts
-/// (benches/record/2026-11-24-blocks.md).
-pub(super) const PART_MACS: u64 = 96 * 96 * 96 / 2;
+/// Multiply-adds that a part should have at least: below, a fork costs more than it saves. A worker that sleeps is there after 15 to 20 us, when who called has done the work alone, and sleeps
+/// again before the next call. On Granite Rapids with one and two threads, in us: 128 x 128 x 128 28 and 40, 144 x 144 x 144 38 and 57, 160 x 160 x 160 51 and 33, 256 x 256 x 256 192 and 140
+/// (benches/record/2026-11-27-along-rows.md).
+pub(super) const PART_MACS: u64 = 152 * 152 * 152 / 2;
 
 /// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
 /// divides evenly, then rows by columns such that a part reads least.
@@ -92,18 +93,19 @@ pub(super) fn split<T: Copy + Send>(
     rayon::join(|| split(left, of_left, grains, part), || split(right, of_right, grains, part));
 }
 
-/// The first pair of scratches that nobody uses. There are as many as threads: one is free unless the pool has grown since the plan was made. A panic in an
-/// earlier run broke no scratch.
+/// A pair of scratches that nobody uses: the thread's own, whose lines lie in its caches, or else the first. There are as many as threads: one is free unless the pool has grown since the
+/// plan was made. A panic in an earlier run broke no scratch.
 pub(super) fn free_pair(panels: &[RwLock<Buf>]) -> (RwLockWriteGuard<'_, Buf>, RwLockWriteGuard<'_, Buf>) {
-    let free = panels.chunks_exact(2).find_map(|pair| match pair[0].try_write() {
+    let (pairs, _) = panels.as_chunks::<2>();
+    let own = rayon::current_thread_index().unwrap_or(0) % pairs.len();
+    let (before, from) = pairs.split_at(own);
+    let free = from.iter().chain(before).find_map(|pair| match pair[0].try_write() {
         Ok(first) => Some((first, pair)),
         Err(TryLockError::Poisoned(first)) => Some((first.into_inner(), pair)),
         Err(TryLockError::WouldBlock) => None,
     });
-    let (first, pair) = free.unwrap_or_else(|| {
-        let pair = &panels[..2];
-        (pair[0].write().unwrap_or_else(PoisonError::into_inner), pair)
-    });
+    let (first, pair) =
+        free.unwrap_or_else(|| (pairs[own][0].write().unwrap_or_else(PoisonError::into_inner), &pairs[own]));
     (first, pair[1].write().unwrap_or_else(PoisonError::into_inner))
 }
 

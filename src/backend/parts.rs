@@ -49,11 +49,11 @@ impl Parts {
         if !floats || dst.band_stride().is_none() || problem.k == 0 {
             return None;
         }
-        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let threads = threads.min(useful);
+        let useful = |work: u64| threads.min(usize::try_from(work / PART_MACS).unwrap_or(usize::MAX).max(1));
+        let (threads, busy) = (useful(problem.weight()), useful(problem.macs()));
         let units = [problem.batch, problem.m.div_ceil(kernel.mr), problem.n.div_ceil(kernel.nr)];
         let counts = cut(units, [problem.m, problem.n], threads);
-        if counts.iter().product::<usize>() < threads && problem.segments() >= 2 {
+        if counts.iter().product::<usize>() < busy && problem.segments() >= 2 {
             return None; // k has to be split
         }
         let largest =

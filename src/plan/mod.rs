@@ -93,7 +93,18 @@ impl Problem {
             .iter()
             .fold(1u64, |product, &extent| product.saturating_mul(extent as u64))
     }
+
+    /// Multiply-adds, or so many as take the time of reading both operands once, if that is more: what a few rows or columns cost.
+    pub fn weight(&self) -> u64 {
+        let lhs = self.m.saturating_mul(self.formats.lhs.bytes());
+        let rhs = self.n.saturating_mul(self.formats.rhs.bytes());
+        let reads = lhs.saturating_add(rhs).saturating_mul(self.k).saturating_mul(self.batch);
+        self.macs().max((reads as u64).saturating_mul(MACS_A_BYTE))
+    }
 }
+
+/// Multiply-adds that take the time of reading a byte from a cache beyond the first. Half of what a row by 768 x 768 takes in f32, for a fork has to pay.
+const MACS_A_BYTE: u64 = 2;
 
 /// A rectangle of dies. The D1 training tile is 5 x 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -132,10 +132,11 @@ impl Matmul {
                 return Err(Error::Unsupported { op: OP, what });
             }
         };
-        let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
-        let parts = Parts::new(&gemm, kernel, threads);
+        let threads_for = |work: u64| if work <= ONE_DIE_MACS { 1 } else { context.threads.count() };
+        let (threads, readers) = (threads_for(gemm.problem.macs()), threads_for(gemm.problem.weight()));
+        let parts = Parts::new(&gemm, kernel, readers);
         let bytes = ByteParts::new(&gemm, kernel, threads);
-        let few_rows = FewRows::new(&gemm, threads).filter(|_| !self.block_scaled);
+        let few_rows = FewRows::new(&gemm, readers).filter(|_| !self.block_scaled);
         let mut plan = MatmulPlan {
             op: self,
             context: *context,
