@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the shared libraries of OpenBLAS and oneDNN from PyPI into lib/. Needs Python's pip. Their licences (BSD-3-Clause, Apache-2.0) come with the packages.
+# Brings the shared libraries of OpenBLAS and oneDNN, and ONNX Runtime for Python, from PyPI into lib/. Needs Python's pip. Their licences (BSD-3-Clause, Apache-2.0, MIT) come with the packages.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -10,4 +10,5 @@ mkdir -p lib
 find "$work" -name 'libscipy_openblas*.so*' -type f -exec cp {} lib/libscipy_openblas.so \;
 # Of one file under several names the longest is the file itself.
 cp -L "$(find "$work" -name 'libdnnl.so*' | sort | tail -n 1)" lib/libdnnl.so
+python3 -m pip install --quiet --upgrade --root-user-action ignore --target lib/python onnxruntime==1.32.0 onnx==1.23.2
 ls -l lib

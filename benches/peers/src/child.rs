@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tile25::Isa;
 
 use crate::contenders::{Contender, Libraries};
+use crate::driver::Driver;
 use crate::sets::Case;
 use crate::support::fma_peak;
 
@@ -42,28 +43,26 @@ pub fn run<C: Case + Sync>(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
     pool.install(|| {
         let bandwidth = read_bandwidth(threads);
+        let mut driver = None;
         for (i, case) in cases.iter().enumerate() {
             let format = case.format();
             let [of_a, of_b, of_c] = case.lens();
             let a: Vec<f32> = (0..of_a).map(|i| format.value(false, i)).collect();
             let b: Vec<f32> = (0..of_b).map(|i| format.value(true, i + 77)).collect();
             let mut c = vec![0f32; of_c];
-            let (mut work, kernel) = case.prepare(contender, threads, isa, libraries)?;
-            let warm_up = if i == 0 { FIRST_WARM_UP } else { WARM_UP };
-            let start = Instant::now();
-            let mut calls = 0u32;
-            while calls == 0 || start.elapsed() < warm_up {
-                work(&a, &b, &mut c);
-                calls += 1;
-            }
-            let each = start.elapsed() / calls;
-            let repeats = (SAMPLE.as_nanos() / each.as_nanos().max(1)).max(1) as u32;
             let before = fma_peak(isa, threads);
-            let start = Instant::now();
-            for _ in 0..repeats {
-                work(&a, &b, &mut c);
-            }
-            let taken = start.elapsed().as_secs_f64() / f64::from(repeats);
+            let (taken, kernel) = if contender == Contender::Onnxruntime {
+                let driver = match &mut driver {
+                    Some(driver) => driver,
+                    none => none.insert(Driver::start(libraries)?),
+                };
+                let warm_up = if i == 0 { FIRST_WARM_UP } else { WARM_UP };
+                (case.outside(driver, threads, [warm_up, SAMPLE], [&a, &b], &mut c)?, String::new())
+            } else {
+                let (mut work, kernel) = case.prepare(contender, threads, isa, libraries)?;
+                let warm_up = if i == 0 { FIRST_WARM_UP } else { WARM_UP };
+                (timed(warm_up, || work(&a, &b, &mut c)), kernel)
+            };
             let peak = before.max(fma_peak(isa, threads));
             let error = case.error(&a, &b, &c);
             let sample =
@@ -72,6 +71,23 @@ pub fn run<C: Case + Sync>(
         }
         Ok(())
     })
+}
+
+/// Seconds that a call takes.
+fn timed(warm_up: Duration, mut work: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut calls = 0u32;
+    while calls == 0 || start.elapsed() < warm_up {
+        work();
+        calls += 1;
+    }
+    let each = start.elapsed() / calls;
+    let repeats = (SAMPLE.as_nanos() / each.as_nanos().max(1)).max(1) as u32;
+    let start = Instant::now();
+    for _ in 0..repeats {
+        work();
+    }
+    start.elapsed().as_secs_f64() / f64::from(repeats)
 }
 
 /// GB/s of reading an array that no cache holds, the better of three.

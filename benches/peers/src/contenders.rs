@@ -41,6 +41,11 @@ pub enum Contender {
     #[value(name = "onednn-blocked")]
     #[serde(rename = "onednn-blocked")]
     OnednnBlocked,
+    /// ONNX Runtime, if fetch.sh brought it: planar convolutions but the gradient of the weights, by a small driver in Python
+    Onnxruntime,
+    /// candle, if built with the feature of that name: planar convolutions of one and two dimensions, forward, padded evenly
+    #[cfg(feature = "candle")]
+    Candle,
 }
 
 /// Where the shared libraries are.
@@ -60,6 +65,7 @@ impl Libraries {
         let (given, fetched) = match contender {
             Contender::Openblas => (&self.openblas, "libscipy_openblas.so"),
             Contender::Onednn | Contender::OnednnBlocked => (&self.onednn, "libdnnl.so"),
+            Contender::Onnxruntime => (&None, "python"),
             _ => return None,
         };
         let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("lib").join(fetched);
@@ -68,8 +74,9 @@ impl Libraries {
 
     /// Whether a contender can compete.
     pub fn has(&self, contender: Contender) -> bool {
-        use Contender::{Onednn, OnednnBlocked, Openblas};
-        !matches!(contender, Openblas | Onednn | OnednnBlocked) || self.path(contender).is_some()
+        use Contender::{Onednn, OnednnBlocked, Onnxruntime, Openblas};
+        !matches!(contender, Openblas | Onednn | OnednnBlocked | Onnxruntime)
+            || self.path(contender).is_some_and(|path| path.exists())
     }
 }
 
@@ -103,13 +110,6 @@ impl Contender {
             _ => &[],
         };
         names.iter().map(|&name| (name, threads.to_string())).collect()
-    }
-
-    /// Whether it has an operation.
-    pub fn does(self, op: &str, format: Operands) -> bool {
-        use Contender::{Onednn, OnednnBlocked, Ours, OursPacked};
-        let all = matches!(self, Ours | OursPacked | Onednn | OnednnBlocked);
-        all || (op == "matmul" && format == Operands::F32)
     }
 
     /// Makes a product ready. The caller is inside a rayon pool of `threads`.
@@ -230,6 +230,7 @@ impl Contender {
                 fastest(ways)
             }
             Contender::OnednnBlocked => Engine::new(load(self, libraries)?)?.matmul(case, Reorder::Once)?,
+            other => return Err(format!("{other:?} has no products")),
         };
         Ok((run, String::new()))
     }

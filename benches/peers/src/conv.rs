@@ -1,5 +1,7 @@
 //! Convolutions: the shapes, by class of use, and how each contender is called.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -7,6 +9,7 @@ use tile25::conv::{Conv, Convolution, Weights};
 use tile25::{Context, Epilogue, Format, Isa, Layout, Spec, Threads, View, ViewMut};
 
 use crate::contenders::{Contender, Libraries, Run, load};
+use crate::driver::Driver;
 use crate::onednn::{Blocking, Engine};
 use crate::sets::Case;
 
@@ -349,6 +352,35 @@ impl Case for Convolve {
         self.roles().map(|role| lens[role])
     }
 
+    fn takes(&self, contender: Contender) -> bool {
+        use Contender::{Onednn, OnednnBlocked, Onnxruntime, Ours, OursPacked};
+        match contender {
+            Ours | OursPacked | Onednn | OnednnBlocked => true,
+            Onnxruntime => self.order == Order::Nchw && self.direction != Direction::BackwardWeights,
+            #[cfg(feature = "candle")]
+            Contender::Candle => crate::candle::takes(self),
+            _ => false,
+        }
+    }
+
+    fn outside(
+        &self,
+        driver: &mut Driver,
+        threads: usize,
+        [warm_up, sample]: [Duration; 2],
+        operands: [&[f32]; 2],
+        c: &mut [f32],
+    ) -> Result<f64, String> {
+        let dims = self.dims();
+        let [first, weights, result] = self.roles().map(|role| &dims[role]);
+        let case = json!({
+            "direction": self.direction, "first": first, "weights": weights, "result": result, "kernel": self.kernel,
+            "stride": self.stride, "pad": self.low, "pad_r": self.high, "dilation": self.dilation, "groups": self.groups,
+            "threads": threads, "warm_up": warm_up.as_secs_f64(), "sample": sample.as_secs_f64(),
+        });
+        driver.time(&case, operands, c)
+    }
+
     fn prepare(
         &self,
         contender: Contender,
@@ -366,6 +398,8 @@ impl Case for Convolve {
                     _ => self.ours::<3>(threads, isa, packed),
                 };
             }
+            #[cfg(feature = "candle")]
+            Contender::Candle => crate::candle::convolution(self)?,
             Contender::Onednn => engine()?.in_callers_layout(self)?,
             Contender::OnednnBlocked => engine()?.convolution(self, Blocking::Before)?,
             other => return Err(format!("{other:?} has no convolution")),

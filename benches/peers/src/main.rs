@@ -2,9 +2,12 @@
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- matmul` (or `conv`) prints a table; `--json` one object a line.
 
+#[cfg(feature = "candle")]
+mod candle;
 mod child;
 mod contenders;
 mod conv;
+mod driver;
 mod onednn;
 mod sets;
 #[allow(dead_code, unreachable_pub, reason = "shared with the criterion benches, which use all of it")]
@@ -122,14 +125,14 @@ struct Row {
 impl Row {
     /// The best of those who get and leave operands as we do.
     fn best(&self) -> Option<f64> {
-        let others = [Contender::OursPacked, Contender::OnednnBlocked];
+        let others = [Contender::OursPacked, Contender::OnednnBlocked, Contender::Onnxruntime];
         let alike = self.peers.iter().filter(|(name, _)| !others.contains(name));
         alike.map(|(_, &gflops)| gflops).max_by(f64::total_cmp)
     }
 
-    /// Ours over oneDNN, both with operands as the library likes them.
-    fn packed_ratio(&self) -> Option<f64> {
-        Some(self.peers.get(&Contender::OursPacked)? / self.peers.get(&Contender::OnednnBlocked)?)
+    /// Ours over a peer, both with weights as the library likes them.
+    fn packed_ratio(&self, peer: Contender) -> Option<f64> {
+        Some(self.peers.get(&Contender::OursPacked)? / self.peers.get(&peer)?)
     }
 
     /// Ours over the best peer.
@@ -167,7 +170,7 @@ fn compare<C: Case + Sync>(options: &Options, mut cases: Vec<C>) -> Result<(), B
         let all = Contender::value_variants().iter().copied();
         contenders = all.filter(|&c| options.libraries.has(c)).collect();
     }
-    contenders.retain(|contender| contender.does(C::OP, cases[0].format()));
+    contenders.retain(|&contender| cases.iter().all(|case| case.takes(contender)));
     for &threads in &options.threads {
         let rows = measure(options, &contenders, &cases, threads, isa)?;
         if options.json {
@@ -278,7 +281,10 @@ fn print_table(rows: &[Row], contenders: &[Contender], threads: usize) {
     }
     println!("\n{threads} threads: percent of the FMA peak, medians over the rounds\n{table}");
     print_ratios("ours / best peer", rows.iter().filter_map(Row::ratio).collect());
-    print_ratios("packed, ours / oneDNN", rows.iter().filter_map(Row::packed_ratio).collect());
+    for (peer, name) in [(Contender::OnednnBlocked, "oneDNN"), (Contender::Onnxruntime, "ONNX Runtime")] {
+        let ratios = rows.iter().filter_map(|row| row.packed_ratio(peer)).collect();
+        print_ratios(&format!("packed, ours / {name}"), ratios);
+    }
 }
 
 fn print_ratios(what: &str, ratios: Vec<f64>) {

@@ -1,11 +1,14 @@
 //! What is measured: a trait for all operations, and the shapes of products by class of use.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tile25::Isa;
 
 use crate::contenders::{Contender, Libraries, Run};
+use crate::driver::Driver;
 
 /// One shape of an operation with two operands and a result.
 pub trait Case {
@@ -15,6 +18,8 @@ pub trait Case {
     fn flops(&self) -> f64;
     /// Elements of both operands and of the result.
     fn lens(&self) -> [usize; 3];
+    /// Whether a contender has it.
+    fn takes(&self, contender: Contender) -> bool;
     /// Makes a contender ready: what it runs, and the kernel if that is known. The caller is inside a rayon pool of `threads`.
     fn prepare(
         &self,
@@ -23,6 +28,17 @@ pub trait Case {
         isa: Isa,
         libraries: &Libraries,
     ) -> Result<(Run, String), String>;
+    /// For a contender that is measured in another language: computes `c` there, after a warm-up, in a sample of some length; the seconds that a call takes.
+    fn outside(
+        &self,
+        _driver: &mut Driver,
+        _threads: usize,
+        _times: [Duration; 2],
+        _operands: [&[f32]; 2],
+        _c: &mut [f32],
+    ) -> Result<f64, String> {
+        Err("not measured elsewhere".to_string())
+    }
     /// Largest difference of some elements from f64, as a part of the sum of magnitudes.
     fn error(&self, a: &[f32], b: &[f32], c: &[f32]) -> f64;
     /// What a record says of the shape.
@@ -124,6 +140,17 @@ impl Case for Gemm {
 
     fn lens(&self) -> [usize; 3] {
         [self.m * self.k, self.k * self.n, self.m * self.n].map(|len| self.batch * len)
+    }
+
+    fn takes(&self, contender: Contender) -> bool {
+        use Contender::{
+            Faer, Gemm, Matrixmultiply, Onednn, OnednnBlocked, Openblas, Ours, OursPacked, Rten,
+        };
+        match contender {
+            Ours | OursPacked | Onednn | OnednnBlocked => true,
+            Gemm | Faer | Matrixmultiply | Rten | Openblas => self.format == Operands::F32,
+            _ => false,
+        }
     }
 
     fn prepare(
