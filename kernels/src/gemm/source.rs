@@ -10,7 +10,7 @@ use crate::simd::{FloatLanes, Lanes, Simd};
 
 use super::Real;
 
-/// One operand of a [`Product`].
+/// One operand of a [`Product`](super::Product).
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a, T> {
     /// Elements where they lie: of an lhs m x k, of an rhs k x n.

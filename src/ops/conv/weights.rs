@@ -38,6 +38,7 @@ impl<'a, T> From<&'a PackedWeights<T>> for Weights<'a, T> {
 
 /// The weights of a convolution as a plan's kernels read them. They serve every plan of the same direction, weights and parameters whose kernel reads the same panels: batch
 /// and size of the image may be others. Where a product reads weights as they are (planar 1 x 1), or packs them block by block (integers and narrow floats), a copy of the elements is kept.
+/// With the feature `serde` they are data: see [`ConvPlan::check_packed`] for what was read.
 #[derive(Clone, Debug)]
 pub struct PackedWeights<T> {
     form: PackedForm,
@@ -298,9 +299,9 @@ mod as_data {
             bytemuck::must_cast_slice_mut::<T, u8>(&mut own).copy_from_slice(&data.0);
             let view = View::with_layout(&own, start, layout).map_err(|error| error.to_string())?;
             let view = view.with_format(form.format).map_err(|error| error.to_string())?;
-            let (range, channels) = (zero_points(view.format()), form.dims[0]);
+            let (range, channels) = (zero_points(view.format()), form.dims.first());
             // A single zero point is that of the tensor; only forward has one a channel.
-            let per_channel = form.direction == Direction::Forward && zeros.len() == channels;
+            let per_channel = form.direction == Direction::Forward && Some(&zeros.len()) == channels;
             if !(zeros.len() == 1 || per_channel) || zeros.iter().any(|zero| !range.contains(zero)) {
                 return Err(format!("{zeros:?} are no zero points"));
             }

@@ -39,7 +39,7 @@ impl<'a, T> From<&'a PackedRhs<T>> for Rhs<'a, T> {
 }
 
 /// A right-hand operand in the panels of a kernel. It depends on that operand and on the panel width alone: it serves every plan
-/// with the same `[..., k, n]` whose kernel reads panels of that width.
+/// with the same `[..., k, n]` whose kernel reads panels of that width. With the feature `serde` it is data: see [`MatmulPlan::check_packed`] for what was read.
 #[derive(Clone, Debug)]
 pub struct PackedRhs<T> {
     panels: Buf,
