@@ -4,7 +4,7 @@ mod support;
 
 use num_traits::NumCast;
 use proptest::prelude::*;
-use support::{Draw, Laid, Rng, config, contexts, draw, pools, reference};
+use support::{Draw, Laid, Rng, assert_same_codes, config, contexts, draw, pools, reference};
 use tile25::conv::{Conv, Convolution};
 use tile25::format::{
     CFloat, CFloat8E4M3, CFloat8E5M2, CFloat16Shp, CFloat16Uhp, Element, Format, Fp8E4M3, Fp8E5M2, Narrow,
@@ -27,22 +27,6 @@ fn tuned<T: Element>(rng: &mut Rng) -> Format {
     }
 }
 
-/// Equal bits; NaN of f32 and f64 as a class (N9), those of narrow formats have one code.
-fn same<T: Element>(a: &T, b: &T) -> bool {
-    let nan = |value: &T| match T::FORMAT {
-        Format::F32 => bytemuck::pod_read_unaligned::<f32>(bytemuck::bytes_of(value)).is_nan(),
-        Format::F64 => bytemuck::pod_read_unaligned::<f64>(bytemuck::bytes_of(value)).is_nan(),
-        _ => false,
-    };
-    bytemuck::bytes_of(a) == bytemuck::bytes_of(b) || nan(a) && nan(b)
-}
-
-fn assert_same<T: Element>(got: &[T], want: &[T], what: impl FnOnce() -> String) {
-    if let Some(i) = (0..want.len()).find(|&i| !same(&got[i], &want[i])) {
-        panic!("{}: element {i} is {:?}, the reference has {:?}", what(), got[i], want[i]);
-    }
-}
-
 /// Runs one operation by the reference, then in every context, and compares all of the output's memory.
 fn compare<T: Element>(out: &Laid<T>, run: impl Fn(&Context<'_>, &mut Laid<T>) -> Result<(), Error>) {
     let mut want = out.clone();
@@ -52,7 +36,7 @@ fn compare<T: Element>(out: &Laid<T>, run: impl Fn(&Context<'_>, &mut Laid<T>) -
         let mut got = out.clone();
         run(&context, &mut got).unwrap();
         let what = || format!("{} on {} threads", context.isa, context.threads.count());
-        assert_same(&got.data, &want.data, what);
+        assert_same_codes(&got.data, &want.data, what);
     }
 }
 
@@ -204,7 +188,7 @@ fn matmul_is_the_same<A: Element, B: Element, C: Element>(case: &Case) {
         if context.backend == tile25::Backend::Tile {
             let packed = plan.pack_rhs(rhs)?;
             target(&mut again, &mut |out| plan.run(lhs, &packed, out, epilogue, &mut ws))?;
-            assert_same(&again.data, &out.data, || "packed rhs".into());
+            assert_same_codes(&again.data, &out.data, || "packed rhs".into());
         }
         Ok(())
     });
@@ -272,7 +256,7 @@ fn block_scaled_is_the_same<A: Element, B: Element, C: Element>(case: &Case, blo
         if context.backend == tile25::Backend::Tile {
             let packed = plan.pack_rhs(rhs)?;
             plan.run(lhs, &packed, again.view_mut(), epilogue, &mut ws)?;
-            assert_same(&again.data, &out.data, || "packed rhs".into());
+            assert_same_codes(&again.data, &out.data, || "packed rhs".into());
         }
         Ok(())
     });
@@ -433,7 +417,7 @@ fn the_exponent_guard_keeps_the_bits() {
         let pools = pools();
         for context in contexts(&pools) {
             let (got, report, form) = run(&context);
-            assert_same(&got, &want, || format!("case {at} on {}", context.isa));
+            assert_same_codes(&got, &want, || format!("case {at} on {}", context.isa));
             let expected = match (form, widened) {
                 (Form::Bf16x2, 0) => report.panel_pairs > 0 && report.widened_pairs == 0,
                 (Form::Bf16x2, 1) => (1..report.panel_pairs).contains(&report.widened_pairs),
@@ -496,7 +480,7 @@ fn a_few_rows_read_in_place_are_the_same() {
                 };
                 let want = run(&reference());
                 for context in contexts(&pools) {
-                    assert_same(&run(&context), &want, || {
+                    assert_same_codes(&run(&context), &want, || {
                         let threads = context.threads.count();
                         format!("{batch} x {m} x {n} x {k}, {how}, on {} and {threads}", context.isa)
                     });
@@ -510,92 +494,6 @@ fn a_few_rows_read_in_place_are_the_same() {
     check::<i8, i8, i32>([Draw::Codes; 2]);
     check::<u8, i8, i32>([Draw::Codes; 2]);
     check::<i8, u8, i32>([Draw::Codes; 2]);
-}
-
-/// Several blocks of rows, of columns and of k; rows in place, copied, and turned; columns packed once.
-#[test]
-fn bytes_in_many_blocks() {
-    fn check<A: Element, B: Element, C: Element>(narrow: bool) {
-        let pools = pools();
-        let mut rng = Rng::new(23);
-        for [batch, m, n, k] in
-            [[1, 150, 800, 64], [1, 17, 50, 9 * KC + 3], [3, 33, 49, 4 * KC + 62], [2, 5, 16, 1]]
-        {
-            let a: Vec<A> = (0..batch * m * k).map(|_| draw(&mut rng, A::FORMAT, Draw::Codes)).collect();
-            let b: Vec<B> = (0..k * n).map(|_| draw(&mut rng, B::FORMAT, Draw::Codes)).collect();
-            let old: Vec<C> = (0..batch * m * n).map(|_| draw(&mut rng, C::FORMAT, Draw::Codes)).collect();
-            let zeros = |len: usize, format: Format| -> Vec<i32> {
-                let low = if format == Format::I8 { -128 } else { 0 };
-                (0..len as i32).map(|i| low + i * 37 % 256).collect()
-            };
-            let (of_rows, of_columns) = (zeros(m, A::FORMAT), zeros(n, B::FORMAT));
-            for how in 0..8 {
-                let (turned, packed, with_zeros) = (how & 1 != 0, how & 2 != 0, how & 4 != 0);
-                let run = |context: &Context<'_>, packed: bool| {
-                    let mut out = old.clone();
-                    let strides = if turned { [m * k, 1, m] } else { [m * k, k, 1] };
-                    let a = View::strided(&a, 0, [batch, m, k], strides.map(|x| x as isize)).unwrap();
-                    let b = View::new(&b, [k, n]).unwrap();
-                    let (a, b) = if with_zeros {
-                        (a.zero_points(&of_rows), b.zero_points(&of_columns))
-                    } else {
-                        (a, b)
-                    };
-                    let c = ViewMut::new(&mut out, [batch, m, n]).unwrap();
-                    let accum = if narrow || turned { Accum::Replace } else { Accum::Add };
-                    let op = Matmul::new(a.spec(), b.spec(), c.spec()).unwrap().accum(accum);
-                    let plan = op.plan(context).unwrap();
-                    let scale = narrow.then(|| <C::Param as NumCast>::from(0.01).unwrap());
-                    let epilogue = Epilogue { scale, ..Epilogue::default() };
-                    let mut ws = plan.workspace();
-                    if packed {
-                        plan.run(a, &plan.pack_rhs(b).unwrap(), c, epilogue, &mut ws).unwrap();
-                    } else {
-                        plan.run(a, b, c, epilogue, &mut ws).unwrap();
-                    }
-                    out
-                };
-                let want = run(&reference(), false);
-                for context in contexts(&pools).filter(|context| context.threads.count() != 2) {
-                    assert_same(&run(&context, packed), &want, || {
-                        let threads = context.threads.count();
-                        format!("{batch} x {m} x {n} x {k}, {how}, on {} and {threads}", context.isa)
-                    });
-                }
-            }
-        }
-    }
-    check::<i8, i8, i32>(false);
-    check::<u8, i8, i32>(false);
-    check::<i8, u8, f32>(true);
-    check::<u8, u8, u8>(true);
-}
-
-/// Sums of integers wrap: the extremes over a long k, every pairing, with zero points at the other end.
-#[test]
-fn integer_sums_wrap_in_two_s_complement() {
-    fn check<A: Element, B: Element>(a: A, b: B, za: i32, zb: i32, term: i64) {
-        // 33026 (255^2) is beyond 2^31.
-        let (m, n, k) = (3, 17, 33_100);
-        let (a, b) = (vec![a; m * k], vec![b; k * n]);
-        for isa in tile25::Isa::available() {
-            let context = Context { isa, ..Context::default() };
-            let mut out = vec![0i32; m * n];
-            let a = View::new(&a, [m, k]).unwrap().zero_point(za);
-            let b = View::new(&b, [k, n]).unwrap().zero_point(zb);
-            let c = ViewMut::new(&mut out, [m, n]).unwrap();
-            let plan = Matmul::new(a.spec(), b.spec(), c.spec()).unwrap().plan(&context).unwrap();
-            plan.run(a, b, c, Epilogue::default(), &mut plan.workspace()).unwrap();
-            let want = (term * k as i64) as i32;
-            assert!(out.iter().all(|&got| got == want), "{isa}: {} for {want}", out[0]);
-        }
-    }
-    check(255u8, 255u8, 0, 0, 255 * 255);
-    check(0u8, 255u8, 255, 0, -255 * 255);
-    check(-128i8, 127i8, 127, -128, -255 * 255);
-    check(-128i8, -128i8, 0, 0, 128 * 128);
-    check(-128i8, 255u8, 127, 0, -255 * 255);
-    check(0u8, -128i8, 255, 127, 255 * 255);
 }
 
 /// What is not a number, infinite or too large becomes what the format has for it.
@@ -667,7 +565,7 @@ fn casts_are_the_same_everywhere() {
                     let pools = pools();
                     for context in contexts(&pools).filter(|context| context.threads.count() != 2) {
                         let what = || format!("{from} to {to} {narrow:?} on {}", context.isa);
-                        assert_same(&run(&context), &want, what);
+                        assert_same_codes(&run(&context), &want, what);
                     }
                     // The scalar definition, value by value: what every other format goes through.
                     if A::FORMAT == Format::F32 && !to.is_integer() {

@@ -143,6 +143,22 @@ pub fn draw<T: Element>(rng: &mut Rng, format: Format, how: Draw) -> T {
     bytemuck::pod_read_unaligned(&code.to_le_bytes()[..size_of::<T>()])
 }
 
+/// Equal bits; NaN of f32 and f64 as a class (N9), those of narrow formats have one code.
+pub fn same_codes<T: Element>(a: &T, b: &T) -> bool {
+    let nan = |value: &T| match T::FORMAT {
+        Format::F32 => bytemuck::pod_read_unaligned::<f32>(bytemuck::bytes_of(value)).is_nan(),
+        Format::F64 => bytemuck::pod_read_unaligned::<f64>(bytemuck::bytes_of(value)).is_nan(),
+        _ => false,
+    };
+    bytemuck::bytes_of(a) == bytemuck::bytes_of(b) || nan(a) && nan(b)
+}
+
+pub fn assert_same_codes<T: Element>(got: &[T], want: &[T], what: impl FnOnce() -> String) {
+    if let Some(i) = (0..want.len()).find(|&i| !same_codes(&got[i], &want[i])) {
+        panic!("{}: element {i} is {:?}, the reference has {:?}", what(), got[i], want[i]);
+    }
+}
+
 /// Equal bits, NaN compared as a class (N9).
 pub fn same<T: Real>(a: T, b: T) -> bool {
     (a.is_nan() && b.is_nan()) || bytemuck::bytes_of(&a) == bytemuck::bytes_of(&b)
