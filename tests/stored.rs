@@ -156,6 +156,10 @@ fn a_stored_operand_of_another_kind_is_refused() {
     let wider = wider.unwrap().plan(&context).unwrap();
     let packed: PackedRhs<f32> = postcard::from_bytes(&good).unwrap();
     assert!(matches!(wider.check_packed(&packed), Err(Error::Packed { .. })));
+    // The reference reads elements only, and says so before a run does.
+    let plan =
+        Matmul::new(a, b, c).unwrap().plan(&Context { isa: context.isa, ..support::reference() }).unwrap();
+    assert!(matches!(plan.check_packed(&packed), Err(Error::Unsupported { .. })));
 }
 
 proptest! {

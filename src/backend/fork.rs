@@ -93,7 +93,7 @@ pub(super) fn split<T: Copy + Send>(
     rayon::join(|| split(left, of_left, grains, part), || split(right, of_right, grains, part));
 }
 
-/// A pair of scratches that nobody uses: the thread's own, whose lines lie in its caches, or else the first. There are as many as threads: one is free unless the pool has grown since the
+/// A pair of scratches that nobody uses: the thread's own, whose lines lie in its caches, or else another. There are as many as threads: one is free unless the pool has grown since the
 /// plan was made. A panic in an earlier run broke no scratch.
 pub(super) fn free_pair(panels: &[RwLock<Buf>]) -> (RwLockWriteGuard<'_, Buf>, RwLockWriteGuard<'_, Buf>) {
     let (pairs, _) = panels.as_chunks::<2>();

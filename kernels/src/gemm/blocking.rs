@@ -153,9 +153,11 @@ impl Blocking {
             Lies::Transposed(_) | Lies::Otherwise => false,
         };
         let large = area(m, n) > NEAR_CACHE_BYTES && m.div_ceil(mr) >= KEEP_FROM;
+        // The short loops, which AMD's take up to here, went along the rows of a large result as well.
+        let near_on_amd = is_amd() && far == [false; 2] && k <= SMALL_NEAR_K;
         let along_rows = !along_k
             && n >= nr
-            && match k <= ALONG_ROWS_SHORT_K {
+            && match k <= ALONG_ROWS_SHORT_K || near_on_amd {
                 true if large => true,
                 _ if is_amd() || !lhs_lies_well => false,
                 _ => large || m >= ALONG_ROWS_FROM && area(n, kc) > ALONG_ROWS_FROM_BYTES,

@@ -23,6 +23,9 @@ const STAGE: usize = 32;
 /// few sets of the first-level cache.
 const STRETCH: usize = 16;
 
+/// Channels that are gone through before the next kernel position.
+const SOME_CHANNELS: usize = 16;
+
 /// Kernel positions of a channel that are turned together.
 const MOST_TAPS: usize = 27;
 
@@ -140,8 +143,8 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
     true
 }
 
-/// All of k of a plain operand in which the inner dim of k takes long steps and the outer one short ones, such as weights whose kernel positions lie inside their
-/// channels: it is read in the order of memory, for run by run each cache line would come again for every kernel position.
+/// All of k of a plain operand in which the inner dim of k takes long steps and those outside it, if there are any, short ones, such as weights whose kernel positions lie inside their
+/// channels, or one such position of all channels: it is read in the order of memory, for run by run each cache line would come again for every kernel position.
 #[expect(clippy::too_many_arguments, reason = "one call, inlined")]
 #[inline(always)]
 fn interleaved<S: Simd, C: Convert, const W: usize>(
@@ -221,10 +224,10 @@ fn interleaved<S: Simd, C: Convert, const W: usize>(
     }
     let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
     // A few channels at a time, whose lines stay near until their last kernel position.
-    for some in (from / taps..channels).step_by(STRETCH) {
+    for some in (from / taps..channels).step_by(SOME_CHANNELS) {
         for tap in 0..taps {
             let first = first + window.k.offset(tap * channels);
-            for channel in some..channels.min(some + STRETCH) {
+            for channel in some..channels.min(some + SOME_CHANNELS) {
                 let first = (first + channel as isize * inner.stride) as usize;
                 let (out, beyond) = panel[(tap * channels + channel) * W..][..W].split_at_mut(lanes);
                 // Of each stride the first word. (`step_by` keeps its state in memory.)

@@ -222,10 +222,7 @@ impl ConvPlan<'_> {
         epilogue.check(op, &self.op.out, None, self.op.channels())?;
         workspace.check(op, &self.scratch)?;
         if self.context.backend == Backend::Reference {
-            let Weights::View(second) = second else {
-                let what = "packed weights on the reference backend".to_string();
-                return Err(Error::Unsupported { op, what });
-            };
+            let Weights::View(second) = second else { unreachable!("check_packed refuses") };
             let out = Output::new(out, self.op.accum, &epilogue, layout5);
             match self.op.formats.sums {
                 Format::F64 => self.reference::<f64, A, B, C>(&first, &second, out),

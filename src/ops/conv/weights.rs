@@ -6,6 +6,7 @@ use tile25_kernels::format::{Element, Format};
 use tile25_kernels::pack::{Form, Side, Zero};
 
 use crate::backend::tile::Source;
+use crate::context::Backend;
 use crate::error::Error;
 use crate::geometry::Geometry;
 use crate::layout::Layout;
@@ -189,7 +190,7 @@ impl ConvPlan<'_> {
     /// Whether runs of this plan read `packed`, which another plan may have packed, or another process.
     ///
     /// # Errors
-    /// [`Error::Packed`] where they do not: pack the weights anew then.
+    /// [`Error::Packed`] where they do not: pack the weights anew then. [`Error::Unsupported`] on the reference backend, which reads elements only.
     pub fn check_packed<T>(&self, packed: &PackedWeights<T>) -> Result<(), Error> {
         let op = self.op.direction.op();
         let (form, g, second) = (&packed.form, &self.op.geometry, &self.op.second);
@@ -201,6 +202,10 @@ impl ConvPlan<'_> {
             && (form.form, form.width) == (self.kernel.form, self.kernel.nr)
             && form.bytes.iter().copied().eq(self.parts.iter().map(Part::packed_bytes))
             && form.layout.is_none_or(|layout| layout == second.layout);
+        if fits && self.context.backend == Backend::Reference {
+            let what = "packed weights on the reference backend".to_string();
+            return Err(Error::Unsupported { op, what });
+        }
         if fits {
             return Ok(());
         }

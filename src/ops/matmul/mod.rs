@@ -358,10 +358,6 @@ impl MatmulPlan<'_> {
             }
             Rhs::Packed(packed) => {
                 self.check_packed(packed)?;
-                if self.context.backend == Backend::Reference {
-                    let what = "a packed operand on the reference backend".to_string();
-                    return Err(Error::Unsupported { op: OP, what });
-                }
                 Source::Packed { panels: packed.panels(), batch: self.packed_batch() }
             }
         };

@@ -8,6 +8,7 @@ use tile25_kernels::format::{Element, Format};
 use tile25_kernels::pack::{Form, Side, pack};
 
 use crate::backend::schedule::Reader;
+use crate::context::Backend;
 use crate::error::Error;
 use crate::layout::MAX_RANK;
 use crate::ops::operand::{check_blocks, check_operand, check_zero, operand};
@@ -50,7 +51,7 @@ pub struct PackedRhs<T> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub(super) struct PackedForm {
+struct PackedForm {
     dims: Vec<usize>,
     format: Format,
     side: Side,
@@ -91,7 +92,7 @@ impl MatmulPlan<'_> {
     /// Whether runs of this plan read `packed`, which another plan may have packed, or another process.
     ///
     /// # Errors
-    /// [`Error::Packed`] where they do not: pack the operand anew then.
+    /// [`Error::Packed`] where they do not: pack the operand anew then. [`Error::Unsupported`] on the reference backend, which reads elements only.
     pub fn check_packed<T>(&self, packed: &PackedRhs<T>) -> Result<(), Error> {
         let (side, width) = self.rhs_side();
         let form = &packed.form;
@@ -101,6 +102,10 @@ impl MatmulPlan<'_> {
             && (self.parts.is_some()
                 || self.bytes.is_some() && !self.transposed
                 || self.schedule().starts_at_panels(self.transposed));
+        if fits && self.context.backend == Backend::Reference {
+            let what = "a packed operand on the reference backend".to_string();
+            return Err(Error::Unsupported { op: OP, what });
+        }
         if fits {
             return Ok(());
         }
