@@ -25,6 +25,8 @@ pub enum Contender {
     #[value(name = "ours-packed")]
     #[serde(rename = "ours-packed")]
     OursPacked,
+    /// This library as another build of this program has it: see `--before`
+    Before,
     /// The crate gemm
     Gemm,
     /// The crate faer
@@ -57,6 +59,9 @@ pub struct Libraries {
     /// A shared library of oneDNN [default: the one that fetch.sh brought]
     #[arg(long)]
     pub onednn: Option<PathBuf>,
+    /// Another build of this program, whose ours competes as `before`
+    #[arg(long)]
+    pub before: Option<PathBuf>,
 }
 
 impl Libraries {
@@ -66,6 +71,7 @@ impl Libraries {
             Contender::Openblas => (&self.openblas, "libscipy_openblas.so"),
             Contender::Onednn | Contender::OnednnBlocked => (&self.onednn, "libdnnl.so"),
             Contender::Onnxruntime => (&None, "python"),
+            Contender::Before => return self.before.clone(),
             _ => return None,
         };
         let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("lib").join(fetched);
@@ -74,8 +80,8 @@ impl Libraries {
 
     /// Whether a contender can compete.
     pub fn has(&self, contender: Contender) -> bool {
-        use Contender::{Onednn, OnednnBlocked, Onnxruntime, Openblas};
-        !matches!(contender, Openblas | Onednn | OnednnBlocked | Onnxruntime)
+        use Contender::{Before, Onednn, OnednnBlocked, Onnxruntime, Openblas};
+        !matches!(contender, Before | Openblas | Onednn | OnednnBlocked | Onnxruntime)
             || self.path(contender).is_some_and(|path| path.exists())
     }
 }

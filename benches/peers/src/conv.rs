@@ -6,12 +6,13 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tile25::conv::{Conv, Convolution, Weights};
-use tile25::{Context, Epilogue, Format, Isa, Layout, Spec, Threads, View, ViewMut};
+use tile25::format::bf16;
+use tile25::{Context, Element, Epilogue, Isa, Layout, Spec, Threads, View, ViewMut};
 
-use crate::contenders::{Contender, Libraries, Run, load};
+use crate::contenders::{Contender, Libraries, Run, kept, load};
 use crate::driver::Driver;
 use crate::onednn::{Blocking, Engine};
-use crate::sets::Case;
+use crate::sets::{Case, Operands};
 
 /// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
@@ -56,6 +57,7 @@ pub enum Set {
 pub struct Convolve {
     pub direction: Direction,
     pub order: Order,
+    pub format: Operands,
     pub batch: usize,
     pub c_in: usize,
     pub c_out: usize,
@@ -91,6 +93,7 @@ fn layer(value: &Value) -> Option<Convolve> {
     Some(Convolve {
         direction: Direction::Forward,
         order: Order::Nhwc,
+        format: Operands::F32,
         batch: one(["N", "n"])?,
         c_in: one(["C", "c"])?,
         c_out: one(["K", "k"])?,
@@ -106,8 +109,8 @@ fn layer(value: &Value) -> Option<Convolve> {
 }
 
 impl Set {
-    /// The cases, each once; of networks with `batch` images.
-    pub fn cases(self, direction: Direction, order: Order, batch: usize) -> Vec<Convolve> {
+    /// The cases with operands of `format`, each once; of networks with `batch` images.
+    pub fn cases(self, direction: Direction, order: Order, format: Operands, batch: usize) -> Vec<Convolve> {
         let net = |text: &str| -> Vec<Convolve> {
             let net: Net = serde_json::from_str(text).expect("the file is ours");
             net.layers.iter().filter_map(layer).collect()
@@ -131,6 +134,7 @@ impl Set {
                 .map(|(channels, length, kernel, dilation)| Convolve {
                     direction,
                     order,
+                    format,
                     batch: 1,
                     c_in: channels,
                     c_out: channels,
@@ -150,6 +154,7 @@ impl Set {
         let turned = cases.into_iter().map(|case| Convolve {
             direction,
             order,
+            format,
             batch: if own_batch { case.batch } else { batch },
             ..case
         });
@@ -199,6 +204,24 @@ impl Convolve {
     }
 
     fn ours<const D: usize>(&self, threads: usize, isa: Isa, packed: bool) -> Result<(Run, String), String> {
+        match self.format {
+            Operands::F32 => self.of_formats::<D, f32, f32, f32>(threads, isa, packed, |a| a, |b| b),
+            Operands::Bf16 => {
+                self.of_formats::<D, bf16, bf16, f32>(threads, isa, packed, bf16::from_f32, bf16::from_f32)
+            }
+            Operands::I8 => self.of_formats::<D, u8, i8, i32>(threads, isa, packed, |a| a as u8, |b| b as i8),
+        }
+    }
+
+    /// Ours of operands `A` and `B` into `C`, a type of four bytes.
+    fn of_formats<const D: usize, A: Element, B: Element, C: Element>(
+        &self,
+        threads: usize,
+        isa: Isa,
+        packed: bool,
+        to_a: impl Fn(f32) -> A + 'static,
+        to_b: impl Fn(f32) -> B + 'static,
+    ) -> Result<(Run, String), String> {
         let of = |values: &[usize]| std::array::from_fn::<usize, D, _>(|d| values[d]);
         let conv = Conv::<D> {
             stride: of(&self.stride),
@@ -217,7 +240,9 @@ impl Convolve {
             layouts.push(Layout::strided(&dims, &strides).map_err(text)?);
         }
         let layouts = self.roles().map(|role| layouts[role]);
-        let [first, second, out] = layouts.map(|layout| Spec { format: Format::F32, layout });
+        let formats = [A::FORMAT, B::FORMAT, C::FORMAT];
+        let [first, second, out] =
+            std::array::from_fn(|role| Spec { format: formats[role], layout: layouts[role] });
         let op = match self.direction {
             Direction::Forward => Convolution::forward(first, second, out, &conv),
             Direction::BackwardData => Convolution::backward_data(first, second, out, &conv),
@@ -228,10 +253,11 @@ impl Convolve {
         let kernel = format!("{}: {}", plan.kernel().name, ways.into_iter().collect::<Vec<_>>().join(", "));
         let mut workspace = plan.workspace();
         let packs = packed && self.direction != Direction::BackwardWeights;
-        let mut weights = None;
+        let (mut all_a, mut all_b, mut weights) = (Vec::new(), Vec::new(), None);
         let run: Run = Box::new(move |a, b, c| {
-            let a = View::with_layout(a, 0, layouts[0]).expect("planned");
-            let b = View::with_layout(b, 0, layouts[1]).expect("planned");
+            let a = View::with_layout(kept(&mut all_a, a, &to_a), 0, layouts[0]).expect("planned");
+            let b = View::with_layout(kept(&mut all_b, b, &to_b), 0, layouts[1]).expect("planned");
+            let c = bytemuck::cast_slice_mut::<f32, C>(c);
             let c = ViewMut::with_layout(c, 0, layouts[2]).expect("planned");
             let b = if packs {
                 // By the first call: the weights stay the same.
@@ -353,12 +379,16 @@ impl Case for Convolve {
     }
 
     fn takes(&self, contender: Contender) -> bool {
-        use Contender::{Onednn, OnednnBlocked, Onnxruntime, Ours, OursPacked};
+        use Contender::{Before, Onednn, OnednnBlocked, Onnxruntime, Ours, OursPacked};
         match contender {
-            Ours | OursPacked | Onednn | OnednnBlocked => true,
-            Onnxruntime => self.order == Order::Nchw && self.direction != Direction::BackwardWeights,
+            Ours | OursPacked | Before | Onednn | OnednnBlocked => true,
+            Onnxruntime => {
+                self.format == Operands::F32
+                    && self.order == Order::Nchw
+                    && self.direction != Direction::BackwardWeights
+            }
             #[cfg(feature = "candle")]
-            Contender::Candle => crate::candle::takes(self),
+            Contender::Candle => self.format == Operands::F32 && crate::candle::takes(self),
             _ => false,
         }
     }
@@ -419,9 +449,13 @@ impl Case for Convolve {
                 place += rest % extent * stride as usize;
                 rest /= extent;
             }
-            worst = worst.max((sum - f64::from(c[place])).abs() / size.max(1e-30));
+            worst = worst.max((sum - self.format.result(c[place])).abs() / size.max(1e-30));
         }
         worst
+    }
+
+    fn format(&self) -> Operands {
+        self.format
     }
 
     fn fields(&self) -> Value {

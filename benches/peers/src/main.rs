@@ -1,4 +1,4 @@
-//! tile25 beside its peers: one process a contender, their rounds in turns, medians.
+//! tile25 beside its peers: one process a contender, their samples of a case in turns, medians.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- matmul` (or `conv`) prints a table; `--json` one object a line.
 
@@ -13,10 +13,10 @@ mod sets;
 #[allow(dead_code, unreachable_pub, reason = "shared with the criterion benches, which use all of it")]
 #[path = "../../support/mod.rs"]
 mod support;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::process::Command;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
@@ -28,6 +28,7 @@ use child::Sample;
 use contenders::{Contender, Libraries};
 use sets::{Case, Operands, Set, Transpose};
 use support::median;
+use turns::Peer;
 
 /// A result whose relative error exceeds this is no such product.
 const SANE: f64 = 1e-4;
@@ -58,7 +59,7 @@ enum Op {
         #[command(flatten)]
         options: Options,
     },
-    /// Convolutions in f32
+    /// Convolutions
     Conv {
         /// The shapes
         #[arg(long, value_enum, default_value_t = conv::Set::Resnet50)]
@@ -72,6 +73,9 @@ enum Op {
         /// Images, where the set does not say
         #[arg(long, default_value_t = 1)]
         batch: usize,
+        /// What operands are; i8 forward only, others than f32 by ours and by oneDNN
+        #[arg(long, value_enum, default_value_t = Operands::F32)]
+        format: Operands,
         #[command(flatten)]
         options: Options,
     },
@@ -116,6 +120,11 @@ struct Row {
     threads: usize,
     ours_gflops: f64,
     peers: BTreeMap<Contender, f64>,
+    /// How many times as fast as each we are.
+    ours_over: BTreeMap<Contender, f64>,
+    /// GFLOP/s of each contender, round by round.
+    #[serde(skip)]
+    rounds: BTreeMap<Contender, Vec<f64>>,
     peak_gflops: f64,
     roofline_gflops: f64,
     isa: String,
@@ -123,21 +132,24 @@ struct Row {
 }
 
 impl Row {
-    /// The best of those who get and leave operands as we do.
-    fn best(&self) -> Option<f64> {
-        let others = [Contender::OursPacked, Contender::OnednnBlocked, Contender::Onnxruntime];
-        let alike = self.peers.iter().filter(|(name, _)| !others.contains(name));
-        alike.map(|(_, &gflops)| gflops).max_by(f64::total_cmp)
-    }
-
     /// Ours over a peer, both with weights as the library likes them.
     fn packed_ratio(&self, peer: Contender) -> Option<f64> {
-        Some(self.peers.get(&Contender::OursPacked)? / self.peers.get(&peer)?)
+        self.over(Contender::OursPacked, peer)
     }
 
-    /// Ours over the best peer.
+    /// Ours over the best of those who get and leave operands as we do.
     fn ratio(&self) -> Option<f64> {
-        self.best().map(|best| self.ours_gflops / best)
+        let others =
+            [Contender::OursPacked, Contender::Before, Contender::OnednnBlocked, Contender::Onnxruntime];
+        let alike = self.ours_over.iter().filter(|(name, _)| !others.contains(name));
+        alike.map(|(_, &ratio)| ratio).min_by(f64::total_cmp)
+    }
+
+    /// How many times as fast as `b` a contender is: the median over the rounds, each of which met them within a second of each other. A quotient of their medians
+    /// would compare two moments of a shared machine.
+    fn over(&self, a: Contender, b: Contender) -> Option<f64> {
+        let (a, b) = (self.rounds.get(&a)?, self.rounds.get(&b)?);
+        Some(median(a.iter().zip(b).map(|(a, b)| a / b).collect()))
     }
 }
 
@@ -147,8 +159,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             let cases = if shape.is_empty() { set.cases() } else { shape };
             compare(&options, sets::stored(cases, transpose, format))
         }
-        Op::Conv { set, direction, layout, batch, options } => {
-            compare(&options, set.cases(direction, layout, batch))
+        Op::Conv { direction, format: Operands::I8, .. } if direction != conv::Direction::Forward => {
+            Err("gradients of 8-bit integers are nobody's: --direction forward".into())
+        }
+        Op::Conv { set, direction, layout, batch, format, options } => {
+            compare(&options, set.cases(direction, layout, format, batch))
         }
     }
 }
@@ -184,7 +199,7 @@ fn compare<C: Case + Sync>(options: &Options, mut cases: Vec<C>) -> Result<(), B
     Ok(())
 }
 
-/// All rounds of all contenders on `threads` threads.
+/// All rounds of all contenders on `threads` threads: case by case, so that what is compared was measured within seconds.
 fn measure<C: Case>(
     options: &Options,
     contenders: &[Contender],
@@ -193,38 +208,45 @@ fn measure<C: Case>(
     isa: Isa,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut samples: BTreeMap<(Contender, usize), Vec<Sample>> = BTreeMap::new();
-    for round in 0..options.rounds {
-        for &contender in contenders {
-            eprintln!("round {} of {}: {contender:?} on {threads} threads", round + 1, options.rounds);
-            for sample in spawn(contender, threads)? {
+    let mut peers = Vec::new();
+    for &contender in contenders {
+        let other = options.libraries.path(contender).filter(|_| contender == Contender::Before);
+        let program = other.map_or_else(std::env::current_exe, Ok)?;
+        peers.push((contender, Peer::start(&program, contender, threads)?));
+    }
+    for (i, case) in cases.iter().enumerate() {
+        eprintln!("{} of {} on {threads} threads: {}", i + 1, cases.len(), case.name());
+        for _ in 0..options.rounds {
+            for (contender, peer) in &mut peers {
+                let sample = peer.sample(i)?;
                 if sample.error > SANE {
-                    let name = cases[sample.case].name();
-                    return Err(format!("{contender:?} at {name}: error {:e}", sample.error).into());
+                    return Err(format!("{contender:?} at {}: error {:e}", case.name(), sample.error).into());
                 }
-                samples.entry((contender, sample.case)).or_default().push(sample);
+                samples.entry((*contender, i)).or_default().push(sample);
             }
         }
     }
-    let of = |contender: Contender, case: usize, what: fn(&Sample) -> f64| {
-        median(samples[&(contender, case)].iter().map(what).collect())
-    };
+    drop(peers);
     let rows = cases.iter().enumerate().map(|(i, case)| {
         let all = || samples.iter().filter(|((_, at), _)| *at == i).flat_map(|(_, samples)| samples);
         let peak = median(all().map(|sample| sample.peak).collect());
         let bandwidth = median(all().map(|sample| sample.bandwidth).collect());
-        let ours = contenders.contains(&Contender::Ours);
-        Row {
+        let of = |&contender: &Contender| -> (Contender, Vec<f64>) {
+            (contender, samples[&(contender, i)].iter().map(|sample| sample.gflops).collect())
+        };
+        let rounds: BTreeMap<_, _> = contenders.iter().map(of).collect();
+        let mut peers: BTreeMap<_, _> =
+            rounds.iter().map(|(&contender, rounds)| (contender, median(rounds.clone()))).collect();
+        let mut row = Row {
             op: C::OP,
             format: case.format(),
             shape: case.fields(),
             name: case.name(),
             threads,
-            ours_gflops: if ours { of(Contender::Ours, i, |sample| sample.gflops) } else { f64::NAN },
-            peers: contenders
-                .iter()
-                .filter(|&&contender| contender != Contender::Ours)
-                .map(|&contender| (contender, of(contender, i, |sample| sample.gflops)))
-                .collect(),
+            ours_gflops: peers.remove(&Contender::Ours).unwrap_or(f64::NAN),
+            peers,
+            ours_over: BTreeMap::new(),
+            rounds,
             peak_gflops: peak,
             roofline_gflops: (peak * case.format().rate(isa)).min(case.flops() / case.bytes() * bandwidth),
             isa: isa.to_string(),
@@ -233,33 +255,12 @@ fn measure<C: Case>(
                 .find(|kernel| !kernel.is_empty())
                 .cloned()
                 .unwrap_or_default(),
-        }
+        };
+        let over = |&peer: &Contender| Some((peer, row.over(Contender::Ours, peer)?));
+        row.ours_over = row.peers.keys().filter_map(over).collect();
+        row
     });
     Ok(rows.collect())
-}
-
-/// A process of one contender: its samples. It is called as this one was, told whom to measure.
-fn spawn(contender: Contender, threads: usize) -> Result<Vec<Sample>, Box<dyn Error>> {
-    let name = contender.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default();
-    let mut command = Command::new(std::env::current_exe()?);
-    let mut given = std::env::args_os().skip(1).peekable();
-    while let Some(argument) = given.next() {
-        // One number of threads a process.
-        if argument == "--threads" {
-            given.next();
-        } else if !argument.to_string_lossy().starts_with("--threads=") {
-            command.arg(argument);
-        }
-    }
-    command.args(["--child", &name, "--threads", &threads.to_string()]);
-    // What tunes OpenBLAS for another machine stays out.
-    command.env_remove("OPENBLAS_CORETYPE").env_remove("OPENBLAS_L2_SIZE");
-    command.envs(contender.environment(threads)).stderr(std::process::Stdio::inherit());
-    let output = command.output()?;
-    if !output.status.success() {
-        return Err(format!("the process of {contender:?} ended with {}", output.status).into());
-    }
-    String::from_utf8(output.stdout)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
 fn print_table(rows: &[Row], contenders: &[Contender], threads: usize) {
@@ -280,6 +281,8 @@ fn print_table(rows: &[Row], contenders: &[Contender], threads: usize) {
         table.add_row(cells);
     }
     println!("\n{threads} threads: percent of the FMA peak, medians over the rounds\n{table}");
+    let change = |row: &Row| row.over(Contender::Ours, Contender::Before);
+    print_ratios("ours / ours of the other build", rows.iter().filter_map(change).collect());
     print_ratios("ours / best peer", rows.iter().filter_map(Row::ratio).collect());
     for (peer, name) in [(Contender::OnednnBlocked, "oneDNN"), (Contender::Onnxruntime, "ONNX Runtime")] {
         let ratios = rows.iter().filter_map(|row| row.packed_ratio(peer)).collect();

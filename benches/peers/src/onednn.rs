@@ -238,7 +238,29 @@ impl Engine {
 
     /// A convolution or one of its gradients, ready to run.
     pub fn convolution(self, case: &Convolve, blocking: Blocking) -> Result<Run, String> {
+        match case.format {
+            Operands::F32 => self.convolves::<f32, f32>(case, blocking, [F32; 3], |a| a, |b| b),
+            Operands::Bf16 => {
+                self.convolves(case, blocking, [BF16, BF16, F32], bf16::from_f32, bf16::from_f32)
+            }
+            Operands::I8 => self.convolves(case, blocking, [U8, S8, S32], |a| a as u8, |b| b as i8),
+        }
+    }
+
+    /// The same, of operands and a result of the types `data`.
+    fn convolves<A: Pod, B: Pod>(
+        self,
+        case: &Convolve,
+        blocking: Blocking,
+        data: [c_int; 3],
+        to_a: impl Fn(f32) -> A + 'static,
+        to_b: impl Fn(f32) -> B + 'static,
+    ) -> Result<Run, String> {
         let which = case.direction as usize;
+        let mut of_tensor = [0; 3];
+        for (role, tensor) in case.roles().into_iter().enumerate() {
+            of_tensor[tensor] = data[role];
+        }
         let rank = case.input.len();
         let plain: Vec<(Vec<i64>, Vec<i64>)> = case
             .tensors()
@@ -260,9 +282,9 @@ impl Engine {
         let mut outside = Vec::new();
         let mut wanted = Vec::new();
         for (tensor, (dims, strides)) in plain.iter().enumerate() {
-            outside.push(self.describe(dims, Some(strides), F32)?);
+            outside.push(self.describe(dims, Some(strides), of_tensor[tensor])?);
             let stays = blocking == Blocking::Weights && tensor != 1;
-            wanted.push(self.describe(dims, stays.then_some(strides), F32)?);
+            wanted.push(self.describe(dims, stays.then_some(strides), of_tensor[tensor])?);
         }
         let of = |values: &[usize], less: i64| values.iter().map(|&v| v as i64 - less).collect::<Vec<_>>();
         let (strides, dilations) = (of(&case.stride, 0), of(&case.dilation, 1));
@@ -416,14 +438,16 @@ impl Engine {
                 if to_inside { (operand.outside, operand.inside) } else { (operand.inside, operand.outside) };
             calls.reorder(operand.reorder, from, to);
         };
-        let mut first = true;
+        let (mut all_a, mut all_b, mut first) = (Vec::new(), Vec::new(), true);
         Ok(Box::new(move |a, b, c| {
+            let (a, b) = (kept(&mut all_a, a, &to_a), kept(&mut all_b, b, &to_b));
             // With its own formats, operands are brought there in the first call, and the result out of there in it too.
             let counts = std::mem::take(&mut first) || blocking != Blocking::Before;
-            let places = [a.as_ptr().cast_mut(), b.as_ptr().cast_mut(), c.as_mut_ptr()];
+            let places: [*mut c_void; 3] =
+                [a.as_ptr().cast_mut().cast(), b.as_ptr().cast_mut().cast(), c.as_mut_ptr().cast()];
             for (role, place) in roles.into_iter().zip(places) {
                 // SAFETY: the slices have as many elements as the descriptions say; the operands are only read.
-                unsafe { calls.place(operands[role].outside, place.cast()) };
+                unsafe { calls.place(operands[role].outside, place) };
             }
             if counts {
                 roles[..2].iter().for_each(|&role| reorder(&operands[role], true));

@@ -86,7 +86,7 @@ impl Operands {
     }
 
     /// An element of a result, of which a contender wrote the four bytes.
-    fn result(self, bits: f32) -> f64 {
+    pub fn result(self, bits: f32) -> f64 {
         match self {
             Operands::I8 => f64::from(bits.to_bits() as i32),
             _ => f64::from(bits),
@@ -144,10 +144,10 @@ impl Case for Gemm {
 
     fn takes(&self, contender: Contender) -> bool {
         use Contender::{
-            Faer, Gemm, Matrixmultiply, Onednn, OnednnBlocked, Openblas, Ours, OursPacked, Rten,
+            Before, Faer, Gemm, Matrixmultiply, Onednn, OnednnBlocked, Openblas, Ours, OursPacked, Rten,
         };
         match contender {
-            Ours | OursPacked | Onednn | OnednnBlocked => true,
+            Ours | OursPacked | Before | Onednn | OnednnBlocked => true,
             Gemm | Faer | Matrixmultiply | Rten | Openblas => self.format == Operands::F32,
             _ => false,
         }
