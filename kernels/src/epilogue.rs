@@ -619,12 +619,31 @@ finish_from! {
     i32 => f32, themselves;
 }
 
-/// Sums in i32 are never finished elsewhere; the combination exists so that one executor serves all.
+/// Sums in i32 are results as they are, which only have to be brought to where they lie.
 impl FinishFrom<i32> for i32 {
-    fn widen_into(_: Format, _: &mut TileMut<'_, i32>, _: &mut TileMut<'_, i32>) {
-        unreachable!("sums in i32 lie in the result");
+    fn widen_into(_: Format, tile: &mut TileMut<'_, i32>, sums: &mut TileMut<'_, i32>) {
+        copy_rows(tile, sums);
     }
-    fn finish_into(_: Isa, _: &Epilogue<'_, f32>, _: &mut TileMut<'_, i32>, _: &mut TileMut<'_, i32>) {
-        unreachable!("sums in i32 lie in the result");
+    fn finish_into(
+        _: Isa,
+        epilogue: &Epilogue<'_, f32>,
+        sums: &mut TileMut<'_, i32>,
+        tile: &mut TileMut<'_, i32>,
+    ) {
+        assert!(epilogue.is_identity(), "the plan refuses an epilogue of i32");
+        copy_rows(sums, tile);
+    }
+}
+
+/// Copies a tile to another of the same size.
+fn copy_rows(from: &mut TileMut<'_, i32>, to: &mut TileMut<'_, i32>) {
+    for j in (0..to.n()).step_by(PANEL_COLS) {
+        let width = PANEL_COLS.min(to.n() - j);
+        let (m, mut row) = (to.m(), [0; PANEL_COLS]);
+        let (from, mut to) = (from.panel(j, width), to.panel(j, width));
+        for i in 0..m {
+            from.read_row(i, &mut row);
+            to.write_row(i, &row);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Executes products of 8-bit integers in parts, as [`super::parts`] does those of floats: where the processor has a dot product of four bytes, or tiles of them (AMX).
+//! Executes products of 8-bit integers in parts, as [`super::parts`] does those of floats: where the processor has a dot product of four bytes, or tiles of them (AMX). Convolutions whose rows are several
+//! runs of bytes are [`super::byte_windows`] where there are no tiles.
 //!
 //! ```text
 //! for each product of the batch, for each block of columns
@@ -76,7 +77,7 @@ impl ByteParts {
         let most = (RHS_BYTES / k_block / nr * nr).clamp(COLS[1], COLS[0]);
         let lies = lies(&gemm.lhs, formats.sums, formats.sums, Side::Lhs);
         let side_by_side = matches!(lies, Lies::Strided([_, 1]));
-        let in_place = bytes.reads_in_place(problem.k) && (side_by_side || problem.k == 1);
+        let in_place = bytes.reads_in_place(formats.lhs, problem.k) && (side_by_side || problem.k == 1);
         let mut parts = ByteParts {
             kernel,
             bytes,
@@ -91,9 +92,9 @@ impl ByteParts {
         Some(parts)
     }
 
-    /// Whether rows of the lhs are multiplied as they are, by tiles, and not in panels.
+    /// Whether rows of the lhs are multiplied as they are, and not in panels.
     pub(crate) fn multiplies_rows(&self) -> bool {
-        self.bytes.tiles().is_some()
+        self.bytes.tiles().is_some() || self.lhs.is_some()
     }
 
     /// The kernel, by the name of its tiles.
@@ -239,7 +240,7 @@ impl Job<'_> {
         let fresh = !whole || packed.as_ref() != Some(&own);
         let mut write = if self.finishing.accum == Accum::Add { Write::Add } else { Write::Replace };
         let mut row_sums = [0i32; ROWS];
-        let made_good = bytes.tiles().is_some();
+        let made_good = self.parts.multiplies_rows();
         if fresh && made_good {
             zeros.fill(0);
             sums.fill(0);
@@ -297,7 +298,11 @@ impl Job<'_> {
 }
 
 /// The elements of a product of the batch, with its own zero points, and its window over them; `None` of panels packed before.
-fn operand<'a>(source: &Source<'a>, reader: &Reader, batch: usize) -> Option<(Operand<'a>, Window)> {
+pub(super) fn operand<'a>(
+    source: &Source<'a>,
+    reader: &Reader,
+    batch: usize,
+) -> Option<(Operand<'a>, Window)> {
     let (mut operand, start) = source.operand()?;
     if let (Source::Coded { zero_step, .. }, Zero::PerX(zeros)) = (source, operand.zero) {
         operand.zero = Zero::PerX(&zeros[batch * zero_step..]);

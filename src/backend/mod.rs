@@ -2,6 +2,7 @@
 //! convolutions by windows, in strips of channels (depthwise) and along lines (few channels). Only `tile`, `fork` and `cast` know threads.
 
 mod block;
+pub(crate) mod byte_windows;
 pub(crate) mod bytes;
 pub(crate) mod cast;
 pub(crate) mod depthwise;

@@ -14,6 +14,8 @@ use tile25_kernels::gemm::Real;
 use tile25_kernels::mat::{MatMut, MatSpec, Places};
 use tile25_kernels::simd::Transpose;
 
+use bytemuck::Pod;
+
 use crate::context::Threads;
 use crate::epilogue::Accum;
 use crate::workspace::{Scratch, Workspace};
@@ -85,7 +87,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Does `work` with every part of a result on the threads of `call`, and with its weights: packed ones as they were given, or what `pack` makes of others in `bytes`.
-    pub(super) fn execute<T: Real, W: FinishFrom<T>, P: Param>(
+    pub(super) fn execute<T: Finish + Pod, W: FinishFrom<T>, P: Param>(
         &self,
         call: &Call<'_, P>,
         dst: &mut [W],

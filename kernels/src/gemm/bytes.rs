@@ -1,14 +1,16 @@
 //! Blocks of a product of 8-bit integers by a packed rhs: what an executor calls once it has brought the rows of the lhs where the kernel reads them.
 //!
-//! AMX multiplies codes as they are, whole rows in place, and zero points are made good in the sums afterwards; the dot products take panels of both sides, whose tails the
-//! microkernel uses (`ukernel.rs`). Sums of integers are exact in any order (N4), so both have the same bits.
+//! AMX multiplies codes as they are, whole rows in place, and zero points are made good in the sums afterwards; so do the dot products with rows of u8 (`dot_rows.rs`). Of i8 they take panels of both
+//! sides, whose tails the microkernel uses (`ukernel.rs`). Sums of integers are exact in any order (N4), so both have the same bits.
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::dot_rows::{Line, Rows};
 use crate::axis::Window;
 use crate::format::Format;
 use crate::isa::Isa;
-use crate::mat::{MatMut, MatRef, WriteRows};
+use crate::mat::{Band, MatMut, MatRef, WriteRows};
 use crate::pack::{Form, Operand, Side, Zero, pack, pack_rows};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::TILE_COLS;
@@ -23,6 +25,29 @@ pub enum ByteRows<'a> {
     Rows(MatRef<'a, u8>),
     /// Panels of 8 rows, a segment behind the other.
     Panels(&'a [u8]),
+}
+
+/// Lines of positions over channels-last codes: rows of a product that are some runs of bytes, at the same distances in every row.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteLines<'a, 'b> {
+    /// The codes, u8.
+    pub data: &'a [u8],
+    /// Where the first row of each line begins, and how many rows it has.
+    pub lines: &'b [(isize, usize)],
+    /// Bytes from a row of a line to the next.
+    pub apart: usize,
+    /// Where the runs begin, from where their row does.
+    pub runs: &'b [usize],
+    /// Bytes of a run.
+    pub len: usize,
+}
+
+impl<'a> ByteLines<'a, '_> {
+    /// The rows of a line, from their start to the end of the last run, `len` bytes each.
+    fn rows(&self, (start, rows): (isize, usize), len: usize) -> MatRef<'a, u8> {
+        let reach = self.runs.iter().max().map_or(0, |run| run + len);
+        MatRef::spread(self.data, start, rows, reach, self.apart)
+    }
 }
 
 /// What multiplies bytes by panels of [`Form::I8x4`] on an instruction set.
@@ -59,9 +84,9 @@ impl ByteKernel {
         None
     }
 
-    /// Whether rows whose k is `k` bytes side by side are read where they are.
-    pub fn reads_in_place(&self, k: usize) -> bool {
-        self.tiles().is_some() && k.is_multiple_of(4)
+    /// Whether rows of `format` whose k is `k` bytes side by side are read where they are. Dot products are of u8 by i8.
+    pub fn reads_in_place(&self, format: Format, k: usize) -> bool {
+        (self.tiles().is_some() || format == Format::U8) && k.is_multiple_of(4)
     }
 
     /// From a row to the next where rows are copied: an odd number of cache lines, so that rows spread over the sets of a cache.
@@ -148,11 +173,18 @@ impl ByteKernel {
             match lhs {
                 #[cfg(target_arch = "x86_64")]
                 ByteRows::Rows(lhs) => {
-                    let Isa::Amx(token) = self.isa else { unreachable!("rows are read by AMX") };
                     let first = segment.start - k.start;
                     let panels: &[I8x4] = bytemuck::cast_slice(rhs(segment));
-                    let len = (kc.div_ceil(4) + I8x4::TAIL) * TILE_COLS;
+                    let lines = kc.div_ceil(4) + I8x4::TAIL;
+                    let len = lines * TILE_COLS;
                     let mut band = dst.band(batch, rows.clone(), cols.clone());
+                    let Isa::Amx(token) = self.isa else {
+                        assert!(format == Format::U8, "rows are of u8 without AMX");
+                        let lhs = lhs.part(0..m, first..first + kc.next_multiple_of(4));
+                        self.dot_rows(lhs, &[0], lhs.cols(), (panels, lines, 0), &mut band, write);
+                        write = Write::Add;
+                        continue;
+                    };
                     // So many steps of a panel at a time stay in a first-level cache while all rows pass.
                     for from in (0..kc).step_by(crate::KC) {
                         let end = kc.min(from + crate::KC).next_multiple_of(4);
@@ -173,6 +205,73 @@ impl ByteKernel {
                 }
             }
             write = Write::Add;
+        }
+    }
+
+    /// Codes of some lines by the columns of panels into rows of `dst`, a line behind the other. A panel is `lines` rows of units, the last two its tail; the runs meet those
+    /// from row `from` on, each as many as hold its bytes.
+    ///
+    /// # Panics
+    /// If the instruction set has no dot products, a run leaves the data or the panel, or there are fewer rows or columns of `dst`.
+    pub fn multiply_lines(
+        &self,
+        lhs: ByteLines<'_, '_>,
+        (panels, lines, from): (&[u8], usize, usize),
+        (dst, batch, rows, cols): (&mut MatMut<'_, i32>, usize, Range<usize>, Range<usize>),
+        write: Write,
+    ) {
+        let panels: &[I8x4] = bytemuck::cast_slice(panels);
+        let (len, mut band) = (lhs.len.next_multiple_of(4), dst.band(batch, rows, cols.clone()));
+        // A panel at a time: what of it is met stays in the first-level cache while the lines pass.
+        for (panel, col) in (0..cols.len()).step_by(self.nr).enumerate() {
+            let (width, mut row) = (self.nr.min(cols.len() - col), 0);
+            let panels = &panels[panel * lines * self.nr..][..lines * self.nr];
+            for &line in lhs.lines {
+                let mut dst = band.part(row..row + line.1, col..col + width);
+                row += line.1;
+                self.dot_rows(lhs.rows(line, len), lhs.runs, len, (panels, lines, from), &mut dst, write);
+            }
+        }
+    }
+
+    /// Runs of rows by panels, by the dot products.
+    #[cfg(target_arch = "x86_64")]
+    fn dot_rows(
+        &self,
+        lhs: MatRef<'_, u8>,
+        runs: &[usize],
+        len: usize,
+        (panels, lines, from): (&[I8x4], usize, usize),
+        dst: &mut Band<'_, i32>,
+        write: Write,
+    ) {
+        assert!(self.nr == TILE_COLS, "panels of {} columns", self.nr);
+        let rows = Rows { line: Line { lhs, runs, len }, panels, lines, from, dst, write };
+        self.isa.dots().expect("the kernel was made where there are dot products").vectorize(rows);
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn dot_rows(
+        &self,
+        _: MatRef<'_, u8>,
+        _: &[usize],
+        _: usize,
+        _: (&[I8x4], usize, usize),
+        _: &mut Band<'_, i32>,
+        _: Write,
+    ) {
+        unreachable!("the dot products are those of AVX-512");
+    }
+
+    /// Adds to `sums` the sum of the codes of each row of some lines, of the whole of each run.
+    pub fn add_line_sums(&self, lhs: ByteLines<'_, '_>, sums: &mut [i32]) {
+        let mut row = 0;
+        for &line in lhs.lines {
+            let (rows, sums) = (lhs.rows(line, lhs.len), &mut sums[row..row + line.1]);
+            row += line.1;
+            for &run in lhs.runs {
+                self.add_row_sums(rows.part(0..line.1, run..run + lhs.len), Format::U8, sums);
+            }
         }
     }
 

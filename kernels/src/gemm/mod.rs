@@ -4,6 +4,8 @@ mod along_rows;
 mod blocking;
 mod by_line;
 mod bytes;
+#[cfg(target_arch = "x86_64")]
+mod dot_rows;
 mod few_channels;
 mod few_rows;
 mod few_rows_bf16;
@@ -22,7 +24,7 @@ mod windows;
 
 pub use blocking::{Blocking, FEW_ROWS_COLS, Lies};
 pub use by_line::ByLine;
-pub use bytes::{ByteKernel, ByteRows, panel_bytes};
+pub use bytes::{ByteKernel, ByteLines, ByteRows, panel_bytes};
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use few_rows_bf16::{FEW_ROWS_BF16, few_rows_bf16};
 pub use few_rows_bytes::{Bytes, FEW_ROWS_BYTES, few_rows_bytes};

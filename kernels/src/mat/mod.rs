@@ -14,6 +14,8 @@ mod tiles_of_bytes;
 mod write;
 
 pub use cut::{Cut, Rect};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use read::Quads;
 pub use read::{Across, Column, Down, MatRef, Matrices, Parts};
 pub use requests::{CacheLevel, Requests};
 pub use runs::{Beads, Cols, Comb, Run};

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::I8x4;
 use crate::simd::{opaque, prefetch, prefetch_near};
 
 use super::requests::lines;
@@ -242,6 +244,85 @@ impl<'a, T: Copy> MatRef<'a, T> {
     }
 }
 
+impl<'a> MatRef<'a, u8> {
+    /// `rows` rows of `cols` bytes side by side, the first at `start` of `data`, each `apart` behind the one before.
+    ///
+    /// # Panics
+    /// If a byte lies outside.
+    #[inline(always)]
+    pub(crate) fn spread(data: &'a [u8], start: isize, rows: usize, cols: usize, apart: usize) -> Self {
+        let reach = rows.saturating_sub(1).checked_mul(apart).and_then(|reach| reach.checked_add(cols));
+        let end = reach.and_then(|reach| start.checked_add_unsigned(reach)).expect("an offset");
+        assert!(start >= 0 && end <= data.len() as isize, "a row lies outside");
+        let first = data.as_ptr().wrapping_offset(start);
+        MatRef { first, rows, cols, row_stride: apart as isize, col_stride: 1, owner: PhantomData }
+    }
+
+    /// The columns of a matrix of `M` rows, four at a time, from the first four to the last.
+    ///
+    /// # Panics
+    /// If it has another number of rows, rows that do not lie side by side, or columns that are no multiple of 4.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn quads<const M: usize>(self) -> Quads<'a, M> {
+        assert!(self.rows == M && self.has_whole_rows() && self.cols.is_multiple_of(4));
+        Quads {
+            at: self.first,
+            left: self.cols / 4,
+            odd: RowSteps::new::<u8, M>(self.row_stride),
+            owner: PhantomData,
+        }
+    }
+}
+
+/// Four columns of bytes at a time; see [`MatRef::quads`].
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug)]
+pub(crate) struct Quads<'a, const M: usize> {
+    at: *const u8,
+    left: usize,
+    odd: RowSteps,
+    owner: PhantomData<&'a [u8]>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a, const M: usize> Iterator for Quads<'a, M> {
+    type Item = Quad<'a, M>;
+    #[inline(always)]
+    fn next(&mut self) -> Option<Quad<'a, M>> {
+        self.left = self.left.checked_sub(1)?;
+        // `at` is the first of four columns of the matrix, which has `M` rows; `left` times four columns follow.
+        let quad = Quad { at: self.at, odd: self.odd, owner: PhantomData };
+        self.at = self.at.wrapping_add(4);
+        Some(quad)
+    }
+}
+
+/// Four columns of `M` rows, side by side in each, read when they are asked for.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quad<'a, const M: usize> {
+    /// Row 0; the rows below are in the matrix as well: [`Quads`] made it.
+    at: *const u8,
+    odd: RowSteps,
+    owner: PhantomData<&'a [u8]>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<const M: usize> Quad<'_, M> {
+    /// The four bytes of a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline(always)]
+    pub(crate) fn at(&self, row: usize) -> I8x4 {
+        assert!(row < M);
+        let at = self.at.wrapping_byte_offset(self.odd.to(row)).cast::<u32>();
+        // SAFETY: the four bytes are those of a row of the matrix, all of which lie in the borrowed slice; they need not be aligned.
+        I8x4(unsafe { at.read_unaligned() })
+    }
+}
+
 /// Tallest column that is read by [`Across`].
 const MOST_ROWS: usize = 16;
 
@@ -395,6 +476,20 @@ mod tests {
         }));
         // A stride of any size is a number like others where there is one row.
         assert_eq!(MatRef { row_stride: isize::MAX, rows: 1, ..whole }.across::<1, false>().count(), 7);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn quads_are_four_neighbours_of_each_row() {
+        let data: Vec<u8> = (0..60).collect();
+        let rows = MatRef::spread(&data, 2, 5, 8, 12);
+        let quads: Vec<_> = rows.quads::<5>().map(|quad| quad.at(4).0.to_le_bytes()).collect();
+        assert_eq!(quads, [[50, 51, 52, 53], [54, 55, 56, 57]]);
+        let refused = |start, rows, cols, apart| {
+            std::panic::catch_unwind(|| _ = MatRef::spread(&[0; 60], start, rows, cols, apart)).is_err()
+        };
+        assert!(!refused(0, 5, 12, 12) && refused(1, 5, 12, 12) && refused(-1, 1, 4, 0));
+        assert!(refused(0, usize::MAX, 4, 2) && refused(isize::MAX, 1, 4, 0) && refused(0, 2, 4, usize::MAX));
     }
 
     #[test]

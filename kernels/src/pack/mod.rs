@@ -8,6 +8,7 @@
 //! through here; they differ in their [`Window`] and in what `convert` makes of their elements. `panel` walks one panel.
 
 mod band;
+mod byte_band;
 mod convert;
 pub mod guard;
 mod panel;
@@ -23,6 +24,7 @@ use crate::isa::Isa;
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 
 pub use band::copy_band;
+pub use byte_band::copy_byte_band;
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 pub use rows::pack_rows;

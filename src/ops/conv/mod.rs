@@ -234,8 +234,7 @@ impl ConvPlan<'_> {
         workspace.progress.clear_report();
         let phases = self.op.phases();
         for (i, (part, phase)) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))).enumerate() {
-            let transposed = part.turn == Turn::Transposed;
-            let rows = if transposed { part.gemm.problem.n } else { part.gemm.problem.m };
+            let (transposed, rows) = (part.turn == Turn::Transposed, part.channels());
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
             let x = source(&first, Side::Rhs, 0);
             let w = match &second {
@@ -280,6 +279,7 @@ impl ConvPlan<'_> {
                 How::Depthwise(depthwise) => depthwise.run(&call, words),
                 How::FewChannels(few) => few.run(&call, words),
                 How::Windows(windowed) => windowed.run(&call, words),
+                How::ByteWindows(windows) => windows.run(&call, words),
                 How::Bytes(bytes) => bytes.run(&run, &epilogue, words, start, threads, workspace),
                 How::Tickets(schedule) => {
                     let mut dst = part.gemm.dst;

@@ -6,6 +6,7 @@ use tile25_kernels::axis::Axis;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
+use crate::backend::byte_windows::ByteWindows;
 use crate::backend::bytes::ByteParts;
 use crate::backend::depthwise::{Depthwise, Sum};
 use crate::backend::few_channels::Few;
@@ -31,6 +32,7 @@ pub(super) enum How {
     Depthwise(Box<Depthwise>),
     FewChannels(Box<Few>),
     Bytes(Box<ByteParts>),
+    ByteWindows(Box<ByteWindows>),
     Tickets(Box<Schedule>),
 }
 
@@ -50,8 +52,10 @@ pub enum Way {
     DepthwiseOfBands,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
-    /// 8-bit integers by AMX, a part of the result a thread: rows read or copied through the window, columns packed.
+    /// 8-bit integers, a part of the result a thread: rows read in place or, with AMX, copied through the window, columns packed.
     Bytes,
+    /// 8-bit integers by the dot product of four bytes, positions are rows, from a band of some lines.
+    ByteWindows,
     /// Along a tile plan, ticket by ticket: narrow formats, and what the others leave.
     Tickets,
 }
@@ -66,6 +70,7 @@ impl std::fmt::Display for Way {
             Way::DepthwiseOfBands => "depthwise of bands",
             Way::FewChannels => "few channels",
             Way::Bytes => "bytes",
+            Way::ByteWindows => "byte windows",
             Way::Tickets => "tickets",
         })
     }
@@ -148,6 +153,14 @@ impl Part {
         {
             return part(gemm, turn, How::Bytes(Box::new(bytes)));
         }
+        // Of many groups of few channels most of a panel would be idle.
+        let of_positions = if turn == Turn::Transposed { gemm } else { gemm.transposed() };
+        if !of_weights
+            && (of_positions.problem.batch == 1 || of_positions.problem.n >= LANES_AT_MOST)
+            && let Some(windows) = ByteWindows::new(&of_positions, *scan, kernel, threads)
+        {
+            return part(of_positions, Turn::Transposed, How::ByteWindows(Box::new(windows)));
+        }
         let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
         let how = How::Tickets(Box::new(Schedule::new(&tile_plan, kernel, threads)));
         Part { gemm, turn, kernel, threads, how, tile_plan: tile_plan.into() }
@@ -185,6 +198,7 @@ impl Part {
             How::Depthwise(depthwise) => depthwise.scratch(),
             How::FewChannels(few) => few.scratch(),
             How::Bytes(bytes) => bytes.scratch().clone(),
+            How::ByteWindows(windows) => windows.scratch(),
             How::Tickets(schedule) => schedule.scratch().clone(),
         }
     }
@@ -198,6 +212,7 @@ impl Part {
             How::Depthwise(_) => Way::DepthwiseOfBands,
             How::FewChannels(_) => Way::FewChannels,
             How::Bytes(_) => Way::Bytes,
+            How::ByteWindows(_) => Way::ByteWindows,
             How::Tickets(_) => Way::Tickets,
         }
     }

@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::ops::operand::{check_blocks, check_operand, check_zero, source};
 use crate::view::View;
 
-use super::part::{How, Part};
+use super::part::{How, Part, Turn};
 use super::{ConvPlan, Direction};
 
 /// The second operand of a run: elements, or weights packed by [`ConvPlan::pack_weights`].
@@ -93,12 +93,18 @@ impl std::fmt::Display for PackedForm {
 }
 
 impl Part {
+    /// Output channels of a group: rows of the product as it was made.
+    pub(super) fn channels(&self) -> usize {
+        if self.turn == Turn::Transposed { self.gemm.problem.n } else { self.gemm.problem.m }
+    }
+
     /// Bytes of its packed weights, if it takes any.
     fn packed_bytes(&self) -> Option<usize> {
         match &self.how {
             How::Windows(windowed) => Some(windowed.packed_bytes()),
             How::Depthwise(depthwise) => Some(depthwise.packed_bytes()),
             How::FewChannels(few) => Some(few.packed_bytes()),
+            How::ByteWindows(windows) => Some(windows.packed_bytes()),
             How::Parts(_) | How::Bytes(_) | How::Tickets(_) => None,
         }
     }
@@ -111,6 +117,7 @@ impl Part {
             How::Windows(windowed) => windowed.pack_weights(&self.gemm.rhs, weights, 1, panels),
             How::Depthwise(depthwise) => depthwise.pack_weights(weights, panels),
             How::FewChannels(few) => few.pack_weights(&self.gemm.lhs, weights, panels),
+            How::ByteWindows(windows) => windows.pack_weights(&self.gemm.rhs, weights, 1, panels),
             How::Parts(_) | How::Bytes(_) | How::Tickets(_) => unreachable!("no packed weights"),
         }
         Some(buf)
@@ -172,7 +179,8 @@ impl ConvPlan<'_> {
         check_operand(OP, "w", w.layout(), w.format(), &self.op.second)?;
         check_zero(OP, "w", w.zero(), w.format(), self.zeros_of_weights())?;
         check_blocks(OP, "w", &w, false)?;
-        let parts = self.parts.iter().map(|part| part.pack(&source(&w, Side::Lhs, 0))).collect();
+        let source = |part: &Part| source(&w, Side::Lhs, part.channels());
+        let parts = self.parts.iter().map(|part| part.pack(&source(part))).collect();
         let form = PackedForm { format: w.format(), ..self.packed_form() };
         let elements = form.layout.map(|layout| {
             let (low, high) = layout.span().expect("the view was checked");
