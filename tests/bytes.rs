@@ -4,9 +4,10 @@ mod support;
 
 use num_traits::NumCast;
 use support::{Draw, Rng, assert_same_codes, contexts, draw, pools, reference};
+use tile25::conv::{Conv, Convolution, Weights};
 use tile25::format::{Element, Format};
 use tile25::numerics::KC;
-use tile25::{Accum, Context, Epilogue, Matmul, View, ViewMut};
+use tile25::{Accum, Context, Epilogue, Layout, Matmul, Spec, View, ViewMut};
 
 /// Several blocks of rows, of columns and of k; rows in place, copied, and turned; columns packed once.
 #[test]
@@ -65,6 +66,92 @@ fn bytes_in_many_blocks() {
     check::<u8, i8, i32>(false);
     check::<i8, u8, f32>(true);
     check::<u8, u8, u8>(true);
+}
+
+/// One convolution: batch, channels in and out, groups, size of the image, of the kernel, stride, dilation, padding.
+type Shape = ([usize; 4], [usize; 2], [usize; 2], usize, usize, usize);
+
+/// Runs of channels of every kind: one line of the kernel, several, a piece of one, of a length that fills no unit; lines of many heights; channels first and last; forward and transposed.
+#[test]
+fn convolutions_of_bytes() {
+    const SHAPES: [Shape; 8] = [
+        ([1, 3, 64, 1], [20, 23], [7, 7], 2, 1, 3),
+        ([2, 64, 50, 1], [7, 9], [3, 3], 1, 1, 1),
+        ([1, 33, 17, 1], [5, 30], [5, 2], 1, 1, 2),
+        ([1, 300, 20, 1], [4, 5], [3, 3], 2, 1, 1),
+        ([1, 900, 49, 1], [3, 3], [1, 1], 1, 1, 0),
+        ([3, 8, 40, 2], [9, 11], [3, 3], 1, 2, 2),
+        ([2, 24, 24, 1], [6, 6], [1, 1], 2, 1, 0),
+        ([1, 5, 3, 1], [1, 150], [1, 40], 1, 1, 19),
+    ];
+    fn check<A: Element, B: Element, C: Element>(narrow: bool) {
+        let pools = pools();
+        let mut rng = Rng::new(29);
+        for ([batch, c_in, c_out, groups], image, kernel, stride, dilation, pad) in SHAPES {
+            let conv =
+                Conv::<2> { stride: [stride; 2], padding: [(pad, pad); 2], dilation: [dilation; 2], groups };
+            let size = |d: usize| (image[d] + 2 * pad - (kernel[d] - 1) * dilation - 1) / stride + 1;
+            let (x, w) = ([batch, c_in, image[0], image[1]], [c_out, c_in / groups, kernel[0], kernel[1]]);
+            let y = [batch, c_out, size(0), size(1)];
+            for how in 0..8 {
+                let (planar, turned, with_zeros) = (how & 1 != 0, how & 2 != 0, how & 4 != 0);
+                let layout = |[n, c, h, w]: [usize; 4], planar: bool| {
+                    let strides = if planar { [c * h * w, h * w, w, 1] } else { [h * w * c, 1, w * c, c] };
+                    Layout::strided(&[n, c, h, w], &strides.map(|stride| stride as isize)).unwrap()
+                };
+                // Turned, y is brought back to the size of x by the convolution transposed.
+                let (first, out) = if turned { (y, x) } else { (x, y) };
+                let (first, weights, out) = (layout(first, planar), layout(w, false), layout(out, planar));
+                let len = |layout: &Layout| layout.dims().iter().product::<usize>();
+                let a: Vec<A> = (0..len(&first)).map(|_| draw(&mut rng, A::FORMAT, Draw::Codes)).collect();
+                let b: Vec<B> = (0..len(&weights)).map(|_| draw(&mut rng, B::FORMAT, Draw::Codes)).collect();
+                let old: Vec<C> = (0..len(&out)).map(|_| draw(&mut rng, C::FORMAT, Draw::Codes)).collect();
+                let low = |format: Format| if format == Format::I8 { -128 } else { 0 };
+                let zeros: Vec<i32> = (0..c_out as i32).map(|i| low(B::FORMAT) + i * 37 % 256).collect();
+                let run = |context: &Context<'_>, packed: bool| {
+                    let mut result = old.clone();
+                    let a = View::with_layout(&a, 0, first).unwrap();
+                    let b = View::with_layout(&b, 0, weights).unwrap();
+                    let (a, b) = match (with_zeros, turned) {
+                        (false, _) => (a, b),
+                        (true, false) => (a.zero_point(low(A::FORMAT) + 77), b.zero_points(&zeros)),
+                        (true, true) => (a.zero_point(low(A::FORMAT) + 77), b.zero_point(zeros[1])),
+                    };
+                    let c = ViewMut::with_layout(&mut result, 0, out).unwrap();
+                    let (of_a, of_b, of_c) = (a.spec(), b.spec(), Spec { format: C::FORMAT, layout: out });
+                    let op = if turned { Convolution::transposed } else { Convolution::forward };
+                    let accum = if narrow || planar { Accum::Replace } else { Accum::Add };
+                    let plan = op(of_a, of_b, of_c, &conv).unwrap().accum(accum).plan(context).unwrap();
+                    let scale = narrow.then(|| <C::Param as NumCast>::from(0.01).unwrap());
+                    let epilogue = Epilogue { scale, ..Epilogue::default() };
+                    let mut ws = plan.workspace();
+                    if packed {
+                        plan.run(a, &plan.pack_weights(b).unwrap(), c, epilogue, &mut ws).unwrap();
+                    } else {
+                        plan.run(a, Weights::View(b), c, epilogue, &mut ws).unwrap();
+                    }
+                    result
+                };
+                // What a transposed convolution gives has the size of x only where the stride divides it.
+                let sized = (0..2)
+                    .all(|d| (size(d) - 1) * stride + (kernel[d] - 1) * dilation + 1 == image[d] + 2 * pad);
+                if turned && !sized {
+                    continue;
+                }
+                let want = run(&reference(), false);
+                for context in contexts(&pools).filter(|context| context.threads.count() != 2) {
+                    assert_same_codes(&run(&context, planar), &want, || {
+                        let threads = context.threads.count();
+                        format!("{x:?} by {w:?}, {how}, on {} and {threads}", context.isa)
+                    });
+                }
+            }
+        }
+    }
+    check::<i8, i8, i32>(false);
+    check::<u8, i8, i32>(false);
+    check::<u8, u8, f32>(true);
+    check::<i8, i8, i8>(true);
 }
 
 /// Sums of integers wrap: the extremes over a long k, every pairing, with zero points at the other end.
