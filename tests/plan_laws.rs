@@ -11,6 +11,7 @@ use tile25::plan::matmul::{Grain, plan};
 use tile25::plan::validate::Invalid;
 use tile25::plan::{BlockTask, DieId, Formats, Link, Mesh, Payload, Port, Problem, Step, TilePlan};
 use tile25::{Accum, Context, Epilogue, Format, Layout, Matmul, Spec};
+use tile25_kernels::pack::Form;
 
 /// Borders that cut `0..extent` at random.
 fn borders(rng: &mut Rng, extent: usize, most: usize) -> Vec<std::ops::Range<usize>> {
@@ -323,10 +324,23 @@ fn shape_and_layout_decide_the_way() {
         assert_eq!(ways([33, 33, 3, 33], true, format), [of_bands; 3]);
         assert_eq!(ways([32, 32, 9, 32], true, format), [of_bands; 3]);
     }
+    let isa = tile25::Isa::detect();
+    // Where there is a dot product of bf16, both sides are packed for it.
+    let bf16 = Spec { format: Format::Bf16, layout: Layout::contiguous(&[8, 8]).unwrap() };
+    let matmul = Matmul::new(bf16, bf16, bf16).unwrap().plan(&Context::default()).unwrap();
+    let of_bf16 = if matmul.kernel().form == Form::F32 { Way::WindowsOfBands } else { Way::Tickets };
+    let of_bytes = match isa.name() {
+        "amx" => Way::Bytes,
+        "avx512dot" => Way::ByteWindows,
+        _ => Way::Tickets,
+    };
     for last in [true, false] {
-        assert_eq!(ways([32, 24, 3, 1], last, Format::Bf16), [Way::Tickets; 3]);
-        let bytes = if tile25::Isa::detect().name() == "amx" { Way::Bytes } else { Way::Tickets };
-        assert_eq!(ways([32, 24, 3, 1], last, Format::I8), [bytes, bytes, Way::Tickets]);
+        assert_eq!(ways([32, 24, 3, 1], last, Format::Bf16), [of_bf16, of_bf16, Way::Tickets]);
+        assert_eq!(ways([32, 24, 3, 1], last, Format::F16)[0], Way::WindowsOfBands);
+        assert_eq!(ways([32, 24, 1, 1], last, Format::F16)[0], Way::Tickets);
+        assert_eq!(ways([32, 24, 3, 1], last, Format::I8), [of_bytes, of_bytes, Way::Tickets]);
         assert_eq!(ways([32, 32, 3, 32], last, Format::I8), [Way::Tickets; 3]);
     }
+    let in_place = if of_bytes == Way::Tickets { Way::Tickets } else { Way::Bytes };
+    assert_eq!(ways([32, 24, 1, 1], true, Format::U8)[..2], [in_place; 2]);
 }

@@ -2,8 +2,8 @@
 //!
 //! First the weights are packed, once for all threads; where there are so few positions that one block holds them, each thread packs
 //! its columns instead, panel by panel right before use. Then C is cut into one part a thread, as in [`super::parts`]. A part goes over its positions
-//! in blocks. The input of a block is read where it lies if its channels lie side by side; otherwise, or where there are few channels, it is first copied to a
-//! band with its padding and channels innermost ([`Scan::band`]). Sums lie in the result if its channels lie side by side and it is in the format of
+//! in blocks. The input of a block is read where it lies if its channels lie side by side; otherwise, or where there are few channels or codes of a narrow format, it is first copied to a
+//! band with its padding and channels innermost, widened ([`Scan::band`]). Sums lie in the result if its channels lie side by side and it is in the format of
 //! sums, and else in a block of scratch from which the result is written.
 //!
 //! Scratch: the packed weights, and for each thread a band of about [`BAND_BYTES`](super::block::BAND_BYTES) and a block of at most [`SUMS_BYTES`] of sums. A band is as large as it must be
@@ -19,7 +19,7 @@ use tile25_kernels::epilogue::{FinishFrom, Param};
 use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{Real, WINDOW_ROWS, Weights, Windows};
 use tile25_kernels::mat::Places;
-use tile25_kernels::pack::{Form, Operand, Side, copy_band, pack};
+use tile25_kernels::pack::{Form, Operand, Side, copy_band, copy_wide_band, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 use tile25_kernels::simd::Transpose;
@@ -71,7 +71,12 @@ impl Windowed {
     pub(crate) fn new(gemm: &Gemm, scan: Scan, kernel: Kernel, threads: usize) -> Option<Windowed> {
         let (problem, places) = (&gemm.problem, Places::new(gemm.dst));
         let formats = problem.formats;
-        if !matches!(kernel.form, Form::F32 | Form::F64) || formats.lhs != formats.sums || problem.k == 0 {
+        if !matches!(kernel.form, Form::F32 | Form::F64) || problem.k == 0 {
+            return None;
+        }
+        // Codes of narrow floats are widened on their way to a band.
+        let widens = formats.lhs != formats.sums;
+        if widens && (kernel.form != Form::F32 || formats.lhs.is_integer()) {
             return None;
         }
         let (m, n, k) = (problem.m, problem.n, problem.k);
@@ -90,7 +95,7 @@ impl Windowed {
         // Planes are read anew by every panel of channels, a line for each step of k: rather from a band, if weights can be packed late all the same. 512 to 1024 channels @28, stride 2, on
         // Granite Rapids: 1.18 times as fast; 1024 to 2048 @14, whose positions take two bands, 0.70.
         let planes = one_run && inner.stride != 1 && n > width && (!packs_late || copied.1 == m);
-        let (block, rows, band) = if (one_run && !planes) || runs {
+        let (block, rows, band) = if !widens && ((one_run && !planes) || runs) {
             let rows = if packs_late { m } else { WINDOW_ROWS };
             (Block::Rows(rows), m.min(rows), 0)
         } else {
@@ -186,7 +191,13 @@ impl Execute for Windowed {
         dst: &mut [W],
     ) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
-        let (data, start) = run.lhs.own::<T>();
+        let input = match run.lhs {
+            Source::Coded { operand, start, .. } => Input::Codes(operand, start as isize),
+            _ => {
+                let (data, start) = run.lhs.own::<T>();
+                Input::Own(data, start)
+            }
+        };
         let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
         let bytes = self.packed_elements() * size_of::<T>();
         let pack = |panels: &mut [u8]| {
@@ -194,7 +205,7 @@ impl Execute for Windowed {
         };
         let scratch = call.scratch();
         self.place.execute(call, dst, &run.rhs, bytes, pack, |panels, part: Sums<'_, T, W>| {
-            Job { windowed: self, data, start, run, panels, finishing, scratch }.part(part);
+            Job { windowed: self, input, run, panels, finishing, scratch }.part(part);
         });
     }
 }
@@ -222,10 +233,18 @@ fn weights<'a>(reader: &Reader, source: &Source<'a>, group: usize) -> (Window, O
     (window, operand)
 }
 
+/// The input, and where it starts.
+#[derive(Clone, Copy)]
+enum Input<'a, T> {
+    /// In the format of sums.
+    Own(&'a [T], isize),
+    /// Of a narrow float format.
+    Codes(Operand<'a>, isize),
+}
+
 struct Job<'a, T> {
     windowed: &'a Windowed,
-    data: &'a [T],
-    start: isize,
+    input: Input<'a, T>,
     run: &'a Run<'a>,
     panels: &'a [T],
     finishing: Finishing<'a, T>,
@@ -242,18 +261,29 @@ impl<T: Real + Transpose> Job<'_, T> {
         mut work: impl FnMut(&[T], &Window, Range<usize>),
     ) {
         let Windowed { kernel, scan, window, groups, block, .. } = self.windowed;
-        let start = self.start + groups.offset(group);
+        let first = groups.offset(group);
         let mut row = rows.start;
         while row < rows.end {
             let now = row..block.end(scan, row, rows.end);
             row = now.end;
-            if let Block::Rows(_) = block {
-                work(self.data, &Window { start: window.start + start, ..*window }, now);
-            } else {
-                let place = scan.band(now.clone());
-                copy_band(kernel.isa, scan, &place, self.data, start, band);
-                work(band, &place.window, now);
+            match self.input {
+                Input::Own(data, start) if matches!(block, Block::Rows(_)) => {
+                    work(data, &Window { start: window.start + start + first, ..*window }, now);
+                    continue;
+                }
+                _ => {}
             }
+            let place = scan.band(now.clone());
+            match self.input {
+                Input::Own(data, start) => {
+                    copy_band(kernel.isa, scan, &place, data, start + first, band);
+                }
+                Input::Codes(operand, start) => {
+                    let band = bytemuck::cast_slice_mut(band);
+                    copy_wide_band(kernel.isa, scan, &place, operand, start + first, band);
+                }
+            }
+            work(band, &place.window, now);
         }
     }
 

@@ -13,6 +13,7 @@ mod convert;
 pub mod guard;
 mod panel;
 mod rows;
+mod wide_band;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -28,6 +29,7 @@ pub use byte_band::copy_byte_band;
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 pub use rows::pack_rows;
+pub use wide_band::copy_wide_band;
 
 /// Widest panel that can be packed.
 pub const PANEL_WIDTH: usize = 64;
