@@ -339,7 +339,13 @@ fn shape_and_layout_decide_the_way() {
         assert_eq!(ways([32, 24, 3, 1], last, Format::F16)[0], Way::WindowsOfBands);
         assert_eq!(ways([32, 24, 1, 1], last, Format::F16)[0], Way::Tickets);
         assert_eq!(ways([32, 24, 3, 1], last, Format::I8), [of_bytes, of_bytes, Way::Tickets]);
-        assert_eq!(ways([32, 32, 3, 32], last, Format::I8), [Way::Tickets; 3]);
+        for format in [Format::I8, Format::Bf16] {
+            let of_bands = Way::DepthwiseOfBands;
+            assert_eq!(ways([32, 32, 3, 32], last, format), [of_bands, of_bands, Way::Tickets]);
+            // More products than f32 has room for the sum of, if they are integers.
+            let large = if format == Format::I8 { Way::Tickets } else { of_bands };
+            assert_eq!(ways([32, 32, 17, 32], last, format)[0], large);
+        }
     }
     let in_place = if of_bytes == Way::Tickets { Way::Tickets } else { Way::Bytes };
     assert_eq!(ways([32, 24, 1, 1], true, Format::U8)[..2], [in_place; 2]);

@@ -635,6 +635,57 @@ impl FinishFrom<i32> for i32 {
     }
 }
 
+/// Sums of integers that f32 holds exactly, such as those of few products of 8-bit integers.
+impl FinishFrom<f32> for i32 {
+    fn widen_into(_: Format, _: &mut TileMut<'_, i32>, _: &mut TileMut<'_, f32>) {
+        unreachable!("f32 does not hold every i32");
+    }
+    fn finish_into(
+        isa: Isa,
+        epilogue: &Epilogue<'_, f32>,
+        sums: &mut TileMut<'_, f32>,
+        tile: &mut TileMut<'_, i32>,
+    ) {
+        assert!(epilogue.is_identity(), "the plan refuses an epilogue of i32");
+        isa.dispatch_but_dots(WholeNumbers(sums, tile));
+    }
+}
+
+/// Sums that are whole numbers, to a result of integers.
+struct WholeNumbers<'a, 'b, 'c>(&'c mut TileMut<'a, f32>, &'c mut TileMut<'b, i32>);
+
+impl WithSimd for WholeNumbers<'_, '_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let WholeNumbers(sums, tile) = self;
+        for j in (0..tile.n()).step_by(PANEL_COLS) {
+            let width = PANEL_COLS.min(tile.n() - j);
+            let (m, mut row) = (tile.m(), [0; PANEL_COLS]);
+            let (mut sums, mut tile) = (sums.panel(j, width), tile.panel(j, width));
+            for i in 0..m {
+                let values = sums.row_slice(i).expect("sums side by side");
+                match tile.row_slice(i) {
+                    Some(row) => to_integers(values, row),
+                    None => {
+                        to_integers(values, &mut row[..width]);
+                        tile.write_row(i, &row);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whole numbers as integers. Added to 1.5 x 2^52, they stand in the low bits of the mantissa: a cast that minds NaN and what i32 does not hold would go lane by lane.
+#[inline(always)]
+fn to_integers(values: &[f32], out: &mut [i32]) {
+    const SHIFTED: f64 = 1.5 * (1u64 << 52) as f64;
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = (f64::from(value) + SHIFTED).to_bits() as i32;
+    }
+}
+
 /// Copies a tile to another of the same size.
 fn copy_rows(from: &mut TileMut<'_, i32>, to: &mut TileMut<'_, i32>) {
     for j in (0..to.n()).step_by(PANEL_COLS) {

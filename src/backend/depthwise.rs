@@ -14,10 +14,10 @@ use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{FinishFrom, Param};
-use tile25_kernels::format::Format;
+use tile25_kernels::format::{Format, Words};
 use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strip, Strips, Taps};
 use tile25_kernels::mat::{MatMut, MatRef, MatSpec, Places};
-use tile25_kernels::pack::{Form, Side, copy_band, pack};
+use tile25_kernels::pack::{Form, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 use tile25_kernels::simd::Transpose;
@@ -27,6 +27,7 @@ use crate::workspace::Scratch;
 
 use super::block::{BAND_BYTES, Block};
 use super::fork::{PART_MACS, free_pair};
+use super::input::Input;
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
@@ -43,6 +44,9 @@ pub(crate) enum Sum {
 
 /// Strips that are copied together where the input of a block would exceed [`BAND_BYTES`] with more: lines of cache side by side are read in one go.
 const LEAST_STRIPS: usize = 4;
+
+/// Products of 8-bit integers less their zero points, at most 255 each way, whose sums f32 holds exactly: 2^24 / 255^2.
+const EXACT_PRODUCTS: usize = 258;
 
 /// A planned depthwise convolution.
 #[derive(Clone, Debug)]
@@ -126,17 +130,22 @@ fn of_channels(scan: &Scan, channels: &Range<usize>) -> Scan {
 }
 
 impl Depthwise {
-    /// Plans `gemm`, a product a channel whose rhs reads what `scan` goes over: as columns of positions, or of taps for the gradient of the weights. `None`
+    /// Plans `gemm`, whose result `adds` to what is there or not, a product a channel whose rhs reads what `scan` goes over: as columns of positions, or of taps for the gradient of the weights. `None`
     /// where it is not depthwise or tickets have to execute it.
     pub(crate) fn new(
         gemm: &Gemm,
         scan: &Scan,
         sum: Sum,
+        adds: bool,
         kernel: Kernel,
         threads: usize,
     ) -> Option<Depthwise> {
         let problem = &gemm.problem;
         let formats = problem.formats;
+        let integers = formats.sums.is_integer();
+        // Sums of so few products of 8-bit integers are whole numbers that f32 holds, all the way.
+        let exact = problem.k <= EXACT_PRODUCTS && !adds;
+        let widens = formats.rhs != kernel.form.sums();
         let strip = match kernel.form {
             Form::F32 => f32::LEN,
             Form::F64 => f64::LEN,
@@ -146,7 +155,8 @@ impl Depthwise {
             || problem.m != 1
             || scan.channels.0 != 1
             || problem.k == 0
-            || formats.rhs != formats.sums
+            || (widens && (sum == Sum::Positions || kernel.form != Form::F32))
+            || (integers && !exact)
             || (sum == Sum::Positions && formats.lhs != formats.sums)
         {
             return None;
@@ -156,11 +166,11 @@ impl Depthwise {
         let spec =
             MatSpec { batch: Axis::strided(1, 0), rows: gemm.dst.cols, cols: gemm.dst.batch, ..gemm.dst };
         let places = Places::new(spec);
-        let here = formats.out == formats.sums && places.columns_side_by_side();
+        let here = formats.out == kernel.form.sums() && places.columns_side_by_side();
         let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
         let parts = threads.min(useful);
         let width = scan.axes[2].positions;
-        let bytes = formats.sums.bytes();
+        let bytes = kernel.form.sums().bytes();
         // Along lines of positions or strips of channels, whichever leaves the smaller largest part; sums over positions only along channels.
         let (lines, strips) = (rows / width, channels.div_ceil(strip));
         let largest = |units: usize| units.div_ceil(parts) as f64 / units as f64;
@@ -174,6 +184,7 @@ impl Depthwise {
         let weights = by_channel(&gemm.lhs);
         let (gradient, spread) = (over_steps(&weights, strip), spread(&weights));
         let in_place = sum == Sum::Taps
+            && !widens
             && match kernel.form {
                 Form::F32 => ByLine::<f32>::serves(&scan),
                 _ => ByLine::<f64>::serves(&scan),
@@ -261,6 +272,9 @@ impl Depthwise {
         let weights = Window { start: self.weights.start + start as isize, ..self.weights };
         let ([_, channels, k], kernel, strip) = (self.shape, self.kernel, self.scan.pitch);
         let row = strip * kernel.form.element_bytes();
+        if operand.format.is_integer() {
+            return self.widen_weights(source, bytemuck::cast_slice_mut(packed));
+        }
         let (packed, spread) = packed.split_at_mut(channels.div_ceil(strip) * k * row);
         for (i, out) in packed.chunks_exact_mut(k * row).enumerate() {
             let x = i * strip..channels.min((i + 1) * strip);
@@ -280,6 +294,33 @@ impl Depthwise {
     }
 }
 
+impl Depthwise {
+    /// Packs the weights of 8-bit integers, less their zero points.
+    fn widen_weights(&self, source: &Source<'_>, packed: &mut [f32]) {
+        let (operand, start) = source.operand().expect("weights are packed here");
+        let Words::U8(data) = operand.words else { unreachable!("8-bit integers") };
+        let ([_, channels, k], strip) = (self.shape, self.scan.pitch);
+        let first = self.weights.start + start as isize;
+        let value = |offset: isize, channel: usize| {
+            let zero = match operand.zero {
+                Zero::Tensor(zero) => zero,
+                Zero::PerX(zeros) => zeros[channel],
+            };
+            let code = data[offset as usize];
+            let code = if operand.format == Format::I8 { i32::from(code as i8) } else { i32::from(code) };
+            (code - zero) as f32
+        };
+        for (i, out) in packed.chunks_exact_mut(k * strip).take(channels.div_ceil(strip)).enumerate() {
+            for (step, out) in out.chunks_exact_mut(strip).enumerate() {
+                let (of_step, lanes) = (first + self.weights.k.offset(step), i * strip..channels);
+                for (out, channel) in out.iter_mut().zip(lanes) {
+                    *out = value(of_step + self.weights.x.offset(channel), channel);
+                }
+            }
+        }
+    }
+}
+
 impl Execute for Depthwise {
     fn sums(&self) -> Format {
         self.kernel.form.sums()
@@ -291,7 +332,7 @@ impl Execute for Depthwise {
         dst: &mut [W],
     ) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
-        let data = run.rhs.own::<T>();
+        let data = Input::new(&run.rhs);
         let gradient = if self.sum == Sum::Positions { run.lhs.own::<T>() } else { (&[][..], 0) };
         let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
         let (bytes, scratch) = (self.packed_bytes(), call.scratch());
@@ -308,26 +349,25 @@ impl Execute for Depthwise {
 
 struct Job<'a, T> {
     depthwise: &'a Depthwise,
-    /// The input, and where its element at index 0 is.
-    data: (&'a [T], isize),
-    /// The same of the gradient of the output, if its weights' is computed.
+    data: Input<'a, T>,
+    /// The gradient of the output and where it starts, if that of the weights is computed.
     gradient: (&'a [T], isize),
     packed: &'a [T],
     finishing: Finishing<'a, T>,
     scratch: &'a [RwLock<Buf>],
 }
 
-impl<T: Real + Transpose> Job<'_, T> {
+impl<T: Real + Transpose + OwnWords> Job<'_, T> {
     /// Copies what some positions need to `out`; the elements of a strip, and the window that reads them, with positions as x and taps as k.
     fn copy(
         &self,
         scan: &Scan,
-        (data, start): (&[T], isize),
+        data: Input<'_, T>,
         positions: Range<usize>,
         out: &mut [T],
     ) -> (usize, Window) {
         let place = scan.band(positions);
-        copy_band(self.depthwise.kernel.isa, scan, &place, data, start, out);
+        data.copy(self.depthwise.kernel.isa, scan, &place, 0, out);
         (place.len(scan.pitch), Window { k: place.taps, ..place.window })
     }
 
@@ -341,10 +381,10 @@ impl<T: Real + Transpose> Job<'_, T> {
         at: [usize; 3],
     ) {
         let Depthwise { kernel, scan, in_place, shape: [_, _, k], .. } = self.depthwise;
-        if *in_place {
+        if let (Input::Own(data, start), true) = (self.data, *in_place) {
+            let data = (data, start);
             let (weights, add) = (self.packed, self.finishing.accum == Accum::Add);
-            ByLine { data: self.data, scan, rows, cols: cols.clone(), weights, dst, at, add }
-                .compute(kernel.isa);
+            ByLine { data, scan, rows, cols: cols.clone(), weights, dst, at, add }.compute(kernel.isa);
             return;
         }
         let (strip, window) = self.copy(&of_channels(scan, cols), self.data, rows.clone(), band);
@@ -371,7 +411,8 @@ impl<T: Real + Transpose> Job<'_, T> {
                 Gradient::InPlace(MatRef::row_major(rows, positions.len(), width), cols.start)
             } else {
                 let strip;
-                (strip, window) = self.copy(of, self.gradient, positions.clone(), of_gradient);
+                let (data, start) = self.gradient;
+                (strip, window) = self.copy(of, Input::Own(data, start), positions.clone(), of_gradient);
                 Gradient::Strips(Strips { data: of_gradient, strip, window: &window })
             };
             let (channels, add) = (cols.len(), first > 0 || self.finishing.accum == Accum::Add);

@@ -9,6 +9,7 @@ pub(crate) mod depthwise;
 pub(crate) mod few_channels;
 pub(crate) mod few_rows;
 mod fork;
+mod input;
 pub(crate) mod parts;
 pub(crate) mod reference;
 pub(crate) mod schedule;

@@ -66,6 +66,7 @@ pub(crate) trait Execute {
     fn run<P: Param>(&self, call: &Call<'_, P>, dst: WordsMut<'_>) {
         match (self.sums(), dst) {
             (Format::F32, WordsMut::F32(dst)) => self.typed::<f32, f32, P>(call, dst),
+            (Format::F32, WordsMut::I32(dst)) => self.typed::<f32, i32, P>(call, dst),
             (Format::F32, WordsMut::U16(dst)) => self.typed::<f32, u16, P>(call, dst),
             (Format::F32, WordsMut::U8(dst)) => self.typed::<f32, u8, P>(call, dst),
             (Format::F64, WordsMut::F64(dst)) => self.typed::<f64, f64, P>(call, dst),

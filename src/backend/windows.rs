@@ -19,7 +19,7 @@ use tile25_kernels::epilogue::{FinishFrom, Param};
 use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{Real, WINDOW_ROWS, Weights, Windows};
 use tile25_kernels::mat::Places;
-use tile25_kernels::pack::{Form, Operand, Side, copy_band, copy_wide_band, pack};
+use tile25_kernels::pack::{Form, Operand, Side, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 use tile25_kernels::simd::Transpose;
@@ -29,6 +29,7 @@ use crate::workspace::Scratch;
 
 use super::block::Block;
 use super::fork::{PART_MACS, evenly, free_pair, share};
+use super::input::Input;
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
@@ -191,13 +192,7 @@ impl Execute for Windowed {
         dst: &mut [W],
     ) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
-        let input = match run.lhs {
-            Source::Coded { operand, start, .. } => Input::Codes(operand, start as isize),
-            _ => {
-                let (data, start) = run.lhs.own::<T>();
-                Input::Own(data, start)
-            }
-        };
+        let input = Input::new(&run.lhs);
         let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
         let bytes = self.packed_elements() * size_of::<T>();
         let pack = |panels: &mut [u8]| {
@@ -233,15 +228,6 @@ fn weights<'a>(reader: &Reader, source: &Source<'a>, group: usize) -> (Window, O
     (window, operand)
 }
 
-/// The input, and where it starts.
-#[derive(Clone, Copy)]
-enum Input<'a, T> {
-    /// In the format of sums.
-    Own(&'a [T], isize),
-    /// Of a narrow float format.
-    Codes(Operand<'a>, isize),
-}
-
 struct Job<'a, T> {
     windowed: &'a Windowed,
     input: Input<'a, T>,
@@ -251,7 +237,7 @@ struct Job<'a, T> {
     scratch: &'a [RwLock<Buf>],
 }
 
-impl<T: Real + Transpose> Job<'_, T> {
+impl<T: Real + Transpose + OwnWords> Job<'_, T> {
     /// Goes over positions block by block: `work` gets each with the elements and the window that read it.
     fn blocks(
         &self,
@@ -274,15 +260,7 @@ impl<T: Real + Transpose> Job<'_, T> {
                 _ => {}
             }
             let place = scan.band(now.clone());
-            match self.input {
-                Input::Own(data, start) => {
-                    copy_band(kernel.isa, scan, &place, data, start + first, band);
-                }
-                Input::Codes(operand, start) => {
-                    let band = bytemuck::cast_slice_mut(band);
-                    copy_wide_band(kernel.isa, scan, &place, operand, start + first, band);
-                }
-            }
+            self.input.copy(kernel.isa, scan, &place, first, band);
             work(band, &place.window, now);
         }
     }

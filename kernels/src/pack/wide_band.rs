@@ -1,28 +1,73 @@
-//! Copies the part of a convolution's input of narrow floats that some positions need, widened: channels innermost, padding written out.
+//! Copies the part of a convolution's input of narrow numbers that some positions need, as f32: channels innermost, padding written out.
 
-use crate::format::{Code, Widener, Words, table};
+use crate::format::{Code, Format, Widener, Words, table};
 use crate::isa::Isa;
 use crate::scan::{Band, Scan};
 use crate::simd::{Simd, WithSimd};
 
-use super::Operand;
+use super::{Operand, Zero};
 
 /// Codes of a plane that are widened at a time.
 const AT_ONCE: usize = 64;
 
-struct Copy<'a, W> {
+/// From codes to values.
+trait ToFloat<W>: Copy {
+    /// The value of padding.
+    fn pad(&self) -> f32;
+    /// The values of codes. The slices have one length.
+    fn widen<S: Simd>(&self, s: S, codes: &[W], out: &mut [f32]);
+}
+
+impl<W: Code> ToFloat<W> for Widener<'_> {
+    #[inline(always)]
+    fn pad(&self) -> f32 {
+        self.one(W::zeroed())
+    }
+    #[inline(always)]
+    fn widen<S: Simd>(&self, s: S, codes: &[W], out: &mut [f32]) {
+        Widener::widen(self, s, codes, out);
+    }
+}
+
+/// Integers, less their zero point.
+#[derive(Clone, Copy)]
+struct Less {
+    signed: bool,
+    zero: i32,
+}
+
+impl ToFloat<u8> for Less {
+    #[inline(always)]
+    fn pad(&self) -> f32 {
+        0.0
+    }
+    #[inline(always)]
+    fn widen<S: Simd>(&self, _: S, codes: &[u8], out: &mut [f32]) {
+        if self.signed {
+            for (out, &code) in out.iter_mut().zip(codes) {
+                *out = (i32::from(code as i8) - self.zero) as f32;
+            }
+        } else {
+            for (out, &code) in out.iter_mut().zip(codes) {
+                *out = (i32::from(code) - self.zero) as f32;
+            }
+        }
+    }
+}
+
+struct CopyWide<'a, W, C> {
     scan: &'a Scan,
     band: &'a Band,
     data: &'a [W],
     start: isize,
-    widener: Widener<'a>,
+    codes: C,
     out: &'a mut [f32],
 }
 
-/// [`super::copy_band`] of the codes of a narrow float format, which lie from `start` on, with all channels at each place.
+/// [`super::copy_band`] of the values of an operand of narrow floats or 8-bit integers, which lies from `start` on.
 ///
 /// # Panics
-/// If `out` is shorter than [`Band::len`], places of a band hold other than all channels, the format is no narrow float, or a code lies outside the operand.
+/// If `out` is shorter than [`Band::len`] of each strip, the operand is of another kind or has several zero points, or a code lies outside it.
 pub fn copy_wide_band(
     isa: Isa,
     scan: &Scan,
@@ -31,58 +76,69 @@ pub fn copy_wide_band(
     start: isize,
     out: &mut [f32],
 ) {
-    assert!(scan.pitch == scan.channels.0);
     let table = table(operand.format);
-    let widener = Widener::new(operand.format, &table).expect("a narrow float format");
-    match operand.words {
-        Words::U8(data) => isa.dispatch_but_dots(Copy { scan, band, data, start, widener, out }),
-        Words::U16(data) => isa.dispatch_but_dots(Copy { scan, band, data, start, widener, out }),
-        _ => panic!("{} is not narrow", operand.format),
+    match (operand.words, Widener::new(operand.format, &table), operand.zero) {
+        (Words::U8(data), Some(codes), _) => {
+            isa.dispatch_but_dots(CopyWide { scan, band, data, start, codes, out });
+        }
+        (Words::U16(data), Some(codes), _) => {
+            isa.dispatch_but_dots(CopyWide { scan, band, data, start, codes, out });
+        }
+        (Words::U8(data), None, Zero::Tensor(zero)) => {
+            let codes = Less { signed: operand.format == Format::I8, zero };
+            isa.dispatch_but_dots(CopyWide { scan, band, data, start, codes, out });
+        }
+        _ => panic!("{} is not widened, nor with several zero points", operand.format),
     }
 }
 
-impl<W: Code> WithSimd for Copy<'_, W> {
+impl<W: Code, C: ToFloat<W>> WithSimd for CopyWide<'_, W, C> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Copy { scan, band, data, start, widener, out } = self;
-        let (channels, down) = scan.channels;
-        let (width, out) = (band.across.len(), &mut out[..band.len(channels)]);
+        let CopyWide { scan, band, data, start, codes, out } = self;
+        let ((channels, down), pitch, strip) = (scan.channels, scan.pitch, band.len(scan.pitch));
+        let out = &mut out[..channels.div_ceil(pitch) * strip];
+        let width = band.across.len();
         let (at, across) = scan.across(band);
-        let pad = widener.one(W::zeroed());
         for (place, offset) in scan.lines(band) {
-            let line = &mut out[place * width * channels..][..width * channels];
-            let Some(offset) = offset else {
-                line.fill(pad);
-                continue;
-            };
-            let (low, rest) = line.split_at_mut(at * channels);
-            let (inside, high) = rest.split_at_mut(across.len() * channels);
-            low.fill(pad);
-            high.fill(pad);
-            let stride = scan.axes[2].stride;
+            let line = place * width * pitch;
+            let inside = if offset.is_some() { at..at + across.len() } else { width..width };
+            for out in out.chunks_exact_mut(strip) {
+                let out = &mut out[line..][..width * pitch];
+                out[..inside.start * pitch].fill(codes.pad());
+                out[inside.end * pitch..].fill(codes.pad());
+            }
+            let Some(offset) = offset else { continue };
+            let (stride, len, to) = (scan.axes[2].stride, across.len(), line + at * pitch);
             let first = start + offset + across.start as isize * stride;
             let place = |x: usize, c: usize| (first + x as isize * stride + c as isize * down) as usize;
-            if inside.is_empty() {
+            if len == 0 {
                 continue;
             }
-            if down == 1 && (stride == channels as isize || across.len() == 1) {
-                widener.widen(s, &data[place(0, 0)..][..inside.len()], inside);
+            if down == 1 && pitch == channels && (stride == channels as isize || len == 1) {
+                codes.widen(s, &data[place(0, 0)..][..len * channels], &mut out[to..][..len * channels]);
             } else if down == 1 {
-                for (x, to) in inside.chunks_exact_mut(channels).enumerate() {
-                    widener.widen(s, &data[place(x, 0)..][..channels], to);
+                for x in 0..len {
+                    let (mut from, mut to) = (&data[place(x, 0)..][..channels], to + x * pitch);
+                    while !from.is_empty() {
+                        let (now, rest) = from.split_at(pitch.min(from.len()));
+                        codes.widen(s, now, &mut out[to..][..now.len()]);
+                        (from, to) = (rest, to + strip);
+                    }
                 }
             } else {
                 for c in 0..channels {
-                    for (block, to) in inside.chunks_mut(AT_ONCE * channels).enumerate() {
-                        let (len, from) = (to.len() / channels, block * AT_ONCE);
-                        let (mut codes, mut values) = ([W::zeroed(); AT_ONCE], [0.0; AT_ONCE]);
-                        for (i, code) in codes[..len].iter_mut().enumerate() {
-                            *code = data[place(from + i, c)];
+                    let to = to + c / pitch * strip + c % pitch;
+                    for x in (0..len).step_by(AT_ONCE) {
+                        let (mut some, mut values) = ([W::zeroed(); AT_ONCE], [0.0; AT_ONCE]);
+                        let n = AT_ONCE.min(len - x);
+                        for (i, code) in some[..n].iter_mut().enumerate() {
+                            *code = data[place(x + i, c)];
                         }
-                        widener.widen(s, &codes, &mut values);
-                        for (i, &value) in values[..len].iter().enumerate() {
-                            to[i * channels + c] = value;
+                        codes.widen(s, &some, &mut values);
+                        for (i, &value) in values[..n].iter().enumerate() {
+                            out[to + (x + i) * pitch] = value;
                         }
                     }
                 }
@@ -103,10 +159,16 @@ mod tests {
     #[test]
     fn a_band_has_the_value_of_every_code() {
         let (height, width) = (4, 70);
-        for (channels, down, strides) in
-            [(5, 1, [70 * 5, 5]), (5, 1, [70 * 6, 6]), (3, 4 * 70, [70, 1]), (1, 1, [71, 1])]
-        {
-            let codes: Vec<u32> = (0..2000u32).map(|i| i.wrapping_mul(2_654_435_761) >> 17).collect();
+        for (channels, down, strides, pitch) in [
+            (5, 1, [70 * 5, 5], 5),
+            (5, 1, [70 * 6, 6], 5),
+            (3, 4 * 70, [70, 1], 3),
+            (1, 1, [71, 1], 1),
+            (21, 1, [70 * 21, 21], 8),
+            (11, 4 * 70, [70, 1], 8),
+        ] {
+            // No NaN, whose payload the codec does not keep.
+            let codes: Vec<u32> = (0..7000u32).map(|i| i.wrapping_mul(2_654_435_761) >> 18).collect();
             let axis = |positions, step, taps, origin, size, stride| ScanAxis {
                 positions,
                 step,
@@ -120,24 +182,29 @@ mod tests {
                 start: 0,
                 images: (1, 0),
                 channels: (channels, down),
-                pitch: channels,
+                pitch,
                 axes: [
                     axis(1, 1, 1, 0, 1, 0),
                     axis(height, 1, 3, -1, height, strides[0]),
                     axis(35, 2, 3, -1, width, strides[1]),
                 ],
             };
-            for format in [Format::Bf16, Format::F16, Format::Fp8E4M3] {
-                let codec = Codec::of(format).expect("narrow");
+            for format in [Format::Bf16, Format::F16, Format::Fp8E5M2, Format::I8, Format::U8] {
                 let (halves, bytes): (Vec<u16>, Vec<u8>) =
-                    codes.iter().map(|&code| (code as u16, code as u8)).unzip();
+                    codes.iter().map(|&code| (code as u16, code as u8 & 0x7b)).unzip();
+                let (zero, codec) = (i32::from(format.is_integer()) * 77, Codec::of(format));
                 let words = if format.bytes() == 2 { Words::U16(&halves) } else { Words::U8(&bytes) };
-                let mask = if format.bytes() == 2 { 0xffff } else { 0xff };
-                let values: Vec<f32> = codes.iter().map(|&code| codec.widen(code & mask)).collect();
-                let operand = Operand { words, format, zero: Zero::Tensor(0), blocks: None };
+                let value = |(&half, &byte): (&u16, &u8)| match codec {
+                    None => (i32::from(byte) - zero) as f32,
+                    Some(codec) if format.bytes() == 1 => codec.widen(byte.into()),
+                    Some(codec) => codec.widen(half.into()),
+                };
+                let values: Vec<f32> = halves.iter().zip(&bytes).map(value).collect();
+                let operand = Operand { words, format, zero: Zero::Tensor(zero), blocks: None };
                 for (isa, rows) in Isa::available().flat_map(|isa| [(isa, 0..scan.rows()), (isa, 40..47)]) {
                     let band = scan.band(rows);
-                    let mut out = [vec![7.0f32; band.len(channels)], vec![7.0f32; band.len(channels)]];
+                    let len = channels.div_ceil(pitch) * band.len(pitch);
+                    let mut out = [vec![7.0f32; len], vec![7.0f32; len]];
                     copy_wide_band(isa, &scan, &band, operand, 2, &mut out[0]);
                     copy_band(isa, &scan, &band, &values, 2, &mut out[1]);
                     let same = out[0].iter().zip(&out[1]).all(|(a, b)| a.to_bits() == b.to_bits());

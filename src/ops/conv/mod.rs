@@ -143,7 +143,7 @@ impl Convolution {
         let kernel = kernel(context, self.first.format, self.second.format);
         let mut scratch = Scratch::default();
         let parts = self.products().into_iter().map(|(gemm, scan)| {
-            let part = Part::new(gemm, &scan, self.direction, kernel, context);
+            let part = Part::new(gemm, &scan, self.direction, self.accum, kernel, context);
             scratch.merge(&part.scratch());
             part
         });

@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 
 use tile25_kernels::axis::Axis;
+use tile25_kernels::format::Format;
+use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
@@ -14,7 +16,8 @@ use crate::backend::parts::Parts;
 use crate::backend::schedule::{Gemm, Schedule};
 use crate::backend::windows::Windowed;
 use crate::context::Context;
-use crate::ops::operand::grain;
+use crate::epilogue::Accum;
+use crate::ops::operand::{grain, kernel};
 use crate::plan::matmul::ONE_DIE_MACS;
 use crate::plan::{TilePlan, matmul as planner};
 use crate::workspace::Scratch;
@@ -109,6 +112,7 @@ impl Part {
         gemm: Gemm,
         scan: &Scan,
         direction: Direction,
+        accum: Accum,
         kernel: Kernel,
         context: &Context<'_>,
     ) -> Self {
@@ -116,7 +120,13 @@ impl Part {
         let part = |gemm, turn, how| Part { gemm, turn, kernel, threads, how, tile_plan: OnceLock::new() };
         let of_weights = direction == Direction::BackwardWeights;
         let sum = if of_weights { Sum::Positions } else { Sum::Taps };
-        if let Some(depthwise) = Depthwise::new(&gemm, scan, sum, kernel, threads) {
+        // Its channels are lanes: neighbours along k have no dot product there.
+        let of_lanes = match kernel.form {
+            Form::F32 | Form::F64 => kernel,
+            _ => self::kernel(context, Format::F32, Format::F32),
+        };
+        let adds = accum == Accum::Add;
+        if let Some(depthwise) = Depthwise::new(&gemm, scan, sum, adds, of_lanes, threads) {
             return part(gemm, Turn::ByChannel, How::Depthwise(Box::new(depthwise)));
         }
         if of_weights {
