@@ -108,7 +108,9 @@ impl ByteWindows {
         // The channels of kernel positions side by side lie one behind the other.
         let taps = if width.tap_step == 1 { width.taps } else { 1 };
         let run = taps * scan.channels.0;
-        let (block, _, band) = Block::copied(&scan, super::block::BAND_BYTES / BAND_BYTES, 1);
+        // As if it were one of several strips: a band is as much smaller.
+        let strips = super::block::BAND_BYTES / BAND_BYTES;
+        let (block, _, bands) = Block::copied(&scan, strips, 1);
         let padded = n.next_multiple_of(kernel.nr);
         let most = width.positions * size_of::<i32>();
         let cols = match here {
@@ -131,7 +133,7 @@ impl ByteWindows {
             run,
             taps,
             segments: segments(run, k / run),
-            pair: [band + SLACK, sums],
+            pair: [bands / strips + SLACK, sums],
             flip: if formats.lhs == Format::I8 { 0x80 } else { 0 },
         })
     }

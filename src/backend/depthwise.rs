@@ -1,7 +1,7 @@
 //! Executes a depthwise convolution, a channel a group: lanes are channels, and every channel is a product of its own.
 //!
 //! Of a convolution or its gradient of the input, rows are positions, columns channels and k is taps; of the gradient of the weights, rows are taps and
-//! k is positions. Where whole strips of channels lie side by side, the input of the first two is read in place ([`ByLine`]). Else the input of a block of positions is copied to a band with its padding ([`Scan::band`]), strip by strip of channels ([`Strip`]): it is then read once for each
+//! k is positions. Where whole strips of channels lie side by side, the input of the first two is read in place ([`ByLine`]). Else the input of a block of positions is copied to a band with its padding ([`Scan::band`]), strip by strip of channels ([`Strip`]), and narrow numbers as f32: it is then read once for each
 //! tap, mostly from the first-level cache. Sums lie in the result if its channels lie side by side and it is in the format of sums.
 //!
 //! Scratch: the packed weights; for each thread a band of about [`BAND_BYTES`], or what a line of positions takes if that is more, and a block of sums; for the

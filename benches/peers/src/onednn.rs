@@ -280,11 +280,14 @@ impl Engine {
             })
             .collect();
         let mut outside = Vec::new();
-        let mut wanted = Vec::new();
+        let (mut wanted, mut hinted) = (Vec::new(), Vec::new());
         for (tensor, (dims, strides)) in plain.iter().enumerate() {
             outside.push(self.describe(dims, Some(strides), of_tensor[tensor])?);
             let stays = blocking == Blocking::Weights && tensor != 1;
             wanted.push(self.describe(dims, stays.then_some(strides), of_tensor[tensor])?);
+            // A gradient is asked for by its forward convolution, whose tensors are of one type.
+            let forward = if case.direction == Direction::Forward { of_tensor[tensor] } else { data[0] };
+            hinted.push(self.describe(dims, stays.then_some(strides), forward)?);
         }
         let of = |values: &[usize], less: i64| values.iter().map(|&v| v as i64 - less).collect::<Vec<_>>();
         let (strides, dilations) = (of(&case.stride, 0), of(&case.dilation, 1));
@@ -315,10 +318,10 @@ impl Engine {
                 self.engine,
                 kind,
                 CONVOLUTION_DIRECT,
-                wanted[0],
-                wanted[1],
+                hinted[0],
+                hinted[1],
                 null_mut(),
-                wanted[2],
+                hinted[2],
                 strides.as_ptr(),
                 dilations.as_ptr(),
                 low.as_ptr(),

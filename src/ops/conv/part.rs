@@ -47,11 +47,11 @@ pub enum Way {
     Matmul,
     /// Positions are rows, read in place through the window: channels last.
     Windows,
-    /// The same from a band of some lines, channels innermost: planar or with few channels.
+    /// The same from a band of some lines, channels innermost: planar, with few channels, or of narrow floats.
     WindowsOfBands,
     /// Lanes are channels, the input read in place: depthwise, whole strips of channels side by side.
     Depthwise,
-    /// The same from a band of some strips of channels.
+    /// The same from a band of some strips of channels, as f32 where the input is narrow.
     DepthwiseOfBands,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
@@ -59,7 +59,7 @@ pub enum Way {
     Bytes,
     /// 8-bit integers by the dot product of four bytes, positions are rows, from a band of some lines.
     ByteWindows,
-    /// Along a tile plan, ticket by ticket: narrow formats, and what the others leave.
+    /// Along a tile plan, ticket by ticket: what the others leave, such as gradients of the weights of narrow formats.
     Tickets,
 }
 
