@@ -349,4 +349,8 @@ fn shape_and_layout_decide_the_way() {
     }
     let in_place = if of_bytes == Way::Tickets { Way::Tickets } else { Way::Bytes };
     assert_eq!(ways([32, 24, 1, 1], true, Format::U8)[..2], [in_place; 2]);
+    if of_bytes == Way::ByteWindows {
+        assert_eq!(ways([32, 24, 1, 1], true, Format::I8)[..2], [Way::ByteWindows; 2]);
+        assert_eq!(ways([32, 24, 1, 1], false, Format::I8), [Way::Tickets; 3]);
+    }
 }
