@@ -34,6 +34,24 @@ fn a_convolution_needs_no_more_for_more_images() {
     }
 }
 
+/// Long lines of bytes and of halves, results that are narrowed: sums stand apart.
+#[test]
+fn a_long_line_needs_no_more_than_a_band() {
+    for format in [Format::U8, Format::F16] {
+        let long = |length: usize| {
+            let conv = Conv::<1> { padding: [(1, 1)], ..Conv::default() };
+            let x = Spec::contiguous(format, &[1, 2, length]).unwrap();
+            let w = Spec::contiguous(format, &[40, 2, 3]).unwrap();
+            let y = Spec::contiguous(format, &[1, 40, length]).unwrap();
+            let plan = Convolution::forward(x, w, y, &conv).unwrap().plan(&Context::default()).unwrap();
+            plan.workspace().bytes()
+        };
+        let threads = rayon::current_num_threads();
+        assert_eq!(long(2_000_000), long(1_000_000), "{format}");
+        assert!(long(1_000_000) <= threads * (2 << 20), "{format}: {} bytes", long(1_000_000));
+    }
+}
+
 #[test]
 fn a_convolution_makes_no_im2col() {
     const MIB: usize = 1 << 20;

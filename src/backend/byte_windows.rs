@@ -24,7 +24,7 @@ use tile25_kernels::gemm::{ByteKernel, ByteLines, Write};
 use tile25_kernels::mat::{MatMut, Places};
 use tile25_kernels::pack::{Form, Side, Zero, copy_byte_band, pack};
 use tile25_kernels::registry::Kernel;
-use tile25_kernels::scan::{Band, Scan};
+use tile25_kernels::scan::Scan;
 
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
@@ -42,6 +42,8 @@ const BAND_BYTES: usize = super::block::BAND_BYTES / 4;
 const SUMS_BYTES: usize = 256 * 1024;
 /// Lines of positions that meet a panel of weights one after the other.
 const LINES: usize = 64;
+/// Positions of a line at once; a longer one counts as several.
+const ACROSS: usize = 512;
 /// Bytes of k that do: of 48 columns they take 36 KiB of a first-level cache.
 const SEGMENT: usize = 768;
 /// Runs of a segment at most.
@@ -112,7 +114,7 @@ impl ByteWindows {
         let strips = super::block::BAND_BYTES / BAND_BYTES;
         let (block, _, bands) = Block::copied(&scan, strips, 1);
         let padded = n.next_multiple_of(kernel.nr);
-        let most = width.positions * size_of::<i32>();
+        let most = width.positions.min(ACROSS) * size_of::<i32>();
         let cols = match here {
             true => padded,
             false => (SUMS_BYTES / most / kernel.nr * kernel.nr).clamp(kernel.nr, padded),
@@ -251,7 +253,7 @@ struct Job<'a> {
 /// Where rows of a band begin and how far its runs lie from there.
 struct Rows<'a> {
     data: &'a [u8],
-    lines: &'a [(isize, usize)],
+    begins: &'a [(isize, usize)],
     taps: &'a Axis,
 }
 
@@ -279,16 +281,16 @@ impl Job<'_> {
                     let (mut begins, mut count) = ([(0, 0); LINES], 0);
                     let from = row;
                     while row < of_band.end && count < lines {
-                        let end = of_band.end.min((row / width + 1) * width);
+                        let end = of_band.end.min((row / width + 1) * width).min(row + ACROSS);
                         begins[count] = (place.window.start + place.window.x.offset(row), end - row);
                         (row, count) = (end, count + 1);
                     }
-                    let here = Rows { data: band, lines: &begins[..count], taps: &place.taps };
+                    let here = Rows { data: band, begins: &begins[..count], taps: &place.taps };
                     for j in cols.clone().step_by(at_a_time) {
                         let (rows, cols) = (from..row, j..cols.end.min(j + at_a_time));
                         let to = (rows.len(), cols.clone());
                         part.block(group, rows, cols, self.finishing, sums, |dst, at| {
-                            self.block(group, &here, &place, i32::from(pad), to, dst, at);
+                            self.block(group, &here, i32::from(pad), to, dst, at);
                         });
                     }
                 }
@@ -297,30 +299,28 @@ impl Job<'_> {
     }
 
     /// Some lines by some columns into `dst`, where they begin `at`.
-    #[expect(clippy::too_many_arguments, reason = "rows, columns, and where they go")]
     fn block(
         &self,
         group: usize,
         here: &Rows<'_>,
-        band: &Band,
         zero: i32,
         (m, cols): (usize, Range<usize>),
         dst: &mut MatMut<'_, i32>,
         [batch, row, col]: [usize; 3],
     ) {
-        let ByteWindows { kernel, bytes, ref scan, shape: [_, n, _], run, taps, ref segments, .. } =
+        let ByteWindows { kernel, bytes, ref scan, shape: [_, n, k], run, taps, ref segments, .. } =
             *self.windows;
         let (lines, of_panel) = (self.windows.panel_lines(), self.windows.panel_bytes());
         let panels = &self.panels[(group * n.div_ceil(kernel.nr) + cols.start / kernel.nr) * of_panel..];
         let (to_rows, to_cols) = (row..row + m, col..col + cols.len());
         let apart = scan.axes[2].step as usize * scan.pitch;
         // Runs begin behind the lowest of them, from which lines are counted.
-        let lowest = (0..band.window.k.extent() / run).map(|i| here.taps.offset(i * taps)).min().unwrap_or(0);
+        let lowest = (0..k / run).map(|i| here.taps.offset(i * taps)).min().unwrap_or(0);
         let mut moved = [(0, 0); LINES];
-        for (moved, line) in moved.iter_mut().zip(here.lines) {
+        for (moved, line) in moved.iter_mut().zip(here.begins) {
             *moved = (line.0 + lowest, line.1);
         }
-        let moved = &moved[..here.lines.len()];
+        let moved = &moved[..here.begins.len()];
         let runs_of = |segment: &Segment| -> [usize; RUNS] {
             let mut runs = [0; RUNS];
             for (i, run) in runs[..segment.count].iter_mut().enumerate() {

@@ -55,8 +55,9 @@ pub(crate) struct Windowed {
     block: Block,
     /// Columns of a panel of weights.
     width: usize,
-    /// Columns of a block.
+    /// Columns of a block, and positions of it whose sums stand apart at once.
     cols: usize,
+    at_once: usize,
     /// Whether weights are packed right before use.
     packs_late: bool,
     /// Groups, positions, channels, k.
@@ -103,8 +104,10 @@ impl Windowed {
             copied
         };
         let padded = n.next_multiple_of(width);
-        let cols =
-            if here { padded } else { (SUMS_BYTES / (rows * bytes) / width * width).clamp(width, padded) };
+        let most = SUMS_BYTES / bytes;
+        // A band of few channels has more positions than sums have room for.
+        let at_once = if here { rows } else { rows.min(most / width) };
+        let cols = if here { padded } else { (most / at_once / width * width).clamp(width, padded) };
         let packs_late = packs_late && rows == m;
         // Weights whose kernel positions lie inside their channels are packed all at once.
         let (lanes, weights) = (gemm.rhs.window.x.inner(), gemm.rhs.window.k);
@@ -114,7 +117,7 @@ impl Windowed {
             true => width * if interleaved { k } else { k.min(KC) },
             false => 0,
         };
-        let sums = if here { 0 } else { rows * cols };
+        let sums = if here { 0 } else { at_once * cols };
         Some(Windowed {
             kernel,
             scan,
@@ -125,6 +128,7 @@ impl Windowed {
             block,
             width,
             cols,
+            at_once,
             packs_late,
             shape: [problem.batch, m, n, k],
             panel,
@@ -266,8 +270,8 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
     }
 
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
-        let Windowed { kernel, width, cols: at_a_time, packs_late, shape: [.., k], panel, elements, .. } =
-            *self.windowed;
+        let Windowed { kernel, width, packs_late, shape: [.., k], panel, elements, .. } = *self.windowed;
+        let Windowed { cols: at_a_time, at_once, .. } = *self.windowed;
         let [groups, rows, cols] = part.ranges();
         let (mut band, mut sums) = free_pair(self.scratch);
         let (panel, band) = band.as_mut_slice::<T>(elements[0]).split_at_mut(panel);
@@ -275,23 +279,28 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
         for group in groups {
             let given = matches!(self.run.rhs, Source::Packed { .. });
             let of_group = (!given && packs_late).then(|| weights(&self.run.gemm.rhs, &self.run.rhs, group));
-            self.blocks(group, rows.clone(), band, |data, window, rows| {
-                for j in cols.clone().step_by(at_a_time) {
-                    let cols = j..cols.end.min(j + at_a_time);
-                    let weights = match &of_group {
-                        Some((window, operand)) => Weights::Pack(window, *operand, &mut *panel),
-                        None => {
-                            let len = self.windowed.panel_elements();
-                            Weights::Packed { panels: &self.panels[group * len..][..len], once: packs_late }
-                        }
-                    };
-                    let add = self.finishing.accum == Accum::Add;
-                    let (block, k) = ((rows.clone(), cols.clone()), 0..k);
-                    part.block(group, block.0.clone(), block.1.clone(), self.finishing, sums, |dst, at| {
-                        let (rows, cols) = block;
-                        Windows { data, window, rows, k, weights, width, cols, dst, at, add }
-                            .compute(kernel.isa);
-                    });
+            self.blocks(group, rows.clone(), band, |data, window, of_block| {
+                for row in of_block.clone().step_by(at_once) {
+                    let rows = row..of_block.end.min(row + at_once);
+                    for j in cols.clone().step_by(at_a_time) {
+                        let cols = j..cols.end.min(j + at_a_time);
+                        let weights = match &of_group {
+                            Some((window, operand)) => Weights::Pack(window, *operand, &mut *panel),
+                            None => {
+                                let len = self.windowed.panel_elements();
+                                let panels = &self.panels[group * len..][..len];
+                                Weights::Packed { panels, once: packs_late }
+                            }
+                        };
+                        let add = self.finishing.accum == Accum::Add;
+                        let (block, k) = ((rows.clone(), cols.clone()), 0..k);
+                        let (of_rows, of_cols) = block.clone();
+                        part.block(group, of_rows, of_cols, self.finishing, sums, |dst, at| {
+                            let (rows, cols) = block;
+                            Windows { data, window, rows, k, weights, width, cols, dst, at, add }
+                                .compute(kernel.isa);
+                        });
+                    }
                 }
             });
         }

@@ -5,8 +5,6 @@
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use super::dot_rows::{Line, Rows};
 use crate::axis::Window;
 use crate::format::Format;
 use crate::isa::Isa;
@@ -16,6 +14,8 @@ use crate::pack::{Form, Operand, Side, Zero, pack, pack_rows};
 use crate::simd::x86::TILE_COLS;
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
 
+#[cfg(target_arch = "x86_64")]
+use super::dot_rows::{Line, Rows};
 use super::{Acc, Block, Write};
 
 /// The rows of an lhs, where a kernel of bytes reads them.

@@ -1,5 +1,7 @@
 //! Copies the part of a convolution's input that some positions need: channels innermost, padding written out.
 
+use std::ops::Range;
+
 use crate::isa::Isa;
 use crate::scan::{Band, Scan};
 use crate::simd::{Simd, Transpose, WithSimd};
@@ -33,17 +35,30 @@ impl<T: Transpose> WithSimd for Copy<'_, T> {
         for (place, offset) in scan.lines(band) {
             let line = place * width * pitch;
             let inside = if offset.is_some() { at..at + across.len() } else { width..width };
-            for out in out.chunks_exact_mut(strip) {
-                let out = &mut out[line..][..width * pitch];
-                out[..inside.start * pitch].fill(T::zeroed());
-                out[inside.end * pitch..].fill(T::zeroed());
-            }
+            fill_ends(out, strip, line..line + width * pitch, inside, pitch, T::zeroed());
             if let Some(offset) = offset {
                 let first = start + offset + across.start as isize * scan.axes[2].stride;
                 let to = line + at * pitch;
                 copy_line(s, scan, data, first, across.len(), out, (to, strip));
             }
         }
+    }
+}
+
+/// Writes `pad` to the places of a line, `pitch` elements each, that are not `inside`, in every strip of `out`.
+#[inline(always)]
+pub(super) fn fill_ends<T: bytemuck::Pod>(
+    out: &mut [T],
+    strip: usize,
+    line: Range<usize>,
+    inside: Range<usize>,
+    pitch: usize,
+    pad: T,
+) {
+    for out in out.chunks_exact_mut(strip) {
+        let out = &mut out[line.clone()];
+        out[..inside.start * pitch].fill(pad);
+        out[inside.end * pitch..].fill(pad);
     }
 }
 

@@ -8,12 +8,11 @@
 //! through here; they differ in their [`Window`] and in what `convert` makes of their elements. `panel` walks one panel.
 
 mod band;
-mod byte_band;
+mod code_band;
 mod convert;
 pub mod guard;
 mod panel;
 mod rows;
-mod wide_band;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -25,11 +24,10 @@ use crate::isa::Isa;
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 
 pub use band::copy_band;
-pub use byte_band::copy_byte_band;
+pub use code_band::{copy_byte_band, copy_wide_band};
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 pub use rows::pack_rows;
-pub use wide_band::copy_wide_band;
 
 /// Widest panel that can be packed.
 pub const PANEL_WIDTH: usize = 64;

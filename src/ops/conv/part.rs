@@ -222,6 +222,11 @@ impl Part {
         }
     }
 
+    /// Output channels of a group: rows of the product as it was made.
+    pub(super) fn channels(&self) -> usize {
+        if self.turn == Turn::Transposed { self.gemm.problem.n } else { self.gemm.problem.m }
+    }
+
     pub(super) fn way(&self) -> Way {
         match &self.how {
             How::Parts(_) => Way::Matmul,

@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::ops::operand::{check_blocks, check_operand, check_zero, source};
 use crate::view::View;
 
-use super::part::{How, Part, Turn};
+use super::part::{How, Part};
 use super::{ConvPlan, Direction};
 
 /// The second operand of a run: elements, or weights packed by [`ConvPlan::pack_weights`].
@@ -93,11 +93,6 @@ impl std::fmt::Display for PackedForm {
 }
 
 impl Part {
-    /// Output channels of a group: rows of the product as it was made.
-    pub(super) fn channels(&self) -> usize {
-        if self.turn == Turn::Transposed { self.gemm.problem.n } else { self.gemm.problem.m }
-    }
-
     /// Bytes of its packed weights, if it takes any.
     fn packed_bytes(&self) -> Option<usize> {
         match &self.how {

@@ -1,48 +1,56 @@
-//! Copies the part of a convolution's input of narrow numbers that some positions need, as f32: channels innermost, padding written out.
+//! Copies the part of a convolution's input of codes that some positions need, and changes them on the way: narrow numbers to f32, bytes to what the dot products take. Channels innermost, padding
+//! written out.
+
+use bytemuck::{Pod, Zeroable};
 
 use crate::format::{Code, Format, Widener, Words, table};
 use crate::isa::Isa;
 use crate::scan::{Band, Scan};
 use crate::simd::{Simd, WithSimd};
 
+use super::band::fill_ends;
 use super::{Operand, Zero};
 
-/// Codes of a plane that are widened at a time.
+/// Codes of a plane that are changed at a time.
 const AT_ONCE: usize = 64;
 
-/// From codes to values.
-trait ToFloat<W>: Copy {
-    /// The value of padding.
-    fn pad(&self) -> f32;
-    /// The values of codes. The slices have one length.
-    fn widen<S: Simd>(&self, s: S, codes: &[W], out: &mut [f32]);
+/// What becomes of codes on their way.
+trait Change<W>: Copy {
+    type Out: Pod;
+    /// What stands for padding.
+    fn pad(&self) -> Self::Out;
+    /// What codes become. The slices have one length.
+    fn change<S: Simd>(&self, s: S, codes: &[W], out: &mut [Self::Out]);
 }
 
-impl<W: Code> ToFloat<W> for Widener<'_> {
+/// The values of narrow floats.
+impl<W: Code> Change<W> for Widener<'_> {
+    type Out = f32;
     #[inline(always)]
     fn pad(&self) -> f32 {
         self.one(W::zeroed())
     }
     #[inline(always)]
-    fn widen<S: Simd>(&self, s: S, codes: &[W], out: &mut [f32]) {
-        Widener::widen(self, s, codes, out);
+    fn change<S: Simd>(&self, s: S, codes: &[W], out: &mut [f32]) {
+        self.widen(s, codes, out);
     }
 }
 
-/// Integers, less their zero point.
+/// Integers, less their zero point, in f32.
 #[derive(Clone, Copy)]
 struct Less {
     signed: bool,
     zero: i32,
 }
 
-impl ToFloat<u8> for Less {
+impl Change<u8> for Less {
+    type Out = f32;
     #[inline(always)]
     fn pad(&self) -> f32 {
         0.0
     }
     #[inline(always)]
-    fn widen<S: Simd>(&self, _: S, codes: &[u8], out: &mut [f32]) {
+    fn change<S: Simd>(&self, _: S, codes: &[u8], out: &mut [f32]) {
         if self.signed {
             for (out, &code) in out.iter_mut().zip(codes) {
                 *out = (i32::from(code as i8) - self.zero) as f32;
@@ -55,13 +63,37 @@ impl ToFloat<u8> for Less {
     }
 }
 
-struct CopyWide<'a, W, C> {
+/// Bytes as they are, but for the bits of `flip`, which are turned over.
+#[derive(Clone, Copy)]
+struct Flip {
+    flip: u8,
+    pad: u8,
+}
+
+impl Change<u8> for Flip {
+    type Out = u8;
+    #[inline(always)]
+    fn pad(&self) -> u8 {
+        self.pad
+    }
+    #[inline(always)]
+    fn change<S: Simd>(&self, _: S, codes: &[u8], out: &mut [u8]) {
+        if self.flip == 0 {
+            return out.copy_from_slice(codes);
+        }
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = code ^ self.flip;
+        }
+    }
+}
+
+struct CopyChanged<'a, W, C: Change<W>> {
     scan: &'a Scan,
     band: &'a Band,
     data: &'a [W],
     start: isize,
     codes: C,
-    out: &'a mut [f32],
+    out: &'a mut [C::Out],
 }
 
 /// [`super::copy_band`] of the values of an operand of narrow floats or 8-bit integers, which lies from `start` on.
@@ -79,24 +111,39 @@ pub fn copy_wide_band(
     let table = table(operand.format);
     match (operand.words, Widener::new(operand.format, &table), operand.zero) {
         (Words::U8(data), Some(codes), _) => {
-            isa.dispatch_but_dots(CopyWide { scan, band, data, start, codes, out });
+            isa.dispatch_but_dots(CopyChanged { scan, band, data, start, codes, out });
         }
         (Words::U16(data), Some(codes), _) => {
-            isa.dispatch_but_dots(CopyWide { scan, band, data, start, codes, out });
+            isa.dispatch_but_dots(CopyChanged { scan, band, data, start, codes, out });
         }
         (Words::U8(data), None, Zero::Tensor(zero)) => {
             let codes = Less { signed: operand.format == Format::I8, zero };
-            isa.dispatch_but_dots(CopyWide { scan, band, data, start, codes, out });
+            isa.dispatch_but_dots(CopyChanged { scan, band, data, start, codes, out });
         }
         _ => panic!("{} is not widened, nor with several zero points", operand.format),
     }
 }
 
-impl<W: Code, C: ToFloat<W>> WithSimd for CopyWide<'_, W, C> {
+/// [`super::copy_band`] of bytes, which lie in `data` from `start` on: the bits of `flip` are turned over in each, padding becomes `pad`.
+///
+/// # Panics
+/// If `out` is shorter than [`Band::len`] of each strip or a byte lies outside `data`.
+pub fn copy_byte_band(
+    isa: Isa,
+    scan: &Scan,
+    band: &Band,
+    (data, start): (&[u8], isize),
+    [flip, pad]: [u8; 2],
+    out: &mut [u8],
+) {
+    isa.dispatch_but_dots(CopyChanged { scan, band, data, start, codes: Flip { flip, pad }, out });
+}
+
+impl<W: Code, C: Change<W>> WithSimd for CopyChanged<'_, W, C> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let CopyWide { scan, band, data, start, codes, out } = self;
+        let CopyChanged { scan, band, data, start, codes, out } = self;
         let ((channels, down), pitch, strip) = (scan.channels, scan.pitch, band.len(scan.pitch));
         let out = &mut out[..channels.div_ceil(pitch) * strip];
         let width = band.across.len();
@@ -104,11 +151,7 @@ impl<W: Code, C: ToFloat<W>> WithSimd for CopyWide<'_, W, C> {
         for (place, offset) in scan.lines(band) {
             let line = place * width * pitch;
             let inside = if offset.is_some() { at..at + across.len() } else { width..width };
-            for out in out.chunks_exact_mut(strip) {
-                let out = &mut out[line..][..width * pitch];
-                out[..inside.start * pitch].fill(codes.pad());
-                out[inside.end * pitch..].fill(codes.pad());
-            }
+            fill_ends(out, strip, line..line + width * pitch, inside, pitch, codes.pad());
             let Some(offset) = offset else { continue };
             let (stride, len, to) = (scan.axes[2].stride, across.len(), line + at * pitch);
             let first = start + offset + across.start as isize * stride;
@@ -117,13 +160,13 @@ impl<W: Code, C: ToFloat<W>> WithSimd for CopyWide<'_, W, C> {
                 continue;
             }
             if down == 1 && pitch == channels && (stride == channels as isize || len == 1) {
-                codes.widen(s, &data[place(0, 0)..][..len * channels], &mut out[to..][..len * channels]);
+                codes.change(s, &data[place(0, 0)..][..len * channels], &mut out[to..][..len * channels]);
             } else if down == 1 {
                 for x in 0..len {
                     let (mut from, mut to) = (&data[place(x, 0)..][..channels], to + x * pitch);
                     while !from.is_empty() {
                         let (now, rest) = from.split_at(pitch.min(from.len()));
-                        codes.widen(s, now, &mut out[to..][..now.len()]);
+                        codes.change(s, now, &mut out[to..][..now.len()]);
                         (from, to) = (rest, to + strip);
                     }
                 }
@@ -131,12 +174,12 @@ impl<W: Code, C: ToFloat<W>> WithSimd for CopyWide<'_, W, C> {
                 for c in 0..channels {
                     let to = to + c / pitch * strip + c % pitch;
                     for x in (0..len).step_by(AT_ONCE) {
-                        let (mut some, mut values) = ([W::zeroed(); AT_ONCE], [0.0; AT_ONCE]);
+                        let (mut some, mut values) = ([W::zeroed(); AT_ONCE], [C::Out::zeroed(); AT_ONCE]);
                         let n = AT_ONCE.min(len - x);
                         for (i, code) in some[..n].iter_mut().enumerate() {
                             *code = data[place(x + i, c)];
                         }
-                        codes.widen(s, &some, &mut values);
+                        codes.change(s, &some, &mut values);
                         for (i, &value) in values[..n].iter().enumerate() {
                             out[to + (x + i) * pitch] = value;
                         }
@@ -209,6 +252,18 @@ mod tests {
                     copy_band(isa, &scan, &band, &values, 2, &mut out[1]);
                     let same = out[0].iter().zip(&out[1]).all(|(a, b)| a.to_bits() == b.to_bits());
                     assert!(same, "{format}, strides {strides:?} on {isa}");
+                    if let (Words::U8(data), None) = (words, codec) {
+                        // The same codes, flipped: what was value v is v + zero, padding another byte.
+                        let mut flipped = vec![0xee; len];
+                        copy_byte_band(isa, &scan, &band, (data, 2), [0x80, 17], &mut flipped);
+                        let want = |&value: &f32| (value as i32 + zero) as u8 ^ 0x80;
+                        let padding = |i: usize| out[0][i] == 0.0 && flipped[i] == 17;
+                        let unread = |i: usize| out[0][i].to_bits() == 7.0f32.to_bits() && flipped[i] == 0xee;
+                        let all = out[0].iter().enumerate();
+                        let mut wrong =
+                            all.filter(|&(i, value)| flipped[i] != want(value) && !padding(i) && !unread(i));
+                        assert_eq!(wrong.next(), None, "strides {strides:?} on {isa}");
+                    }
                 }
             }
         }
