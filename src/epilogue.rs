@@ -21,6 +21,42 @@ pub enum Accum {
     Add,
 }
 
+/// The epilogue of one matrix product, in the arithmetic of its sums: one type for all formats of results, so that executors are compiled once, with this crate, and not anew for each format
+/// that a user of it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OfKernel<'a> {
+    F32(kernel::Epilogue<'a, f32>),
+    F64(kernel::Epilogue<'a, f64>),
+}
+
+impl<'a> OfKernel<'a> {
+    fn new<P: Param>(epilogue: &kernel::Epilogue<'a, P>) -> Self {
+        match size_of::<P>() {
+            4 => OfKernel::F32(epilogue.cast()),
+            _ => OfKernel::F64(epilogue.cast()),
+        }
+    }
+
+    /// In `P`.
+    ///
+    /// # Panics
+    /// If its arithmetic is another.
+    pub(crate) fn cast<P: Param>(&self) -> kernel::Epilogue<'a, P> {
+        match self {
+            OfKernel::F32(epilogue) => epilogue.cast(),
+            OfKernel::F64(epilogue) => epilogue.cast(),
+        }
+    }
+
+    /// Whether the sum is the result but for its format.
+    pub(crate) fn is_identity(&self) -> bool {
+        match self {
+            OfKernel::F32(epilogue) => epilogue.is_identity(),
+            OfKernel::F64(epilogue) => epilogue.is_identity(),
+        }
+    }
+}
+
 /// Applied to each element `t` of the sum, in this order, each operation rounded once:
 /// `act(t * scale * row_scale * channel_scale + bias + residual)`, then narrowed to the output's format.
 ///
@@ -159,7 +195,7 @@ impl<'a, T: Element> Epilogue<'a, T> {
         spec_of: impl Fn(&Layout) -> MatSpec,
         row: impl Fn(&'a [T::Param]) -> Along<'a, T::Param>,
         channel: impl Fn(&'a [T::Param]) -> Along<'a, T::Param>,
-    ) -> kernel::Epilogue<'a, T::Param> {
+    ) -> OfKernel<'a> {
         let residual = self.residual.map(|view| {
             let mut spec = spec_of(view.layout());
             spec.start += view.start() as isize;
@@ -167,7 +203,7 @@ impl<'a, T: Element> Epilogue<'a, T> {
             Residual { words: view.words(), format: view.format(), zero, spec }
         });
         let index = Layout::contiguous(out.dims()).expect("the output has these dims");
-        kernel::Epilogue {
+        OfKernel::new(&kernel::Epilogue {
             scale: self.scale,
             scales: [
                 self.row_scales.map_or(Along::None, row),
@@ -178,7 +214,7 @@ impl<'a, T: Element> Epilogue<'a, T> {
             act: self.act,
             target: self.target(out, zero),
             index: spec_of(&index),
-        }
+        })
     }
 
     /// The definition for one element: `t` is the sum.

@@ -18,7 +18,7 @@ use std::sync::RwLock;
 
 use tile25_kernels::axis::Axis;
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{FinishFrom, Param};
+use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{ByteKernel, ByteLines, Write};
 use tile25_kernels::mat::{MatMut, Places};
@@ -198,7 +198,7 @@ impl ByteWindows {
     ///
     /// # Panics
     /// If an operand, the result or the workspace is not what this was planned for; callers check.
-    pub(crate) fn run<P: Param>(&self, call: &Call<'_, P>, dst: WordsMut<'_>) {
+    pub(crate) fn run(&self, call: &Call<'_>, dst: WordsMut<'_>) {
         match dst {
             WordsMut::I32(dst) => self.typed(call, dst),
             WordsMut::F32(dst) => self.typed(call, dst),
@@ -208,7 +208,7 @@ impl ByteWindows {
         }
     }
 
-    fn typed<W: FinishFrom<i32>, P: Param>(&self, call: &Call<'_, P>, dst: &mut [W]) {
+    fn typed<W: FinishFrom<i32>>(&self, call: &Call<'_>, dst: &mut [W]) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
         let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
         let pack = |panels: &mut [u8]| {

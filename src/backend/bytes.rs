@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use tile25_kernels::BYTES_KC;
 use tile25_kernels::axis::Window;
-use tile25_kernels::epilogue::{Epilogue, FinishFrom, Param};
+use tile25_kernels::epilogue::{Epilogue, FinishFrom};
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{ByteKernel, ByteRows, Lies, Write, panel_bytes};
 use tile25_kernels::mat::{MatMut, Matrices, Places};
@@ -22,7 +22,7 @@ use tile25_kernels::pack::{Form, Operand, Side, Zero};
 use tile25_kernels::registry::Kernel;
 
 use crate::context::Threads;
-use crate::epilogue::Accum;
+use crate::epilogue::{Accum, OfKernel};
 use crate::workspace::{Scratch, Workspace};
 
 use super::fork::{PART_MACS, cut, free_pair, within};
@@ -130,10 +130,10 @@ impl ByteParts {
     ///
     /// # Panics
     /// If an operand, the result or the workspace is not what the parts were made for, or the lhs was packed before; callers check.
-    pub(crate) fn run<P: Param>(
+    pub(crate) fn run(
         &self,
         run: &Run<'_>,
-        epilogue: &Epilogue<'_, P>,
+        epilogue: &OfKernel<'_>,
         dst: WordsMut<'_>,
         start: usize,
         threads: &Threads<'_>,

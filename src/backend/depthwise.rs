@@ -13,7 +13,7 @@ use std::sync::RwLock;
 use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{FinishFrom, Param};
+use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::{Format, Words};
 use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strip, Strips, Taps};
 use tile25_kernels::mat::{MatMut, MatRef, MatSpec, Places};
@@ -326,11 +326,7 @@ impl Execute for Depthwise {
         self.kernel.form.sums()
     }
 
-    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>, P: Param>(
-        &self,
-        call: &Call<'_, P>,
-        dst: &mut [W],
-    ) {
+    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>>(&self, call: &Call<'_>, dst: &mut [W]) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
         let data = Input::new(&run.rhs);
         let gradient = if self.sum == Sum::Positions { run.lhs.own::<T>() } else { (&[][..], 0) };

@@ -9,7 +9,7 @@ use std::sync::RwLock;
 
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{FinishFrom, Param};
+use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{FEW_CHANNELS, FewChannels, Real, SLACK};
 use tile25_kernels::mat::Places;
@@ -104,11 +104,7 @@ impl Execute for Few {
         self.kernel.form.sums()
     }
 
-    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>, P: Param>(
-        &self,
-        call: &Call<'_, P>,
-        dst: &mut [W],
-    ) {
+    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>>(&self, call: &Call<'_>, dst: &mut [W]) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
         let (data, start) = run.rhs.own::<T>();
         let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };

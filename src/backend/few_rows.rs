@@ -1,7 +1,7 @@
 //! Products of a few rows of bf16 or of 8-bit integers by a matrix, read in place: nothing is read twice that packing would pay for. Weights that were packed before,
 //! and integers with a zero point for each row or column, take [`super::bytes`] or the tile plan.
 
-use tile25_kernels::epilogue::{Epilogue, Finish, Param};
+use tile25_kernels::epilogue::Finish;
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{
     Bytes, FEW_ROWS_BF16, FEW_ROWS_BYTES, FEW_ROWS_COLS, Lies, few_rows_bf16, few_rows_bytes,
@@ -11,7 +11,7 @@ use tile25_kernels::mat::{MatMut, Matrices, Places};
 use tile25_kernels::pack::Side;
 
 use crate::context::Threads;
-use crate::epilogue::Accum;
+use crate::epilogue::{Accum, OfKernel};
 
 use super::fork::{PART_MACS, cut, split, within};
 use super::parts::{lies, places};
@@ -65,13 +65,13 @@ impl FewRows {
     /// # Panics
     /// If an operand or the result is not what the product was planned for; callers check.
     #[expect(clippy::too_many_arguments, reason = "three tensors and where they begin")]
-    pub(crate) fn run<P: Param>(
+    pub(crate) fn run(
         &self,
         isa: Isa,
         (lhs, lhs_start, lhs_zero): Codes<'_>,
         (rhs, rhs_start, rhs_zero): Codes<'_>,
         accum: Accum,
-        epilogue: Option<&Epilogue<'_, P>>,
+        epilogue: Option<&OfKernel<'_>>,
         (dst, start): (WordsMut<'_>, usize),
         threads: &Threads<'_>,
     ) {

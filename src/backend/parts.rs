@@ -8,7 +8,7 @@
 use std::sync::RwLock;
 
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{Epilogue, Param};
+use tile25_kernels::epilogue::Epilogue;
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{self, Blocking, Lies, Product, Real};
 use tile25_kernels::mat::{MatMut, MatSpec, Matrices, Places};
@@ -16,7 +16,7 @@ use tile25_kernels::pack::{Form, Operand, Side};
 use tile25_kernels::registry::Kernel;
 
 use crate::context::Threads;
-use crate::epilogue::Accum;
+use crate::epilogue::{Accum, OfKernel};
 use crate::error::Error;
 use crate::workspace::{Scratch, Workspace};
 
@@ -110,10 +110,10 @@ impl Parts {
     ///
     /// # Panics
     /// If an operand, the result or the workspace is not what the parts were made for; callers check.
-    pub(crate) fn run<P: Param>(
+    pub(crate) fn run(
         &self,
         run: &Run<'_>,
-        epilogue: Option<&Epilogue<'_, P>>,
+        epilogue: Option<&OfKernel<'_>>,
         dst: WordsMut<'_>,
         start: usize,
         threads: &Threads<'_>,
@@ -121,8 +121,8 @@ impl Parts {
     ) {
         let out = Out { add: run.accum == Accum::Add, k: run.gemm.problem.k, start, threads, workspace };
         match dst {
-            WordsMut::F32(dst) => self.sources::<f32, P>(run, epilogue, dst, &out),
-            WordsMut::F64(dst) => self.sources::<f64, P>(run, epilogue, dst, &out),
+            WordsMut::F32(dst) => self.sources::<f32>(run, epilogue, dst, &out),
+            WordsMut::F64(dst) => self.sources::<f64>(run, epilogue, dst, &out),
             _ => unreachable!("the parts of a product are sums"),
         }
     }
@@ -153,10 +153,10 @@ impl Parts {
         true
     }
 
-    fn sources<T: Real + OwnWords, P: Param>(
+    fn sources<T: Real + OwnWords>(
         &self,
         run: &Run<'_>,
-        epilogue: Option<&Epilogue<'_, P>>,
+        epilogue: Option<&OfKernel<'_>>,
         dst: &mut [T],
         out: &Out<'_>,
     ) {

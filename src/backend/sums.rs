@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use tile25_kernels::Isa;
 use tile25_kernels::axis::Axis;
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom, Param};
+use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom};
 use tile25_kernels::format::{Format, WordsMut};
 use tile25_kernels::gemm::Real;
 use tile25_kernels::mat::{MatMut, MatSpec, Places};
@@ -17,7 +17,7 @@ use tile25_kernels::simd::Transpose;
 use bytemuck::Pod;
 
 use crate::context::Threads;
-use crate::epilogue::Accum;
+use crate::epilogue::{Accum, OfKernel};
 use crate::workspace::{Scratch, Workspace};
 
 use super::fork::{split, within};
@@ -25,16 +25,16 @@ use super::parts::OwnWords;
 use super::tile::{Run, Source};
 
 /// A run, but for its result.
-pub(crate) struct Call<'a, P> {
+pub(crate) struct Call<'a> {
     pub(crate) run: &'a Run<'a>,
-    pub(crate) epilogue: &'a Epilogue<'a, P>,
+    pub(crate) epilogue: &'a OfKernel<'a>,
     /// The element of the result at index 0.
     pub(crate) start: usize,
     pub(crate) threads: &'a Threads<'a>,
     pub(crate) workspace: &'a Workspace,
 }
 
-impl<'a, P> Call<'a, P> {
+impl<'a> Call<'a> {
     /// The scratches of threads: all of the workspace behind the packed weights.
     pub(super) fn scratch(&self) -> &'a [RwLock<Buf>] {
         &self.workspace.panels[1..]
@@ -53,23 +53,19 @@ pub(crate) trait Execute {
     fn sums(&self) -> Format;
 
     /// [`Execute::run`] for sums of `T` and words of `W`.
-    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>, P: Param>(
-        &self,
-        call: &Call<'_, P>,
-        dst: &mut [W],
-    );
+    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>>(&self, call: &Call<'_>, dst: &mut [W]);
 
     /// Computes the product into `dst`. Allocates nothing.
     ///
     /// # Panics
     /// If an operand, the result or the workspace is not what this was planned for; callers check.
-    fn run<P: Param>(&self, call: &Call<'_, P>, dst: WordsMut<'_>) {
+    fn run(&self, call: &Call<'_>, dst: WordsMut<'_>) {
         match (self.sums(), dst) {
-            (Format::F32, WordsMut::F32(dst)) => self.typed::<f32, f32, P>(call, dst),
-            (Format::F32, WordsMut::I32(dst)) => self.typed::<f32, i32, P>(call, dst),
-            (Format::F32, WordsMut::U16(dst)) => self.typed::<f32, u16, P>(call, dst),
-            (Format::F32, WordsMut::U8(dst)) => self.typed::<f32, u8, P>(call, dst),
-            (Format::F64, WordsMut::F64(dst)) => self.typed::<f64, f64, P>(call, dst),
+            (Format::F32, WordsMut::F32(dst)) => self.typed::<f32, f32>(call, dst),
+            (Format::F32, WordsMut::I32(dst)) => self.typed::<f32, i32>(call, dst),
+            (Format::F32, WordsMut::U16(dst)) => self.typed::<f32, u16>(call, dst),
+            (Format::F32, WordsMut::U8(dst)) => self.typed::<f32, u8>(call, dst),
+            (Format::F64, WordsMut::F64(dst)) => self.typed::<f64, f64>(call, dst),
             (sums, _) => unreachable!("sums of {sums} of a convolution by windows"),
         }
     }
@@ -88,9 +84,9 @@ pub(super) struct Place {
 
 impl Place {
     /// Does `work` with every part of a result on the threads of `call`, and with its weights: packed ones as they were given, or what `pack` makes of others in `bytes`.
-    pub(super) fn execute<T: Finish + Pod, W: FinishFrom<T>, P: Param>(
+    pub(super) fn execute<T: Finish + Pod, W: FinishFrom<T>>(
         &self,
-        call: &Call<'_, P>,
+        call: &Call<'_>,
         dst: &mut [W],
         weights: &Source<'_>,
         bytes: usize,

@@ -14,14 +14,14 @@ use std::sync::atomic::Ordering;
 
 use tile25_kernels::Isa;
 use tile25_kernels::axis::Axis;
-use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom, Param, Sums};
+use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom, Sums};
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{Block, Write, add_segment};
 use tile25_kernels::mat::{MatMut, MatSpec, Places, TileMut, Tiles};
 use tile25_kernels::pack::{Form, Operand, Side, Zero, pack};
 
 use crate::context::Threads;
-use crate::epilogue::Accum;
+use crate::epilogue::{Accum, OfKernel};
 use crate::workspace::{Partial, Workspace};
 
 use super::parts::OwnWords;
@@ -73,10 +73,10 @@ impl Schedule {
     ///
     /// # Panics
     /// If the workspace, an operand or the result is not what the schedule was made for; callers check.
-    pub(crate) fn run<P: Param>(
+    pub(crate) fn run(
         &self,
         run: &Run<'_>,
-        epilogue: &Epilogue<'_, P>,
+        epilogue: &OfKernel<'_>,
         dst: WordsMut<'_>,
         spec: MatSpec,
         threads: &Threads<'_>,

@@ -15,7 +15,7 @@ use std::sync::RwLock;
 use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, NO_COORD, Window};
 use tile25_kernels::buf::Buf;
-use tile25_kernels::epilogue::{FinishFrom, Param};
+use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{Real, WINDOW_ROWS, Weights, Windows};
 use tile25_kernels::mat::Places;
@@ -36,7 +36,7 @@ use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::{Run, Source};
 
 /// Most bytes of a block of sums.
-const SUMS_BYTES: usize = 512 * 1024;
+pub(super) const SUMS_BYTES: usize = 512 * 1024;
 /// Positions up to which they are one block, and weights are packed right before use: packed before, those of a layer with many channels would leave the
 /// second-level cache before they are met.
 const ONE_BLOCK: usize = 512;
@@ -190,11 +190,7 @@ impl Execute for Windowed {
         self.kernel.form.sums()
     }
 
-    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>, P: Param>(
-        &self,
-        call: &Call<'_, P>,
-        dst: &mut [W],
-    ) {
+    fn typed<T: Real + Transpose + OwnWords, W: FinishFrom<T>>(&self, call: &Call<'_>, dst: &mut [W]) {
         let (run, epilogue) = (call.run, call.epilogue.cast());
         let input = Input::new(&run.lhs);
         let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
@@ -212,7 +208,7 @@ impl Execute for Windowed {
 /// Columns of a panel, of a kernel whose full panels have `nr`. Where those are three vectors, four make one panel of tiles of fewer rows: not 48 + 16, whose tiles would wait for
 /// loads, nor 32 + 32, of which tiles of 8 rows have 16 sums (64 to 64 channels, 3 x 3 @56 on Granite Rapids: 73 % of the peak by 32 + 32, 78 by 64). More columns in such panels lose 2 to 6 percent:
 /// each tile reads more of the rhs. Otherwise two vectors, if as many panels of these hold all `n`.
-fn panel_width(n: usize, nr: usize) -> usize {
+pub(super) fn panel_width(n: usize, nr: usize) -> usize {
     if !nr.is_multiple_of(3) {
         return nr;
     }
@@ -225,7 +221,7 @@ fn panel_width(n: usize, nr: usize) -> usize {
 }
 
 /// How the weights of a group are read.
-fn weights<'a>(reader: &Reader, source: &Source<'a>, group: usize) -> (Window, Operand<'a>) {
+pub(super) fn weights<'a>(reader: &Reader, source: &Source<'a>, group: usize) -> (Window, Operand<'a>) {
     let (operand, start) = source.operand().expect("weights are packed here");
     let mut window = reader.window;
     window.start += start as isize + reader.batch.offset(group);
