@@ -124,6 +124,13 @@ pub enum Lies {
 }
 
 impl Blocking {
+    /// The same with blocks of the lhs kept, of `m` rows in panels of `mr`. Shapes decide it otherwise; no bit depends on it.
+    pub fn keeping_lhs(mut self, m: usize, mr: usize) -> Self {
+        self.lhs = Kept::Block;
+        self.scratch[0] = m.min(self.rows).next_multiple_of(mr) * KC;
+        self
+    }
+
     /// For parts of at most `m` x `n` with `k` steps, elements of `bytes`, microkernels of `mr` x `nr`.
     pub fn new([m, n, k]: [usize; 3], bytes: usize, [mr, nr]: [usize; 2], lhs: Lies, rhs: Lies) -> Self {
         let kc = k.clamp(1, KC);

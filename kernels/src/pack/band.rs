@@ -108,6 +108,16 @@ fn copy_line<T: Transpose, S: Simd>(
         }
         return;
     }
+    if across == 1 && pitch == channels && channels <= 4 {
+        let plane = |c: usize| &data[place(0, c)..][..len];
+        let out = &mut out[to..][..len * channels];
+        return match channels {
+            1 => out.copy_from_slice(plane(0)),
+            2 => interleave([0, 1].map(plane), out),
+            3 => interleave([0, 1, 2].map(plane), out),
+            _ => interleave([0, 1, 2, 3].map(plane), out),
+        };
+    }
     let at = |x: usize, c: usize| to + c / pitch * strip + x * pitch + c % pitch;
     let mut whole = 0;
     let in_blocks = pitch.is_multiple_of(8) || channels <= pitch;
@@ -134,6 +144,18 @@ fn copy_line<T: Transpose, S: Simd>(
     for c in whole..channels {
         for x in 0..len {
             out[at(x, c)] = data[place(x, c)];
+        }
+    }
+}
+
+/// `N` planes of a line, element by element in turns. Of a number that the compiler knows, whole vectors are permuted.
+#[inline(always)]
+fn interleave<const N: usize, T: Transpose>(planes: [&[T]; N], out: &mut [T]) {
+    let (out, _) = out.as_chunks_mut::<N>();
+    let planes = planes.map(|plane| &plane[..out.len()]);
+    for (x, out) in out.iter_mut().enumerate() {
+        for (out, plane) in out.iter_mut().zip(planes) {
+            *out = plane[x];
         }
     }
 }
@@ -165,104 +187,6 @@ fn copy_to_planes<'a, T: Transpose, S: Simd>(
     for x in 0..len {
         for (c, &value) in channels_of(x).iter().enumerate().skip(whole) {
             out[c * apart + x] = value;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scan::ScanAxis;
-
-    /// Every layout gives the band that its elements say, on every instruction set.
-    #[test]
-    fn a_band_has_every_element_in_its_place() {
-        let (images, depth, height, width) = (2, 2, 4, 13);
-        let value = |at: [usize; 5]| at.iter().fold(1usize, |value, at| value * 16 + at) as f32;
-        let axis = |positions, taps, origin, size, stride| ScanAxis {
-            positions,
-            step: 1,
-            taps,
-            tap_step: 1,
-            origin,
-            size,
-            stride,
-        };
-        // Channels, elements from one to the next, those of the three axes, places of a band.
-        for (channels, down, strides, pitch) in [
-            (19, 1, [4 * 13 * 19, 13 * 19, 19], 19),
-            (19, 1, [4 * 13 * 21, 13 * 21, 21], 19),
-            (16, 1, [4 * 13 * 21, 13 * 21, 21], 16),
-            (5, 1, [4 * 13 * 21, 13 * 21, 21], 16),
-            (21, 1, [4 * 13 * 21, 13 * 21, 21], 16),
-            (37, 2 * 4 * 13, [4 * 13, 13, 1], 16),
-            (19, 1, [4 * 13 * 21, 13 * 21, 21], 1),
-            (5, 2 * 4 * 13, [4 * 13, 13, 1], 1),
-            (19, 2 * 4 * 13, [4 * 13, 13, 1], 19),
-            (16, 2 * 4 * 13, [4 * 13, 13, 1], 16),
-            (19, 2 * 4 * 13, [4, 1, 8], 24),
-        ] {
-            let image = 2 * 4 * 13 * 40;
-            let mut data = vec![0.0f32; images * image];
-            let scan = Scan {
-                start: 0,
-                images: (images, image as isize),
-                channels: (channels, down),
-                pitch,
-                axes: [
-                    axis(depth, 1, 0, depth, strides[0]),
-                    axis(height, 3, -1, height, strides[1]),
-                    axis(width, 3, -1, width, strides[2]),
-                ],
-            };
-            let place = |at: [usize; 5]| {
-                at[0] * image
-                    + at[1] * strides[0] as usize
-                    + at[2] * strides[1] as usize
-                    + at[3] * strides[2] as usize
-                    + at[4] * down as usize
-            };
-            let all = (0..images * depth * height * width * channels).map(|i| {
-                [
-                    i / (depth * height * width * channels),
-                    i / (height * width * channels) % depth,
-                    i / (width * channels) % height,
-                    i / channels % width,
-                    i % channels,
-                ]
-            });
-            for at in all.clone() {
-                data[place(at)] = value(at);
-            }
-            for rows in [0..scan.rows(), 3..9, width - 2..width + 3] {
-                for isa in Isa::available() {
-                    let band = scan.band(rows.clone());
-                    let strip = band.len(pitch);
-                    let mut out = vec![f32::NAN; channels.div_ceil(pitch) * strip];
-                    copy_band(isa, &scan, &band, &data, 0, &mut out);
-                    let lines: Vec<_> = scan.lines(&band).collect();
-                    let (first, across) = scan.across(&band);
-                    for (place_in_band, offset) in lines {
-                        for x in 0..band.across.len() {
-                            for c in 0..channels {
-                                let inside = x.checked_sub(first).filter(|&x| x < across.len());
-                                let expected = match (offset, inside) {
-                                    (Some(offset), Some(x)) => {
-                                        let from = offset
-                                            + (across.start + x) as isize * strides[2]
-                                            + c as isize * down;
-                                        data[from as usize]
-                                    }
-                                    _ => 0.0,
-                                };
-                                let place = (place_in_band * band.across.len() + x) * pitch;
-                                let got = out[c / pitch * strip + place + c % pitch];
-                                assert_eq!(got, expected, "{rows:?} {strides:?} {isa}");
-                            }
-                        }
-                    }
-                }
-            }
         }
     }
 }
