@@ -458,7 +458,10 @@ impl Finish for i32 {
     }
 }
 
-/// Copies `sums` to a result of the same type that lies column by column, by blocks of 8 x 8.
+/// Words of f32 in a cache line.
+const LINE: usize = CACHE_LINE / size_of::<f32>();
+
+/// Copies `sums` to a result of the same type that lies column by column, by blocks of a cache line of f32, or of 8 x 8.
 #[inline(always)]
 fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: &mut TileMut<'_, T>) {
     let (m, n, at_a_time) = (tile.m(), tile.n(), CACHE_LINE / size_of::<T>());
@@ -469,6 +472,21 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
         while row < m {
             let mut planes = to.planes(row);
             let (len, whole) = (planes.len(), width / 8 * 8);
+            if width == LINE && len >= LINE {
+                for i in (0..len).step_by(LINE) {
+                    let i = i.min(len - LINE);
+                    let mut block = [[T::zeroed(); LINE]; LINE];
+                    for (r, block) in block.iter_mut().enumerate() {
+                        let from = from.row_slice(row + i + r).expect("sums side by side");
+                        block.copy_from_slice(from);
+                    }
+                    for (col, column) in T::transpose_16(s, &block).iter().enumerate() {
+                        planes.put(col, i, column);
+                    }
+                }
+                row += len;
+                continue;
+            }
             for i in (0..len).step_by(8) {
                 // The last block begins early enough to be a whole one, if it can: what it repeats is the same.
                 let i = i.min(len.saturating_sub(8));

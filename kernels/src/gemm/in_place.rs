@@ -349,8 +349,13 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, cons
         }
         let mut acc = [[s.splat(T::zeroed()); NV]; M];
         let mut rows = if CLOSE { rhs.down_close(NV * S::LANES) } else { rhs.down() };
+        // Rows without padding are looked up once a tile, others once a stretch.
+        let fixed = lhs.fixed::<M>();
         for stretch in 0..lhs.stretches() {
-            let run = lhs.run::<M>(stretch);
+            let run = match &fixed {
+                Some(rows) => lhs.run_of(rows, stretch),
+                None => lhs.run::<M>(stretch),
+            };
             acc = over_run(s, if CLOSE { run.close() } else { run }, &mut rows, acc);
         }
         write_out(s, &acc, dst, write);

@@ -15,7 +15,7 @@ use std::ops::Range;
 use crate::KC;
 use crate::axis::{Axis, COORDS, Lane, NO_COORD, Window};
 use crate::isa::Isa;
-use crate::mat::{LINES, MatMut, MatRef, Run};
+use crate::mat::{FixedRows, LINES, MatMut, MatRef, Run};
 use crate::pack::{Operand, Side, pack};
 use crate::simd::{Lanes, Unit};
 
@@ -65,6 +65,7 @@ pub struct Sight<'a, 'b, T> {
     offsets: &'b [isize],
     coords: [&'b [isize]; COORDS],
     stretches: &'b [Stretch],
+    reach: [[isize; 2]; COORDS],
 }
 
 impl<'a, T: Copy> Sight<'a, '_, T> {
@@ -86,10 +87,38 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
         self.stretches.len()
     }
 
+    /// The rows, if none is padding in any stretch.
+    #[inline(always)]
+    pub(super) fn fixed<const M: usize>(&self) -> Option<FixedRows<'a, T, M>> {
+        if let Some(bounds) = self.bounds {
+            for ((bound, coords), [low, high]) in bounds.into_iter().zip(self.coords).zip(self.reach) {
+                let coords: &[isize; M] = coords.try_into().expect("a tile of M rows");
+                // With unsigned numbers, what is negative is beyond the bound.
+                let mut inside = true;
+                for &lane in coords {
+                    inside &=
+                        ((lane + low) as usize) < bound as usize && ((lane + high) as usize) < bound as usize;
+                }
+                if !inside {
+                    return None;
+                }
+            }
+        }
+        let offsets: &[isize; M] = self.offsets.try_into().expect("a tile of M rows");
+        Some(FixedRows::new(self.data, *offsets))
+    }
+
+    /// The columns of a stretch of rows that are [`Sight::fixed`].
+    #[inline(always)]
+    pub(super) fn run_of<const M: usize>(&self, rows: &FixedRows<'a, T, M>, stretch: usize) -> Run<'a, T, M> {
+        let Stretch { offset, len, .. } = self.stretches[stretch];
+        rows.run(offset, len, self.step)
+    }
+
     /// The columns of a stretch of all `M` rows.
     #[inline(always)]
     pub(super) fn run<const M: usize>(&self, stretch: usize) -> Run<'a, T, M> {
-        let Sight { data, zeros, bounds, step, offsets, coords, stretches } = *self;
+        let Sight { data, zeros, bounds, step, offsets, coords, stretches, .. } = *self;
         let Stretch { offset, coords: here, len } = stretches[stretch];
         let offsets: &[isize; M] = offsets.try_into().expect("a tile of M rows");
         let mut first = offsets.map(|lane| lane + offset);
@@ -199,6 +228,12 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
         let (window, k) = (self.window, self.k.len());
         let of_panel = (segment.start - self.k.start) * width;
         let [batch, first_row, first_col] = self.at;
+        let mut reach = [[isize::MAX, isize::MIN]; COORDS];
+        for stretch in stretches {
+            for ([low, high], coord) in reach.iter_mut().zip(stretch.coords) {
+                (*low, *high) = ((*low).min(coord), (*high).max(coord));
+            }
+        }
         let mut of_rows = Rows { offsets: [0; WINDOW_ROWS], coords: [[0; WINDOW_ROWS]; COORDS] };
         for i in rows.clone().step_by(WINDOW_ROWS) {
             let block = i..rows.end.min(i + WINDOW_ROWS);
@@ -237,6 +272,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                         offsets: &of_rows.offsets[tile.clone()],
                         coords: of_rows.coords.each_ref().map(|coords| &coords[tile.clone()]),
                         stretches,
+                        reach,
                     };
                     s.through_window(lhs, panel, &mut dst, write);
                 }

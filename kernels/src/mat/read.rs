@@ -27,6 +27,12 @@ impl<'a, T: Copy> Matrices<'a, T> {
         Some(Matrices { data, start: start + places.spec.start, strides, places })
     }
 
+    /// Whether the elements of a column lie side by side.
+    #[inline(always)]
+    pub fn has_whole_columns(&self) -> bool {
+        self.strides[0] == 1
+    }
+
     /// One of them.
     ///
     /// # Panics

@@ -6,9 +6,9 @@ use std::ops::Range;
 /// Some columns of `M` rows: each row begins at a place of its own, and all go on by one step.
 #[derive(Debug)]
 pub struct Run<'a, T, const M: usize> {
-    /// Column 0 of each row. All columns lie in slices that are borrowed for `'a`: `new` checked it.
+    /// Where the offsets of each row count from. All columns lie in slices that are borrowed for `'a`: `new`, or [`FixedRows::run`], checked it.
     rows: [*const T; M],
-    /// From column 0 to the next.
+    /// Of the next column.
     offset: isize,
     left: usize,
     step: isize,
@@ -53,6 +53,44 @@ impl<'a, T: Copy, const M: usize> Run<'a, T, M> {
     }
 }
 
+/// `M` rows in places that are theirs for several runs of columns.
+#[derive(Debug)]
+pub struct FixedRows<'a, T, const M: usize> {
+    /// Column 0 of each row.
+    rows: [*const T; M],
+    /// Offsets from there that lie in the slice, borrowed for `'a`, for every row.
+    inside: Range<isize>,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy, const M: usize> FixedRows<'a, T, M> {
+    /// Rows that begin at `first` of `data`, whether there is such an element or not.
+    #[inline(always)]
+    pub fn new(data: &'a [T], first: [isize; M]) -> Self {
+        let (mut low, mut high) = (isize::MAX, isize::MIN);
+        for first in first {
+            (low, high) = (low.min(first), high.max(first));
+        }
+        // Of a slice of at most isize::MAX bytes; where a difference would overflow, no offset is inside.
+        let from = 0isize.checked_sub(low).unwrap_or(isize::MAX);
+        let inside = from..(data.len() as isize).checked_sub(high).unwrap_or(isize::MIN);
+        let rows = first.map(|first| data.as_ptr().wrapping_offset(first));
+        FixedRows { rows, inside, owner: PhantomData }
+    }
+
+    /// `len` columns of all rows that begin `offset` behind column 0.
+    ///
+    /// # Panics
+    /// If an element lies outside.
+    #[inline(always)]
+    pub fn run(&self, offset: isize, len: usize, step: isize) -> Run<'a, T, M> {
+        let last = (len.max(1) as isize - 1).checked_mul(step).and_then(|last| last.checked_add(offset));
+        let last = last.expect("an offset");
+        assert!(self.inside.contains(&offset) && self.inside.contains(&last), "a row lies outside");
+        Run { rows: self.rows, offset, left: len, step, owner: PhantomData }
+    }
+}
+
 impl<T: Copy, const M: usize> Iterator for Run<'_, T, M> {
     type Item = [T; M];
     #[inline(always)]
@@ -61,7 +99,7 @@ impl<T: Copy, const M: usize> Iterator for Run<'_, T, M> {
         let mut column = std::mem::MaybeUninit::<[T; M]>::uninit();
         let to = column.as_mut_ptr().cast::<T>();
         for (i, row) in self.rows.iter().enumerate() {
-            // SAFETY: `new` found columns 0 to `left` of every row inside its slice, and each call takes the next; `to` has room for `M` elements.
+            // SAFETY: who made the run found all columns of every row inside its slice, and each call takes the next; `to` has room for `M` elements.
             unsafe { to.add(i).write(*row.offset(self.offset)) };
         }
         self.offset = self.offset.wrapping_add(self.step);
@@ -116,6 +154,74 @@ impl<'a, T: Copy, const M: usize> Comb<'a, T, M> {
         let strips = std::array::from_fn(strip);
         self.offset = self.offset.wrapping_add(self.step);
         Some(strips)
+    }
+}
+
+/// `N` places, from each of which some elements side by side are read, step by step, in several runs.
+#[derive(Debug)]
+pub struct Strands<'a, T, const N: usize> {
+    /// Where the offsets of each place count from.
+    first: [*const T; N],
+    /// Offsets from there at which `width` elements lie in the slice, which is borrowed for `'a`, for every place.
+    inside: Range<isize>,
+    width: usize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy, const N: usize> Strands<'a, T, N> {
+    /// Places that begin at `first` of `data`, whether there is such an element or not; `width` elements are read of each.
+    #[inline(always)]
+    pub fn new(data: &'a [T], first: [isize; N], width: usize) -> Self {
+        let (mut low, mut high) = (isize::MAX, isize::MIN);
+        for first in first {
+            (low, high) = (low.min(first), high.max(first));
+        }
+        // Where a number would overflow, no offset is inside.
+        let from = 0isize.checked_sub(low).unwrap_or(isize::MAX);
+        let end = high.checked_add_unsigned(width).and_then(|end| (data.len() as isize).checked_sub(end));
+        let inside = from..end.and_then(|last| last.checked_add(1)).unwrap_or(isize::MIN);
+        let first = first.map(|first| data.as_ptr().wrapping_offset(first));
+        Strands { first, inside, width, owner: PhantomData }
+    }
+
+    /// `len` steps of all places, the first at `offset`.
+    ///
+    /// # Panics
+    /// If an element lies outside.
+    #[inline(always)]
+    pub fn run(&self, offset: isize, len: usize, step: isize) -> StrandRun<'a, T, N> {
+        let last = (len.max(1) as isize - 1).checked_mul(step).and_then(|last| last.checked_add(offset));
+        let last = last.expect("an offset");
+        assert!(self.inside.contains(&offset) && self.inside.contains(&last), "a place lies outside");
+        let Strands { first, width, owner, .. } = *self;
+        StrandRun { first, offset, left: len, step, width, owner }
+    }
+}
+
+/// One run of [`Strands`].
+#[derive(Debug)]
+pub struct StrandRun<'a, T, const N: usize> {
+    /// As in [`Strands`]. At `offset`, and as many times `step` further as steps are left but one, `width` elements of every place lie in the slice: [`Strands::run`] checked it.
+    first: [*const T; N],
+    offset: isize,
+    left: usize,
+    step: isize,
+    width: usize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy, const N: usize> StrandRun<'a, T, N> {
+    /// The next elements of every place.
+    #[inline(always)]
+    pub fn next_strips(&mut self) -> Option<[&'a [T]; N]> {
+        self.left = self.left.checked_sub(1)?;
+        let (offset, width) = (self.offset, self.width);
+        self.offset = offset.wrapping_add(self.step);
+        // SAFETY: `Strands::run` found these elements of every place inside the slice, and each call takes the next.
+        Some(
+            self.first
+                .map(|first| unsafe { std::slice::from_raw_parts(first.wrapping_offset(offset), width) }),
+        )
     }
 }
 
@@ -239,6 +345,25 @@ mod tests {
             !refused(14, -7, 2, 3) && refused(14, -8, 2, 3) && refused(15, -7, 2, 3) && refused(-1, 0, 1, 0)
         );
         assert!(refused(0, isize::MAX, 1, 0) && refused(isize::MAX, 1, 2, 1) && refused(0, 0, 2, isize::MIN));
+    }
+
+    #[test]
+    fn strands_go_on_together() {
+        let data: Vec<i32> = (0..20).collect();
+        let strands = Strands::new(&data, [-3, 5], 2);
+        let mut run = strands.run(4, 2, 3);
+        assert_eq!(run.next_strips(), Some([&data[1..3], &data[9..11]]));
+        assert_eq!(run.next_strips(), Some([&data[4..6], &data[12..14]]));
+        assert_eq!(run.next_strips(), None);
+        let refused = |first: [isize; 2], offset, len, step| {
+            let run = || Strands::new(&[0; 20], first, 2).run(offset, len, step);
+            std::panic::catch_unwind(|| _ = run()).is_err()
+        };
+        assert!(!refused([-3, 5], 3, 1, 0) && refused([-3, 5], 2, 1, 0));
+        assert!(!refused([-3, 5], 13, 11, -1) && refused([-3, 5], 14, 1, 0) && refused([-3, 5], 13, 12, -1));
+        assert!(refused([isize::MIN, 0], 0, 1, 0) && refused([0, isize::MAX], 0, 1, 0));
+        assert!(refused([0, 0], 1, 2, isize::MAX) && refused([0, 0], 0, 3, isize::MAX));
+        assert!(refused([isize::MIN; 2], isize::MAX, 1, 0));
     }
 
     #[test]

@@ -295,10 +295,11 @@ impl<T: Copy> Planes<'_, T> {
         // columns are the panel's, so all places are elements of the tile, which is borrowed exclusively and by nobody who lent `values`.
         unsafe {
             if self.apart == 1 {
-                match <&[T; 8]>::try_from(values) {
-                    // Of a size that the compiler knows.
-                    Ok(values) => at.cast::<[T; 8]>().write_unaligned(*values),
-                    Err(_) => at.copy_from_nonoverlapping(values.as_ptr(), values.len()),
+                // Of a size that the compiler knows.
+                match (<&[T; 16]>::try_from(values), <&[T; 8]>::try_from(values)) {
+                    (Ok(values), _) => at.cast::<[T; 16]>().write_unaligned(*values),
+                    (_, Ok(values)) => at.cast::<[T; 8]>().write_unaligned(*values),
+                    _ => at.copy_from_nonoverlapping(values.as_ptr(), values.len()),
                 }
                 return;
             }

@@ -1,4 +1,4 @@
-//! Blocks of 8 x 8 whose rows become columns.
+//! Blocks of 8 x 8 and 16 x 16 whose rows become columns.
 
 use super::Simd;
 
@@ -6,12 +6,23 @@ use super::Simd;
 pub trait Transpose: bytemuck::Pod {
     /// `result[i][j] = block[j][i]`.
     fn transpose<S: Simd>(s: S, block: [[Self; 8]; 8]) -> [[Self; 8]; 8];
+
+    /// The same of 16 rows of 16.
+    #[inline(always)]
+    fn transpose_16<S: Simd>(_: S, block: &[[Self; 16]; 16]) -> [[Self; 16]; 16] {
+        std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
+    }
 }
 
 impl Transpose for f32 {
     #[inline(always)]
     fn transpose<S: Simd>(s: S, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
         s.transpose_8x8(block)
+    }
+
+    #[inline(always)]
+    fn transpose_16<S: Simd>(s: S, block: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
+        s.transpose_16x16(block.each_ref())
     }
 }
 
