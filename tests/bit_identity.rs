@@ -541,12 +541,23 @@ proptest! {
 /// shapes are too small for most of them.
 fn conv_in_both_orders<const D: usize>(
     batch: usize,
+    channels: [usize; 2],
+    input: [usize; D],
+    kernel: [usize; D],
+    conv: Conv<D>,
+) {
+    directions_in_both_orders(0..3, batch, channels, input, kernel, conv);
+}
+
+fn directions_in_both_orders<const D: usize>(
+    directions: std::ops::Range<usize>,
+    batch: usize,
     [c_in, c_out]: [usize; 2],
     input: [usize; D],
     kernel: [usize; D],
     conv: Conv<D>,
 ) {
-    for direction in 0..3 {
+    for direction in directions {
         for (order, kind) in [(1, Kind::Smooth), (D + 1, Kind::Smooth), (1, Kind::Wild), (D + 1, Kind::Wild)]
         {
             let plain = Finish { add: false, scale: false, bias: false, residual: false, act: Act::None };
@@ -620,6 +631,30 @@ fn to_few_channels_in_both_orders() {
     conv_in_both_orders(1, [3, 40], [33, 34], [5, 5], padded(2, 2, 1));
     conv_in_both_orders(1, [1, 9], [5, 8, 9], [3, 3, 3], padded(1, 1, 1));
     conv_in_both_orders(1, [12, 4], [20000], [3], padded(1, 1, 1));
+}
+
+/// Over several segments of positions: strips of channels and others, rows that fill no tile, groups, images that end within a segment, bands of some of the strips.
+#[test]
+fn gradients_of_weights_in_both_orders() {
+    fn check<const D: usize>(
+        batch: usize,
+        channels: [usize; 2],
+        input: [usize; D],
+        kernel: [usize; D],
+        conv: Conv<D>,
+    ) {
+        directions_in_both_orders(2..3, batch, channels, input, kernel, conv);
+    }
+    check(1, [32, 20], [25, 26], [3, 3], padded(1, 1, 1));
+    check(3, [17, 9], [14, 15], [3, 4], padded(1, 2, 1));
+    check(2, [48, 24], [40, 41], [3, 3], padded(2, 1, 3));
+    check(1, [256, 8], [24, 24], [3, 1], padded(1, 0, 1));
+    check(2, [16, 8], [5, 9, 10], [2, 3, 3], padded(1, 1, 1));
+    let dilated = Conv { padding: [(4, 0)], dilation: [3], ..Conv::default() };
+    check(1, [32, 17], [2000], [5], dilated);
+    // Few input channels.
+    check(2, [3, 40], [30, 31], [5, 5], padded(2, 2, 1));
+    check(1, [2, 33], [5, 12, 13], [3, 3, 3], padded(1, 1, 1));
 }
 
 #[test]

@@ -52,6 +52,24 @@ fn a_long_line_needs_no_more_than_a_band() {
     }
 }
 
+/// The gradient of the weights, of few and of many channels.
+#[test]
+fn a_gradient_of_weights_needs_no_more_for_more_positions() {
+    for channels in [3, 64] {
+        let bytes = |images: usize, size: usize| {
+            let conv = Conv::<2> { padding: [(1, 1); 2], ..Conv::default() };
+            let x = Spec::contiguous(Format::F32, &[images, channels, size, size]).unwrap();
+            let dy = Spec::contiguous(Format::F32, &[images, 40, size, size]).unwrap();
+            let dw = Spec::contiguous(Format::F32, &[40, channels, 3, 3]).unwrap();
+            let plan = Convolution::backward_weights(x, dy, dw, &conv).unwrap();
+            plan.plan(&Context::default()).unwrap().workspace().bytes()
+        };
+        let threads = rayon::current_num_threads();
+        assert_eq!(bytes(1, 500), bytes(8, 500), "{channels} channels");
+        assert!(bytes(8, 500) <= threads * (4 << 20), "{channels} channels: {} bytes", bytes(8, 500));
+    }
+}
+
 #[test]
 fn a_convolution_makes_no_im2col() {
     const MIB: usize = 1 << 20;

@@ -3,6 +3,7 @@
 mod along_rows;
 mod blocking;
 mod by_line;
+mod by_position;
 mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod dot_rows;
@@ -24,6 +25,7 @@ mod windows;
 
 pub use blocking::{Blocking, FEW_ROWS_COLS, Lies};
 pub use by_line::ByLine;
+pub use by_position::{ByPosition, POSITION_SLACK, position_sums};
 pub use bytes::{ByteKernel, ByteLines, ByteRows, panel_bytes};
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use few_rows_bf16::{FEW_ROWS_BF16, few_rows_bf16};

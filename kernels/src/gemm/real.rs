@@ -7,7 +7,7 @@ use crate::mat::{Band, MatRef};
 use crate::pack::Form;
 use crate::simd::{Simd, Transpose, WithSimd};
 
-use super::{Acc, ByLine, FewChannels, Positions, Product, Taps, Windows, few_rows_transposed};
+use super::{Acc, ByLine, ByPosition, FewChannels, Positions, Product, Taps, Windows, few_rows_transposed};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
@@ -36,6 +36,8 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, Self>);
     /// Computes `by_line` with the instructions of `isa`.
     fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, Self>);
+    /// Computes `by_position` with the instructions of `isa`.
+    fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, Self>);
     /// Computes `taps` with the instructions of `isa`.
     fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, Self>);
     /// Computes `few` with the instructions of `isa`.
@@ -76,6 +78,7 @@ macro_rules! real {
             Windows<'_, '_, '_, $t>,
             Positions<'_, '_, '_, $t>,
             ByLine<'_, '_, '_, $t>,
+            ByPosition<'_, '_, '_, $t>,
             Taps<'_, '_, '_, $t>,
             FewChannels<'_, '_, '_, $t>,
         }
@@ -104,6 +107,9 @@ macro_rules! real {
             }
             fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, by_line));
+            }
+            fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, by_position));
             }
             fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, taps));

@@ -279,6 +279,8 @@ impl ConvPlan<'_> {
                 How::Depthwise(depthwise) => depthwise.run(&call, words),
                 How::FewChannels(few) => few.run(&call, words),
                 How::Windows(windowed) => windowed.run(&call, words),
+                How::WeightGradient(gradient) => gradient.run(&call, words),
+                How::FewInputs(few) => few.run(&call, words),
                 How::ByteWindows(windows) => windows.run(&call, words),
                 How::Bytes(bytes) => bytes.run(&run, &epilogue, words, start, threads, workspace),
                 How::Tickets(schedule) => {

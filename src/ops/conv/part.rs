@@ -12,8 +12,10 @@ use crate::backend::byte_windows::ByteWindows;
 use crate::backend::bytes::ByteParts;
 use crate::backend::depthwise::{Depthwise, Sum};
 use crate::backend::few_channels::Few;
+use crate::backend::few_inputs::FewInputs;
 use crate::backend::parts::Parts;
 use crate::backend::schedule::{Gemm, Schedule};
+use crate::backend::weight_gradient::WeightGradient;
 use crate::backend::windows::Windowed;
 use crate::context::Context;
 use crate::epilogue::Accum;
@@ -34,6 +36,8 @@ pub(super) enum How {
     Windows(Box<Windowed>),
     Depthwise(Box<Depthwise>),
     FewChannels(Box<Few>),
+    WeightGradient(Box<WeightGradient>),
+    FewInputs(Box<FewInputs>),
     Bytes(Box<ByteParts>),
     ByteWindows(Box<ByteWindows>),
     Tickets(Box<Schedule>),
@@ -55,6 +59,8 @@ pub enum Way {
     DepthwiseOfBands,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
+    /// The gradient of the weights, kernels of several elements: kernel positions and channels are rows, read position by position from a band.
+    WeightGradient,
     /// 8-bit integers, a part of the result a thread: rows read in place or, with AMX, copied through the window, columns packed.
     Bytes,
     /// 8-bit integers by the dot product of four bytes, positions are rows, from a band of some lines.
@@ -72,6 +78,7 @@ impl std::fmt::Display for Way {
             Way::Depthwise => "depthwise",
             Way::DepthwiseOfBands => "depthwise of bands",
             Way::FewChannels => "few channels",
+            Way::WeightGradient => "weight gradient",
             Way::Bytes => "bytes",
             Way::ByteWindows => "byte windows",
             Way::Tickets => "tickets",
@@ -130,6 +137,13 @@ impl Part {
             return part(gemm, Turn::ByChannel, How::Depthwise(Box::new(depthwise)));
         }
         if of_weights {
+            let of_inputs = gemm.transposed();
+            if let Some(few) = FewInputs::new(&of_inputs, scan, kernel, threads) {
+                return part(of_inputs, Turn::Transposed, How::FewInputs(Box::new(few)));
+            }
+            if let Some(gradient) = WeightGradient::new(&gemm, scan, kernel, threads) {
+                return part(gemm, Turn::AsMade, How::WeightGradient(Box::new(gradient)));
+            }
             if let Some(parts) = Parts::new(&gemm, kernel, threads) {
                 return part(gemm, Turn::AsMade, How::Parts(Box::new(parts)));
             }
@@ -216,6 +230,8 @@ impl Part {
             How::Windows(windowed) => windowed.scratch(),
             How::Depthwise(depthwise) => depthwise.scratch(),
             How::FewChannels(few) => few.scratch(),
+            How::WeightGradient(gradient) => gradient.scratch(),
+            How::FewInputs(few) => few.scratch(),
             How::Bytes(bytes) => bytes.scratch().clone(),
             How::ByteWindows(windows) => windows.scratch(),
             How::Tickets(schedule) => schedule.scratch().clone(),
@@ -235,6 +251,7 @@ impl Part {
             How::Depthwise(depthwise) if depthwise.reads_in_place() => Way::Depthwise,
             How::Depthwise(_) => Way::DepthwiseOfBands,
             How::FewChannels(_) => Way::FewChannels,
+            How::WeightGradient(_) | How::FewInputs(_) => Way::WeightGradient,
             How::Bytes(_) => Way::Bytes,
             How::ByteWindows(_) => Way::ByteWindows,
             How::Tickets(_) => Way::Tickets,
