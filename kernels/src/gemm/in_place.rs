@@ -328,17 +328,20 @@ fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usiz
     acc
 }
 
-/// A tile whose lhs is read run by run. `CLOSE`: both operands go on by a distance that is known here: elements of a row of the lhs lie side by side, and so do rows of the rhs
-/// that are as wide as the tile. Two registers less are taken.
-struct ThroughWindow<'a, 'b, 'c, T, const M: usize, const NV: usize, const CLOSE: bool> {
+/// A tile whose lhs is read run by run. `SIDE`: elements of a row of the lhs lie side by side; a step of unknown length takes an addition for each row. `CLOSE`: so do rows of the rhs,
+/// which are as wide as the tile. Each takes a register less.
+struct ThroughWindow<'a, 'b, 'c, T, const M: usize, const NV: usize, const SIDE: bool, const CLOSE: bool> {
     lhs: Sight<'a, 'b, T>,
     rhs: MatRef<'a, T>,
     dst: &'b mut Scattered<'c, T>,
     write: Write,
 }
 
-impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const CLOSE: bool> WithToken<S>
-    for ThroughWindow<'_, '_, '_, T, M, NV, CLOSE>
+impl<T, S, const M: usize, const NV: usize, const SIDE: bool, const CLOSE: bool> WithToken<S>
+    for ThroughWindow<'_, '_, '_, T, M, NV, SIDE, CLOSE>
+where
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
 {
     type Output = ();
     #[inline(always)]
@@ -356,7 +359,7 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, cons
                 Some(rows) => lhs.run_of(rows, stretch),
                 None => lhs.run::<M>(stretch),
             };
-            acc = over_run(s, if CLOSE { run.close() } else { run }, &mut rows, acc);
+            acc = over_run(s, if SIDE { run.close() } else { run }, &mut rows, acc);
         }
         write_out(s, &acc, dst, write);
     }
@@ -540,10 +543,14 @@ macro_rules! in_place {
      $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {$(
         if $rows == $m && $lanes == $v {
             let (lhs, rhs, dst, write) = ($lhs, $rhs, $dst, $write);
-            if $m > 1 && lhs.is_close() && rhs.is_close($v * <$token as Lanes<$t>>::LANES) {
-                return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }> { lhs, rhs, dst, write });
+            if $m > 1 && lhs.is_close() {
+                // No panel is a single vector wide.
+                if $v > 1 && rhs.is_close($v * <$token as Lanes<$t>>::LANES) {
+                    return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }, { $m > 1 && $v > 1 }> { lhs, rhs, dst, write });
+                }
+                return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }, false> { lhs, rhs, dst, write });
             }
-            return $s.apart(ThroughWindow::<$t, $m, $v, false> { lhs, rhs, dst, write });
+            return $s.apart(ThroughWindow::<$t, $m, $v, false, false> { lhs, rhs, dst, write });
         }
     )*};
     (@row $t:ty, $token:ty, $m:literal, [$($v:literal)*],

@@ -47,7 +47,7 @@ pub(super) enum How {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Way {
-    /// A matmul, operands in place: planar 1 x 1 image by image, and the gradient of the weights, whose input is packed through the window.
+    /// A matmul, operands in place: planar 1 x 1 image by image, and the gradient of the weights of kernels of one element or over few positions, whose input is packed through the window.
     Matmul,
     /// Positions are rows, read in place through the window: channels last.
     Windows,
