@@ -95,7 +95,7 @@ struct Options {
     /// Who competes [default: all that are there]
     #[arg(long, value_enum, value_delimiter = ',')]
     contenders: Vec<Contender>,
-    /// Our instruction set, and that of the peak [default: the widest]
+    /// Our instruction set, and that of the peak [default: the widest]; built with --no-default-features, gemm has no AVX-512 either
     #[arg(long)]
     isa: Option<Isa>,
     /// One JSON object a line instead of the table

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! acc[0..M][0..NV] = +0.0
-//! for each position:   b[0..NV] = what lies there, a vector for each of NV pieces of kernel positions and channels
+//! for each position:   b[0..NV] = what lies there at NV vectors of kernel positions and channels
 //!                      acc[i][..] = fma(splat(gradient of output channel i there), b[..], acc[i][..])
 //! dst = dst + (acc + 0.0)
 //! ```
 //!
-//! The pieces of a strip of channels share the lines of a band that neighbouring kernel positions share: a strip over a segment stays in the first-level cache while all output channels meet it.
+//! The vectors of a strip of channels share the lines of a band that neighbouring kernel positions share: a strip over a segment stays in the first-level cache while all output channels meet it.
 //! The gradient of the output is read where it lies, element by element. Sums of a strip pass through a block of scratch that also fits there, for results have other orders than bands.
 
 use std::ops::Range;
@@ -90,11 +90,11 @@ struct Place<'a, 'b, T> {
     step: isize,
 }
 
-/// Sums of `M` rows by `NV` pieces of a strip. `SIDE`: rows of the gradient lie side by side.
+/// Sums of `M` rows by `NV` vectors of a strip. `SIDE`: rows of the gradient lie side by side.
 struct Tile<'a, 'b, T, const M: usize, const NV: usize, const SIDE: bool> {
     place: Place<'a, 'b, T>,
     row: usize,
-    /// Where pieces begin in the band, for a position at offset 0.
+    /// Where the vectors begin in the band, for a position at offset 0.
     first: [isize; NV],
     /// Where their sums go: element of a row, and how many.
     to: [(usize, usize); NV],
