@@ -15,7 +15,7 @@ use std::ops::Range;
 use crate::KC;
 use crate::axis::Window;
 use crate::isa::Isa;
-use crate::mat::{Across, MatMut, Matrices, StrandRun, Strands, WriteRows};
+use crate::mat::{Across, FixedRows, MatMut, Matrices, StripRun, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::Real;
@@ -108,7 +108,7 @@ struct Tile<'a, 'b, T, const M: usize, const NV: usize, const SIDE: bool> {
 fn over_piece<T: Real, S: FloatLanes<T>, const M: usize, const NV: usize, const SIDE: bool>(
     s: S,
     columns: &mut Across<'_, T, M, SIDE>,
-    mut run: StrandRun<'_, T, NV>,
+    mut run: StripRun<'_, T, NV>,
     mut acc: [[S::V; NV]; M],
 ) -> [[S::V; NV]; M] {
     while let Some(strips) = run.next_strips() {
@@ -134,7 +134,7 @@ impl<T: Real, S: FloatLanes<T>, const M: usize, const NV: usize, const SIDE: boo
     #[inline(always)]
     fn with_token(self, s: S) {
         let Tile { place: Place { gradient, data, mut pieces, step }, row, first, to, sums, apart } = self;
-        let strands = Strands::new(data, first, S::LANES);
+        let vectors = FixedRows::new(data, first, S::LANES);
         let mut acc = [[s.splat(T::zeroed()); NV]; M];
         while let Some(&Piece { image, first, .. }) = pieces.first() {
             let matrix = gradient.matrix(image);
@@ -142,7 +142,7 @@ impl<T: Real, S: FloatLanes<T>, const M: usize, const NV: usize, const SIDE: boo
             while let Some((piece, rest)) = pieces.split_first()
                 && piece.image == image
             {
-                acc = over_piece(s, &mut columns, strands.run(piece.offset, piece.len, step), acc);
+                acc = over_piece(s, &mut columns, vectors.strips(piece.offset, piece.len, step), acc);
                 pieces = rest;
             }
         }

@@ -105,7 +105,7 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
             }
         }
         let offsets: &[isize; M] = self.offsets.try_into().expect("a tile of M rows");
-        Some(FixedRows::new(self.data, *offsets))
+        Some(FixedRows::new(self.data, *offsets, 1))
     }
 
     /// The columns of a stretch of rows that are [`Sight::fixed`].

@@ -18,7 +18,7 @@ pub use cut::{Cut, Rect};
 pub(crate) use read::Quads;
 pub use read::{Across, Column, Down, MatRef, Matrices, Parts};
 pub use requests::{CacheLevel, Requests};
-pub use runs::{Beads, Cols, Comb, FixedRows, Run, StrandRun, Strands};
+pub use runs::{Beads, Cols, Comb, FixedRows, Run, StripRun};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};
 pub use write::{Band, Bands, Index, LINES, Lines, MatMut, Scattered, WriteRows};
 

@@ -53,32 +53,35 @@ impl<'a, T: Copy, const M: usize> Run<'a, T, M> {
     }
 }
 
-/// `M` rows in places that are theirs for several runs of columns.
+/// `M` rows in places that are theirs for several runs of columns, each column some elements side by side.
 #[derive(Debug)]
 pub struct FixedRows<'a, T, const M: usize> {
     /// Column 0 of each row.
     rows: [*const T; M],
-    /// Offsets from there that lie in the slice, borrowed for `'a`, for every row.
+    /// Offsets from there at which `width` elements lie in the slice, which is borrowed for `'a`, for every row.
     inside: Range<isize>,
+    width: usize,
     owner: PhantomData<&'a [T]>,
 }
 
 impl<'a, T: Copy, const M: usize> FixedRows<'a, T, M> {
-    /// Rows that begin at `first` of `data`, whether there is such an element or not.
+    /// Rows that begin at `first` of `data`, whether there is such an element or not; a column is `width` elements wide, at least one.
     #[inline(always)]
-    pub fn new(data: &'a [T], first: [isize; M]) -> Self {
+    pub fn new(data: &'a [T], first: [isize; M], width: usize) -> Self {
         let (mut low, mut high) = (isize::MAX, isize::MIN);
         for first in first {
             (low, high) = (low.min(first), high.max(first));
         }
-        // Of a slice of at most isize::MAX bytes; where a difference would overflow, no offset is inside.
+        let width = width.max(1);
+        // Where a number would overflow, no offset is inside.
         let from = 0isize.checked_sub(low).unwrap_or(isize::MAX);
-        let inside = from..(data.len() as isize).checked_sub(high).unwrap_or(isize::MIN);
+        let end =
+            high.checked_add_unsigned(width - 1).and_then(|last| (data.len() as isize).checked_sub(last));
         let rows = first.map(|first| data.as_ptr().wrapping_offset(first));
-        FixedRows { rows, inside, owner: PhantomData }
+        FixedRows { rows, inside: from..end.unwrap_or(isize::MIN), width, owner: PhantomData }
     }
 
-    /// `len` columns of all rows that begin `offset` behind column 0.
+    /// `len` columns of all rows, the first `offset` behind column 0: the first element of each.
     ///
     /// # Panics
     /// If an element lies outside.
@@ -88,6 +91,36 @@ impl<'a, T: Copy, const M: usize> FixedRows<'a, T, M> {
         let last = last.expect("an offset");
         assert!(self.inside.contains(&offset) && self.inside.contains(&last), "a row lies outside");
         Run { rows: self.rows, offset, left: len, step, owner: PhantomData }
+    }
+
+    /// The same, all elements of each.
+    ///
+    /// # Panics
+    /// If an element lies outside.
+    #[inline(always)]
+    pub fn strips(&self, offset: isize, len: usize, step: isize) -> StripRun<'a, T, M> {
+        StripRun { run: self.run(offset, len, step), width: self.width }
+    }
+}
+
+/// Columns of [`FixedRows`] with all of their elements.
+#[derive(Debug)]
+pub struct StripRun<'a, T, const M: usize> {
+    /// Whose columns are `width` wide: [`FixedRows::strips`] made it.
+    run: Run<'a, T, M>,
+    width: usize,
+}
+
+impl<'a, T: Copy, const M: usize> StripRun<'a, T, M> {
+    /// The next column of every row.
+    #[inline(always)]
+    pub fn next_strips(&mut self) -> Option<[&'a [T]; M]> {
+        let (run, width) = (&mut self.run, self.width);
+        run.left = run.left.checked_sub(1)?;
+        let offset = run.offset;
+        run.offset = offset.wrapping_add(run.step);
+        // SAFETY: `FixedRows::run` found all columns of every row, `width` elements each, inside the slice, and each call takes the next.
+        Some(run.rows.map(|row| unsafe { std::slice::from_raw_parts(row.wrapping_offset(offset), width) }))
     }
 }
 
@@ -154,74 +187,6 @@ impl<'a, T: Copy, const M: usize> Comb<'a, T, M> {
         let strips = std::array::from_fn(strip);
         self.offset = self.offset.wrapping_add(self.step);
         Some(strips)
-    }
-}
-
-/// `N` places, from each of which some elements side by side are read, step by step, in several runs.
-#[derive(Debug)]
-pub struct Strands<'a, T, const N: usize> {
-    /// Where the offsets of each place count from.
-    first: [*const T; N],
-    /// Offsets from there at which `width` elements lie in the slice, which is borrowed for `'a`, for every place.
-    inside: Range<isize>,
-    width: usize,
-    owner: PhantomData<&'a [T]>,
-}
-
-impl<'a, T: Copy, const N: usize> Strands<'a, T, N> {
-    /// Places that begin at `first` of `data`, whether there is such an element or not; `width` elements are read of each.
-    #[inline(always)]
-    pub fn new(data: &'a [T], first: [isize; N], width: usize) -> Self {
-        let (mut low, mut high) = (isize::MAX, isize::MIN);
-        for first in first {
-            (low, high) = (low.min(first), high.max(first));
-        }
-        // Where a number would overflow, no offset is inside.
-        let from = 0isize.checked_sub(low).unwrap_or(isize::MAX);
-        let end = high.checked_add_unsigned(width).and_then(|end| (data.len() as isize).checked_sub(end));
-        let inside = from..end.and_then(|last| last.checked_add(1)).unwrap_or(isize::MIN);
-        let first = first.map(|first| data.as_ptr().wrapping_offset(first));
-        Strands { first, inside, width, owner: PhantomData }
-    }
-
-    /// `len` steps of all places, the first at `offset`.
-    ///
-    /// # Panics
-    /// If an element lies outside.
-    #[inline(always)]
-    pub fn run(&self, offset: isize, len: usize, step: isize) -> StrandRun<'a, T, N> {
-        let last = (len.max(1) as isize - 1).checked_mul(step).and_then(|last| last.checked_add(offset));
-        let last = last.expect("an offset");
-        assert!(self.inside.contains(&offset) && self.inside.contains(&last), "a place lies outside");
-        let Strands { first, width, owner, .. } = *self;
-        StrandRun { first, offset, left: len, step, width, owner }
-    }
-}
-
-/// One run of [`Strands`].
-#[derive(Debug)]
-pub struct StrandRun<'a, T, const N: usize> {
-    /// As in [`Strands`]. At `offset`, and as many times `step` further as steps are left but one, `width` elements of every place lie in the slice: [`Strands::run`] checked it.
-    first: [*const T; N],
-    offset: isize,
-    left: usize,
-    step: isize,
-    width: usize,
-    owner: PhantomData<&'a [T]>,
-}
-
-impl<'a, T: Copy, const N: usize> StrandRun<'a, T, N> {
-    /// The next elements of every place.
-    #[inline(always)]
-    pub fn next_strips(&mut self) -> Option<[&'a [T]; N]> {
-        self.left = self.left.checked_sub(1)?;
-        let (offset, width) = (self.offset, self.width);
-        self.offset = offset.wrapping_add(self.step);
-        // SAFETY: `Strands::run` found these elements of every place inside the slice, and each call takes the next.
-        Some(
-            self.first
-                .map(|first| unsafe { std::slice::from_raw_parts(first.wrapping_offset(offset), width) }),
-        )
     }
 }
 
@@ -348,15 +313,16 @@ mod tests {
     }
 
     #[test]
-    fn strands_go_on_together() {
+    fn fixed_rows_go_on_together() {
         let data: Vec<i32> = (0..20).collect();
-        let strands = Strands::new(&data, [-3, 5], 2);
-        let mut run = strands.run(4, 2, 3);
+        let rows = FixedRows::new(&data, [-3, 5], 2);
+        assert_eq!(rows.run(4, 2, 3).collect::<Vec<_>>(), [[1, 9], [4, 12]]);
+        let mut run = rows.strips(4, 2, 3);
         assert_eq!(run.next_strips(), Some([&data[1..3], &data[9..11]]));
         assert_eq!(run.next_strips(), Some([&data[4..6], &data[12..14]]));
         assert_eq!(run.next_strips(), None);
         let refused = |first: [isize; 2], offset, len, step| {
-            let run = || Strands::new(&[0; 20], first, 2).run(offset, len, step);
+            let run = || FixedRows::new(&[0; 20], first, 2).strips(offset, len, step);
             std::panic::catch_unwind(|| _ = run()).is_err()
         };
         assert!(!refused([-3, 5], 3, 1, 0) && refused([-3, 5], 2, 1, 0));
