@@ -1,11 +1,26 @@
 //! Blocks of positions of a convolution: what is copied to a band, or read in place, before the next.
 
+use tile25_kernels::KC;
+use tile25_kernels::gemm::Strip;
+use tile25_kernels::pack::Form;
 use tile25_kernels::scan::Scan;
 
 /// Bytes of a band: half of a second-level cache of 1 MiB, for results and weights pass through it too.
 pub(super) const BAND_BYTES: usize = 512 * 1024;
 /// Least positions of a block in one line.
 pub(super) const LEAST_ACROSS: usize = 48;
+
+/// Bands' worth of bytes that lines of a segment may take where there is another way.
+pub(super) const MOST_BANDS: usize = 4;
+
+/// Channels of a strip of a cache line; `None` of kernels of other formats than f32 and f64.
+pub(super) fn strip_of(form: Form) -> Option<usize> {
+    match form {
+        Form::F32 => Some(f32::LEN),
+        Form::F64 => Some(f64::LEN),
+        _ => None,
+    }
+}
 
 /// How positions are cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,5 +58,40 @@ impl Block {
             Block::Lines(lines) => (line + lines) * width,
             Block::Across(positions) => ((line + 1) * width).min(row + positions),
         })
+    }
+}
+
+/// Positions that are summed up from one band: whole segments, which may begin and end in the middle of a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segments {
+    pub(super) positions: usize,
+    /// Strips of channels that are copied together, and elements of a band of one.
+    pub(super) strips: usize,
+    pub(super) band: usize,
+}
+
+impl Segments {
+    /// Of `k` positions of up to `strips` strips: as many as keep all of these within [`BAND_BYTES`], at least a segment, and then as many strips as do.
+    pub(super) fn new(scan: &Scan, k: usize, strips: usize, bytes: usize) -> Segments {
+        let most = BAND_BYTES / bytes;
+        let fits = |&positions: &usize| strips * Self::elements(scan, positions) <= most;
+        let segments = (0..).map(|i| KC << i).take_while(|&positions| positions < 2 * k);
+        let positions = segments.take_while(fits).last().unwrap_or(KC);
+        let band = Self::elements(scan, positions);
+        Segments { positions, strips: (most / band).clamp(1, strips), band }
+    }
+
+    /// The most elements that a strip of a band of so many positions takes.
+    pub(super) fn elements(scan: &Scan, positions: usize) -> usize {
+        let width = scan.axes[2].positions;
+        let across = Some(positions).filter(|_| scan.rows() == width);
+        scan.band_elements(positions.div_ceil(width) + 1, across)
+    }
+
+    /// Whether bands take no more than [`MOST_BANDS`], and hold little that their neighbours hold as well.
+    pub(super) fn pay(&self, scan: &Scan, k: usize, bytes: usize) -> bool {
+        let whole = scan.band_elements(scan.rows() / scan.axes[2].positions, None);
+        self.strips * self.band <= MOST_BANDS * BAND_BYTES / bytes
+            && self.band * k.div_ceil(self.positions) <= 2 * whole
     }
 }

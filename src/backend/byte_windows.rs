@@ -31,7 +31,7 @@ use crate::workspace::Scratch;
 
 use super::block::Block;
 use super::bytes::operand;
-use super::fork::{PART_MACS, evenly, free_pair, share};
+use super::fork::{evenly, free_pair, share, worth};
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Finishing, Place, Sums, scratch};
 use super::tile::{Run, Source};
@@ -100,8 +100,7 @@ impl ByteWindows {
             return None;
         }
         let (m, n, k) = (problem.m, problem.n, problem.k);
-        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let threads = threads.min(useful);
+        let threads = worth(problem.macs(), threads);
         let counts = evenly(problem.batch, [m, n], [kernel.mr, kernel.nr], threads);
         let formats = problem.formats;
         let here = formats.out == formats.sums && places.band_stride().is_some();

@@ -25,7 +25,7 @@ use crate::context::Threads;
 use crate::epilogue::{Accum, OfKernel};
 use crate::workspace::{Scratch, Workspace};
 
-use super::fork::{PART_MACS, cut, free_pair, within};
+use super::fork::{cut, free_pair, within, worth};
 use super::parts::{lies, places};
 use super::schedule::{Gemm, Reader};
 use super::sums::{Finishing, Place, Sums};
@@ -66,7 +66,7 @@ impl ByteParts {
         }
         let bytes = ByteKernel::new(kernel.isa, [kernel.mr, kernel.nr])?;
         let (mr, nr) = (bytes.tiles().map_or(kernel.mr, |(_, rows)| rows), kernel.nr);
-        let threads = threads.min(usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1));
+        let threads = worth(problem.macs(), threads);
         let units = [problem.batch, problem.m.div_ceil(mr), problem.n.div_ceil(nr)];
         let counts = cut(units, [problem.m, problem.n], threads);
         let few = counts.iter().product::<usize>() < threads && problem.segments() >= 2;

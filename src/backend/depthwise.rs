@@ -10,12 +10,11 @@
 use std::ops::Range;
 use std::sync::RwLock;
 
-use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::{Format, Words};
-use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strip, Strips, Taps};
+use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strips, Taps};
 use tile25_kernels::mat::{MatMut, MatRef, MatSpec, Places};
 use tile25_kernels::pack::{Form, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
@@ -25,8 +24,8 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::block::{BAND_BYTES, Block};
-use super::fork::{PART_MACS, free_pair};
+use super::block::{BAND_BYTES, Block, Segments, strip_of};
+use super::fork::{free_pair, worth};
 use super::input::Input;
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
@@ -146,11 +145,7 @@ impl Depthwise {
         // Sums of so few products of 8-bit integers are whole numbers that f32 holds, all the way.
         let exact = problem.k <= EXACT_PRODUCTS && !adds;
         let widens = formats.rhs != kernel.form.sums();
-        let strip = match kernel.form {
-            Form::F32 => f32::LEN,
-            Form::F64 => f64::LEN,
-            _ => return None,
-        };
+        let strip = strip_of(kernel.form)?;
         if problem.batch < 2
             || problem.m != 1
             || scan.channels.0 != 1
@@ -167,8 +162,7 @@ impl Depthwise {
             MatSpec { batch: Axis::strided(1, 0), rows: gemm.dst.cols, cols: gemm.dst.batch, ..gemm.dst };
         let places = Places::new(spec);
         let here = formats.out == kernel.form.sums() && places.columns_side_by_side();
-        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let parts = threads.min(useful);
+        let parts = worth(problem.macs(), threads);
         let width = scan.axes[2].positions;
         let bytes = kernel.form.sums().bytes();
         // Along lines of positions or strips of channels, whichever leaves the smaller largest part; sums over positions only along channels.
@@ -211,23 +205,11 @@ impl Depthwise {
                 (block, strips, [of_weights, 0, band], positions)
             }
             Sum::Positions => {
-                // Whole segments, which may begin and end in the middle of a line.
-                let of = |scan: &Scan, positions: usize| {
-                    let lines = positions.div_ceil(scan.axes[2].positions) + 1;
-                    scan.band_elements(
-                        lines,
-                        Some(positions).filter(|_| scan.rows() == scan.axes[2].positions),
-                    )
-                };
-                let most = BAND_BYTES / bytes;
-                let fits = |&positions: &usize| strips * of(&scan, positions) <= most;
-                let segments = (0..).map(|i| KC << i).take_while(|&positions| positions < 2 * k);
-                let positions = segments.take_while(fits).last().unwrap_or(KC);
-                let band = of(&scan, positions);
-                let strips = (most / band).clamp(1, strips);
+                let Segments { positions, strips, band } = Segments::new(&scan, k, strips, bytes);
                 // Whole strips of a matrix, a row a position, are read where they lie.
                 let in_place = is_rows(&gradient) && channels.is_multiple_of(strip);
-                let of_gradient = if in_place { 0 } else { strips * of(&gradient, positions) };
+                let of_gradient =
+                    if in_place { 0 } else { strips * Segments::elements(&gradient, positions) };
                 (Block::Rows(positions), strips, [0, of_gradient, of_gradient + strips * band], rows)
             }
         };

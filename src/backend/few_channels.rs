@@ -22,7 +22,7 @@ use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
 use super::block::{Block, LEAST_ACROSS};
-use super::fork::{PART_MACS, free_pair};
+use super::fork::{free_pair, worth};
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
@@ -63,9 +63,8 @@ impl Few {
         let scan = Scan { pitch: 1, ..*scan };
         let (block, positions, band) = Block::copied(&scan, scan.channels.0, bytes);
         let here = formats.out == formats.sums && places.columns_side_by_side();
-        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
         // Whole lines, if there are enough.
-        let (width, parts) = (scan.axes[2].positions, threads.min(useful));
+        let (width, parts) = (scan.axes[2].positions, worth(problem.macs(), threads));
         let grain = if n / width >= parts { width } else { LEAST_ACROSS };
         let counts = [1, 1, parts.min(n.div_ceil(grain))];
         let sums = if here { 0 } else { m * positions };

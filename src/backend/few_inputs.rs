@@ -4,7 +4,7 @@
 //! each row is a place of it from which k goes on position by position. The gradient of the output is packed panel by panel right before use, both are widened where they are narrow. Sums
 //! lie in a block of scratch unless the result's output channels lie side by side.
 //!
-//! Scratch, for each thread: a panel of a segment, a band of about [`BAND_BYTES`](super::block::BAND_BYTES), or what whole lines of a segment take if that is more, up to four times as much; and a block of
+//! Scratch, for each thread: a panel of a segment, a band of about [`BAND_BYTES`](super::block::BAND_BYTES), or what whole lines of a segment take if that is more, up to [`MOST_BANDS`](super::block::MOST_BANDS) times as much; and a block of
 //! at most [`SUMS_BYTES`] of sums.
 
 use std::sync::RwLock;
@@ -14,7 +14,7 @@ use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::Format;
-use tile25_kernels::gemm::{Real, Strip, Weights, Windows};
+use tile25_kernels::gemm::{Real, Weights, Windows};
 use tile25_kernels::mat::Places;
 use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
@@ -24,13 +24,14 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::fork::{PART_MACS, evenly, free_pair, within};
+use super::block::{Segments, strip_of};
+use super::fork::{evenly, free_pair, within, worth};
 use super::input::Input;
 use super::parts::OwnWords;
 use super::schedule::Gemm;
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::Run;
-use super::weight_gradient::{Columns, Segments};
+use super::weight_gradient::Columns;
 use super::windows::{SUMS_BYTES, panel_width, weights};
 
 /// A planned gradient of the weights of a first layer.
@@ -57,11 +58,7 @@ impl FewInputs {
     pub(crate) fn new(gemm: &Gemm, scan: &Scan, kernel: Kernel, threads: usize) -> Option<FewInputs> {
         let (problem, places) = (&gemm.problem, Places::new(gemm.dst));
         let formats = problem.formats;
-        let lanes = match kernel.form {
-            Form::F32 => f32::LEN,
-            Form::F64 => f64::LEN,
-            _ => return None,
-        };
+        let lanes = strip_of(kernel.form)?;
         if problem.k == 0
             || formats.lhs.is_integer()
             || (formats.lhs != formats.sums && kernel.form != Form::F32)
@@ -77,9 +74,11 @@ impl FewInputs {
         if n < lanes || m < kernel.mr || side_by_side * 4 >= side_by_side.next_multiple_of(lanes) * 3 {
             return None;
         }
-        let segments = Segments::new(&scan, k, formats.sums.bytes())?;
-        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let threads = threads.min(useful);
+        let segments = Segments::new(&scan, k, 1, formats.sums.bytes());
+        if !segments.pay(&scan, k, formats.sums.bytes()) {
+            return None;
+        }
+        let threads = worth(problem.macs(), threads);
         let width = panel_width(n, kernel.nr);
         let most = SUMS_BYTES / formats.sums.bytes();
         let rows = m.min((most / width / kernel.mr).max(1) * kernel.mr);

@@ -13,7 +13,7 @@ use tile25_kernels::pack::Side;
 use crate::context::Threads;
 use crate::epilogue::{Accum, OfKernel};
 
-use super::fork::{PART_MACS, cut, split, within};
+use super::fork::{cut, split, within, worth};
 use super::parts::{lies, places};
 use super::schedule::Gemm;
 
@@ -54,7 +54,7 @@ impl FewRows {
         if matches!(rhs.1, Lies::Transposed(_)) {
             return None;
         }
-        let threads = threads.min(usize::try_from(problem.weight() / PART_MACS).unwrap_or(usize::MAX).max(1));
+        let threads = worth(problem.weight(), threads);
         let counts = cut([problem.batch, 1, problem.n.div_ceil(GRAIN)], [problem.m, problem.n], threads);
         let (lhs, rhs) = (places(lhs.0, lhs.1, lhs.2)?, places(rhs.0, rhs.1, rhs.2)?);
         Some(FewRows { formats, counts, lhs, rhs, dst })

@@ -11,7 +11,12 @@ use crate::context::Threads;
 /// Multiply-adds that a part should have at least: below, a fork costs more than it saves. A worker that sleeps is there after 15 to 20 us, when who called has done the work alone, and sleeps
 /// again before the next call. On Granite Rapids with one and two threads, in us: 128 x 128 x 128 28 and 40, 144 x 144 x 144 38 and 57, 160 x 160 x 160 51 and 33, 256 x 256 x 256 192 and 140
 /// (benches/record/2026-11-27-along-rows.md).
-pub(super) const PART_MACS: u64 = 152 * 152 * 152 / 2;
+const PART_MACS: u64 = 152 * 152 * 152 / 2;
+
+/// Threads that so many multiply-adds are worth, of those there are.
+pub(super) fn worth(macs: u64, threads: usize) -> usize {
+    threads.min(usize::try_from(macs / PART_MACS).unwrap_or(usize::MAX).max(1))
+}
 
 /// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
 /// divides evenly, then rows by columns such that a part reads least.

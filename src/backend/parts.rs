@@ -20,7 +20,7 @@ use crate::epilogue::{Accum, OfKernel};
 use crate::error::Error;
 use crate::workspace::{Scratch, Workspace};
 
-use super::fork::{PART_MACS, cut, free_pair, split, within};
+use super::fork::{cut, free_pair, split, within, worth};
 use super::schedule::{Gemm, Reader};
 use super::tile::{Run, Source};
 
@@ -49,8 +49,7 @@ impl Parts {
         if !floats || dst.band_stride().is_none() || problem.k == 0 {
             return None;
         }
-        let useful = |work: u64| threads.min(usize::try_from(work / PART_MACS).unwrap_or(usize::MAX).max(1));
-        let (threads, busy) = (useful(problem.weight()), useful(problem.macs()));
+        let (threads, busy) = (worth(problem.weight(), threads), worth(problem.macs(), threads));
         let units = [problem.batch, problem.m.div_ceil(kernel.mr), problem.n.div_ceil(kernel.nr)];
         let counts = cut(units, [problem.m, problem.n], threads);
         if counts.iter().product::<usize>() < busy && problem.segments() >= 2 {

@@ -4,18 +4,17 @@
 //! positions and channels are places of the band from which k goes on position by position. Where channels come in whole strips of a cache line, the band is one of strips, so that what
 //! a strip takes over a segment lies in the first-level cache. The gradient of the output is read where it lies. Sums lie in the result, or in a block of scratch where its columns do not lie side by side.
 //!
-//! Scratch, for each thread: a band of about [`BAND_BYTES`](super::block::BAND_BYTES), or what whole lines of a segment take if that is more, up to [`MOST_BANDS`] times as much; the sums of a strip; and
+//! Scratch, for each thread: a band of about [`BAND_BYTES`](super::block::BAND_BYTES), or what whole lines of a segment take if that is more, up to [`MOST_BANDS`](super::block::MOST_BANDS) times as much; the sums of a strip; and
 //! where sums lie apart, a block of about [`SUMS_BYTES`] of them, at least a tile high.
 
 use std::ops::Range;
 use std::sync::RwLock;
 
-use tile25_kernels::KC;
 use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::Format;
-use tile25_kernels::gemm::{ByPosition, POSITION_SLACK, Real, Strip, position_sums};
+use tile25_kernels::gemm::{ByPosition, POSITION_SLACK, Real, position_sums};
 use tile25_kernels::mat::{MatMut, MatSpec, Matrices, Places};
 use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
@@ -25,22 +24,19 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::block::BAND_BYTES;
-use super::fork::{PART_MACS, evenly, free_pair, within};
+use super::block::{Segments, strip_of};
+use super::fork::{evenly, free_pair, within, worth};
 use super::input::Input;
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::windows::SUMS_BYTES;
 
-/// Bands' worth of bytes that lines of a segment may take.
-const MOST_BANDS: usize = 4;
-
-/// Kernel positions from which on a tile is full of pieces of one strip.
-const LEAST_TAPS: usize = 3;
-/// Positions from which on it pays, channels last and first.
-const LEAST_POSITIONS: usize = 512;
-const LEAST_OF_PLANES: usize = 128;
+/// Kernel positions and positions from which on it pays, channels last. A tile of three vectors is full of one strip from three kernel positions on; 256 to 256 channels @14, 3 x 3, on Emerald Rapids 0.9 of the
+/// speed of packed panels, 128 to 128 @28 1.0 to 1.1.
+const LEAST: [usize; 2] = [3, 512];
+/// The same of planes: three kernel positions 0.73 to 1.13, 256 to 256 @14, 3 x 3, 1.04 to 1.4, 512 to 512 @7 0.5.
+const LEAST_OF_PLANES: [usize; 2] = [4, 128];
 
 /// The order of columns: both lie in it in the input and the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,35 +57,6 @@ impl Columns {
             x if x == Axis::new(&[channels, a, b, c]) => Some(Columns::ChannelsOutside),
             _ => None,
         }
-    }
-}
-
-/// Positions of a band: whole segments, which may begin and end in the middle of a line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Segments {
-    pub(super) positions: usize,
-    /// Strips of channels that a band holds.
-    pub(super) strips: usize,
-    /// Elements that it takes.
-    pub(super) band: usize,
-}
-
-impl Segments {
-    /// Of `k` positions; `None` if a segment takes too many lines, or bands hold much that their neighbours hold as well.
-    pub(super) fn new(scan: &Scan, k: usize, bytes: usize) -> Option<Segments> {
-        let width = scan.axes[2].positions;
-        let of = |positions: usize| {
-            let lines = positions.div_ceil(width) + 1;
-            scan.band_elements(lines, Some(positions).filter(|_| scan.rows() == width))
-        };
-        let (most, all) = (BAND_BYTES / bytes, scan.channels.0.div_ceil(scan.pitch));
-        let segments = (0..).map(|i| KC << i).take_while(|&positions| positions < 2 * k);
-        let positions = segments.take_while(|&positions| all * of(positions) <= most).last().unwrap_or(KC);
-        let strips = (most / of(positions)).clamp(1, all);
-        let band = strips * of(positions);
-        let whole = scan.band_elements(scan.rows() / width, None);
-        let is_little = of(positions) * k.div_ceil(positions) <= 2 * whole;
-        (band <= MOST_BANDS * most && is_little).then_some(Segments { positions, strips, band })
     }
 }
 
@@ -120,11 +87,7 @@ impl WeightGradient {
     pub(crate) fn new(gemm: &Gemm, scan: &Scan, kernel: Kernel, threads: usize) -> Option<WeightGradient> {
         let (problem, places) = (&gemm.problem, Places::new(gemm.dst));
         let formats = problem.formats;
-        let lanes = match kernel.form {
-            Form::F32 => f32::LEN,
-            Form::F64 => f64::LEN,
-            _ => return None,
-        };
+        let lanes = strip_of(kernel.form)?;
         let widens = formats.rhs != formats.sums;
         if problem.k == 0
             || formats.lhs != formats.sums
@@ -135,8 +98,8 @@ impl WeightGradient {
         let (m, n, k) = (problem.m, problem.n, problem.k);
         let all = scan.channels.0;
         let taps = n / all;
-        let least = if gemm.lhs.window.x.inner().stride == 1 { LEAST_POSITIONS } else { LEAST_OF_PLANES };
-        if taps < LEAST_TAPS || k < least {
+        let [least_taps, least] = if gemm.lhs.window.x.inner().stride == 1 { LEAST } else { LEAST_OF_PLANES };
+        if taps < least_taps || k < least {
             return None;
         }
         let gradient = by_image(&gemm.lhs, m, scan.images.0)?;
@@ -145,10 +108,13 @@ impl WeightGradient {
         let scan = Scan { pitch, ..*scan };
         let of_strip = taps * pitch;
         let bytes = formats.sums.bytes();
-        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let threads = threads.min(useful);
-        let Segments { positions, strips, band } = Segments::new(&scan, k, bytes)?;
-        let band = band + POSITION_SLACK;
+        let threads = worth(problem.macs(), threads);
+        let segments = Segments::new(&scan, k, all / pitch, bytes);
+        if !segments.pay(&scan, k, bytes) {
+            return None;
+        }
+        let Segments { positions, strips, .. } = segments;
+        let band = strips * segments.band + POSITION_SLACK;
         let here = formats.out == formats.sums && places.columns_side_by_side();
         let rows = if here {
             m
@@ -159,18 +125,18 @@ impl WeightGradient {
         // Strips are not side by side where channels are inside.
         let channels_inside = columns == Columns::ChannelsInside;
         let grain = if channels_inside { n } else { of_strip };
+        let counts = evenly(problem.batch, [m, n], [kernel.mr, grain], threads);
+        // Others cut columns as finely as they like.
+        if counts.iter().product::<usize>() < threads {
+            return None;
+        }
         Some(WeightGradient {
             kernel,
             scan,
             groups: gemm.rhs.batch,
             gradient,
             of_group: gemm.lhs.batch,
-            place: Place {
-                places,
-                here,
-                counts: evenly(problem.batch, [m, n], [kernel.mr, grain], threads),
-                grains: [1, kernel.mr, grain],
-            },
+            place: Place { places, here, counts, grains: [1, kernel.mr, grain] },
             slots: threads,
             channels_inside,
             at_once: [rows, strips, positions],

@@ -28,7 +28,7 @@ use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
 use super::block::Block;
-use super::fork::{PART_MACS, evenly, free_pair, share};
+use super::fork::{evenly, free_pair, share, worth};
 use super::input::Input;
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
@@ -83,8 +83,7 @@ impl Windowed {
         }
         let (m, n, k) = (problem.m, problem.n, problem.k);
         let bytes = formats.sums.bytes();
-        let useful = usize::try_from(problem.macs() / PART_MACS).unwrap_or(usize::MAX).max(1);
-        let threads = threads.min(useful);
+        let threads = worth(problem.macs(), threads);
         let width = panel_width(n, kernel.nr);
         let counts = evenly(problem.batch, [m, n], [kernel.mr, width], threads);
         let window = scan.window();

@@ -59,7 +59,7 @@ pub enum Way {
     DepthwiseOfBands,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
-    /// The gradient of the weights, kernels of several elements: kernel positions and channels are rows, read position by position from a band.
+    /// The gradient of the weights, kernels of several elements: k goes over positions of a band, from which kernel positions and channels are read.
     WeightGradient,
     /// 8-bit integers, a part of the result a thread: rows read in place or, with AMX, copied through the window, columns packed.
     Bytes,
