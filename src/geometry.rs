@@ -126,11 +126,38 @@ impl Geometry {
             geometry.padding[to] = conv.padding[d];
             geometry.dilation[to] = conv.dilation[d];
         }
+        let far = || {
+            let mut places = xd[0].checked_mul(xd[1].max(yd[1]))?.checked_mul(size_of::<f64>())?;
+            let mut offsets = [0usize; 2];
+            for d in 0..D {
+                let (low, high) = conv.padding[d];
+                let span = xd[d + 2] + low + high + (wd[d + 2] - 1) * conv.dilation[d] + yd[d + 2];
+                places = places.checked_mul(span)?;
+                for (offset, spec) in offsets.iter_mut().zip([x, y]) {
+                    let stride = spec.layout.strides()[d + 2].unsigned_abs();
+                    *offset = span.checked_mul(stride)?.checked_add(*offset)?;
+                }
+            }
+            let most = offsets.into_iter().max()?.checked_mul(2)?.max(places);
+            isize::try_from(most).ok()
+        };
+        if far().is_none() {
+            return Err(refuse("with its padding the input has more elements than can be addressed"));
+        }
         let terms = wd.iter().chain(&yd[2..]).chain(&yd[..1]).try_fold(1usize, |p, &e| p.checked_mul(e));
         if terms.is_none_or(|terms| terms > isize::MAX as usize) {
             return Err(Error::SizeOverflow { dims: yd.to_vec(), strides: Vec::new() });
         }
         Ok(geometry)
+    }
+
+    /// The phases along axis `d` that have input positions, in order.
+    pub(crate) fn phases(&self, d: usize) -> Vec<usize> {
+        let stride = self.stride[d];
+        let met = 0..stride.min(self.input[d]);
+        let mut phases: Vec<usize> = met.map(|i| (i + self.padding[d].0) % stride).collect();
+        phases.sort_unstable();
+        phases
     }
 
     /// The first input position of a phase: `(i + pad_low) mod stride = phase`.

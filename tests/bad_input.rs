@@ -199,6 +199,8 @@ fn convolutions_that_do_not_fit() {
         Conv { padding: [(usize::MAX, 1), (0, 0)], ..plain },
         Conv { dilation: [usize::MAX, 1], ..plain },
         Conv { stride: [usize::MAX, 1], ..plain },
+        // Each axis alone could be addressed.
+        Conv { dilation: [1 << 40; 2], padding: [(1 << 40, 1 << 40); 2], ..plain },
     ] {
         assert!(shape(forward(&[1, 2, 5, 5], &[3, 2, 3, 3], &[1, 3, 3, 3], &bad)), "{bad:?}");
     }
@@ -213,6 +215,39 @@ fn convolutions_that_do_not_fit() {
         error.to_string().starts_with("conv::backward_data: spatial axis 0 of the output must be 3"),
         "{error}"
     );
+}
+
+/// Taps beyond both ends of the input, and steps as far: nothing but the middle tap meets it, and nothing is as large as what lies between.
+#[test]
+fn taps_and_steps_that_reach_far() {
+    const FAR: usize = 1 << 36;
+    let x: Vec<f32> = (0..50).map(|i| i as f32).collect();
+    let w: Vec<f32> = (0..54).map(|i| (i % 7) as f32).collect();
+    let dilated = Conv { dilation: [FAR, 1], padding: [(FAR, FAR), (1, 1)], ..Conv::<2>::default() };
+    let strided = Conv { stride: [1 << 28, 1], padding: [(1, 1 << 28), (1, 1)], ..Conv::<2>::default() };
+    let reference = Context { backend: tile25::Backend::Reference, ..Context::default() };
+    for (conv, y) in [(dilated, [1, 3, 5, 5]), (strided, [1, 3, 2, 5])] {
+        let y = Spec::contiguous(Format::F32, &y).unwrap();
+        let (x_spec, w_spec) = (view(&x, &[1, 2, 5, 5]).spec(), view(&w, &[3, 2, 3, 3]).spec());
+        let len = y.dims().iter().product::<usize>();
+        let dy = vec![0.5f32; len];
+        let ops = [
+            (Convolution::forward(x_spec, w_spec, y, &conv), &x, x_spec, &w, w_spec, y),
+            (Convolution::backward_data(y, w_spec, x_spec, &conv), &dy, y, &w, w_spec, x_spec),
+            (Convolution::backward_weights(x_spec, y, w_spec, &conv), &x, x_spec, &dy, y, w_spec),
+        ];
+        for (op, a, of_a, b, of_b, of_out) in ops {
+            let run = |context: &Context<'_>| {
+                let mut out = vec![MARK; of_out.dims().iter().product()];
+                let plan = op.as_ref().unwrap().plan(context).unwrap();
+                let (a, b) = (view(a, of_a.dims()), view(b, of_b.dims()));
+                let to = ViewMut::new(&mut out, of_out.dims()).unwrap();
+                plan.run(a, b, to, Epilogue::default(), &mut plan.workspace()).unwrap();
+                out
+            };
+            assert_eq!(run(&Context::default()), run(&reference));
+        }
+    }
 }
 
 /// Zero times infinity is NaN whichever operand has the zero, padding included (N11).

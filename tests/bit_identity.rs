@@ -416,7 +416,9 @@ struct ConvCase<const D: usize> {
 
 fn conv_case<const D: usize>() -> impl Strategy<Value = ConvCase<D>> {
     let small = || prop_oneof![Just(1usize), 1usize..4, 1usize..20];
-    let axis = (1usize..=(40 / (D * D)), 1usize..6, 1usize..4, (0usize..7, 0usize..7), 1usize..4);
+    let pad = || prop_oneof![6 => 0usize..7, 1 => 7usize..50];
+    let dilation = prop_oneof![3 => 1usize..4, 1 => 4usize..30];
+    let axis = (1usize..=(40 / (D * D)), 1usize..6, 1usize..4, (pad(), pad()), dilation);
     let channels = (1usize..4, small(), small(), 0usize..4);
     (0usize..4, 1usize..4, channels, prop::collection::vec(axis, D), finish(), kind(), any::<u64>())
         .prop_filter_map(
@@ -655,6 +657,21 @@ fn gradients_of_weights_in_both_orders() {
     // Few input channels.
     check(2, [3, 40], [30, 31], [5, 5], padded(2, 2, 1));
     check(1, [2, 33], [5, 12, 13], [3, 3, 3], padded(1, 1, 1));
+}
+
+/// Taps far from each other, along every axis: a band holds them apart.
+#[test]
+fn dilated_kernels_in_both_orders() {
+    fn dilated<const D: usize>(dilation: [usize; D], stride: usize, groups: usize) -> Conv<D> {
+        Conv { padding: dilation.map(|d| (d, d)), dilation, stride: [stride; D], groups }
+    }
+    conv_in_both_orders(2, [20, 34], [13, 14], [3, 3], dilated([6, 5], 1, 1));
+    conv_in_both_orders(1, [9, 17], [13, 40], [3, 3], dilated([2, 18], 2, 1));
+    conv_in_both_orders(1, [20, 18], [9, 5, 6], [3, 3, 1], dilated([4, 1, 1], 1, 1));
+    conv_in_both_orders(1, [24, 40], [3000], [2], dilated([512], 1, 1));
+    conv_in_both_orders(2, [40, 40], [21, 22], [3, 3], dilated([7, 9], 1, 40));
+    conv_in_both_orders(1, [20, 3], [20, 61], [3, 3], dilated([5, 11], 1, 1));
+    conv_in_both_orders(1, [3, 20], [20, 61], [3, 3], dilated([5, 11], 1, 1));
 }
 
 #[test]

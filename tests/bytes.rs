@@ -74,7 +74,7 @@ type Shape = ([usize; 4], [usize; 2], [usize; 2], usize, usize, usize);
 /// Depthwise; and runs of channels of every kind: one line of the kernel, several, a piece of one, of a length that fills no unit; lines of many heights; channels first and last; forward and transposed.
 #[test]
 fn convolutions_of_bytes() {
-    const SHAPES: [Shape; 11] = [
+    const SHAPES: [Shape; 12] = [
         ([1, 3, 64, 1], [20, 23], [7, 7], 2, 1, 3),
         ([2, 64, 50, 1], [7, 9], [3, 3], 1, 1, 1),
         ([1, 33, 17, 1], [5, 30], [5, 2], 1, 1, 2),
@@ -84,6 +84,7 @@ fn convolutions_of_bytes() {
         ([2, 24, 24, 1], [6, 6], [1, 1], 2, 1, 0),
         ([1, 5, 3, 1], [1, 150], [1, 40], 1, 1, 19),
         ([1, 8, 20, 1], [1, 700], [1, 5], 1, 1, 2),
+        ([2, 12, 20, 1], [14, 19], [3, 3], 1, 6, 6),
         ([2, 40, 40, 40], [9, 8], [3, 3], 1, 1, 1),
         ([1, 17, 17, 17], [33, 33], [17, 17], 2, 1, 8),
     ];

@@ -52,6 +52,35 @@ fn a_long_line_needs_no_more_than_a_band() {
     }
 }
 
+/// Kernels whose taps lie far apart, dense and depthwise: a band holds the taps, not what lies between them.
+#[test]
+fn a_dilated_convolution_needs_no_more_than_bands() {
+    let threads = rayon::current_num_threads();
+    for groups in [1, 64] {
+        for dilation in [1000, 100_000] {
+            let conv = Conv::<2> {
+                padding: [(dilation, dilation); 2],
+                dilation: [dilation; 2],
+                groups,
+                ..Conv::default()
+            };
+            let x = Spec::contiguous(Format::F32, &[2, 64, 40, 40]).unwrap();
+            let w = Spec::contiguous(Format::F32, &[64, 64 / groups, 3, 3]).unwrap();
+            for op in [
+                Convolution::forward(x, w, x, &conv),
+                Convolution::backward_data(x, w, x, &conv),
+                Convolution::backward_weights(x, x, w, &conv),
+            ] {
+                let bytes = op.unwrap().plan(&Context::default()).unwrap().workspace().bytes();
+                assert!(
+                    bytes <= (threads + 1) * (4 << 20),
+                    "{groups} groups, dilation {dilation}: {bytes} bytes"
+                );
+            }
+        }
+    }
+}
+
 /// The gradient of the weights, of few and of many channels.
 #[test]
 fn a_gradient_of_weights_needs_no_more_for_more_positions() {

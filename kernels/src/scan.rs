@@ -71,14 +71,18 @@ pub struct Scan {
     pub pitch: usize,
     /// Depth, height, width.
     pub axes: [ScanAxis; COORDS],
+    /// Axes whose taps a band holds apart: what positions meet at the first, then what they meet at the next. Where taps are far from each other that is less than all that lies between them.
+    pub apart: [bool; COORDS],
 }
 
-/// A part of the input, brought to lie channels innermost and padded: `[line][coordinate across][channel]`. A line is a pair of coordinates on the first two axes
-/// in an image.
+/// A part of the input, brought to lie channels innermost and padded: `[tap that is held apart][line][coordinate across][channel]`. A line is a pair of coordinates on
+/// the first two axes in an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Band {
-    /// Lines, counted from the lowest coordinates that are met, image by image.
+    /// Lines of one of the taps that are held apart, counted from the lowest coordinates that are met, image by image.
     pub lines: Range<usize>,
+    /// The number of taps that are held apart.
+    parts: usize,
     /// Of these the ones that are read, by their place on the second axis: all, unless the band is of one depth of positions.
     used: Range<usize>,
     /// Coordinates on the last axis, counted from the lowest that is met.
@@ -89,6 +93,17 @@ pub struct Band {
     pub taps: Axis,
 }
 
+/// A line of a band that is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Which line of the band it is.
+    pub place: usize,
+    /// The places across that are not padding.
+    pub inside: Range<usize>,
+    /// Offset in the tensor of the first of these, if there is one.
+    pub offset: isize,
+}
+
 /// The next odd number, if it is not one.
 fn odd(places: usize) -> usize {
     places | 1
@@ -97,7 +112,7 @@ fn odd(places: usize) -> usize {
 impl Band {
     /// Elements that it takes, or one of its strips: an odd number of places, so that the same place of many strips is in many sets of a cache.
     pub fn len(&self, pitch: usize) -> usize {
-        odd(self.lines.len() * self.across.len()) * pitch
+        odd(self.parts * self.lines.len() * self.across.len()) * pitch
     }
 }
 
@@ -163,11 +178,28 @@ impl Scan {
         self.axes[0].reach() * self.axes[1].extent() + self.axes[1].reach()
     }
 
+    /// The taps that a band holds apart.
+    fn parts(&self) -> usize {
+        (0..COORDS).filter(|&d| self.apart[d]).map(|d| self.axes[d].taps).product()
+    }
+
+    /// How one of the taps that are held apart goes over the input.
+    fn of_taps(&self, mut part: usize) -> Scan {
+        let mut scan = Scan { apart: [false; COORDS], ..*self };
+        for d in (0..COORDS).rev().filter(|&d| self.apart[d]) {
+            let axis = &mut scan.axes[d];
+            axis.origin += (part % axis.taps) as isize * axis.tap_step;
+            (part, axis.taps) = (part / axis.taps, 1);
+        }
+        scan
+    }
+
     /// The band of some positions, at least one.
     pub fn band(&self, rows: Range<usize>) -> Band {
-        let [_, height, width] = self.axes;
+        let together = self.of_taps(0);
+        let [_, height, width] = together.axes;
         let (first, last) = (rows.start / width.positions, (rows.end - 1) / width.positions);
-        let lines = self.first_line(first)..self.first_line(last) + self.lines_beyond() + 1;
+        let lines = together.first_line(first)..together.first_line(last) + together.lines_beyond() + 1;
         let one_plane = first / height.positions == last / height.positions;
         let used = if one_plane {
             let at = |line: usize| line % height.positions * height.step as usize;
@@ -187,29 +219,35 @@ impl Scan {
             [height.extent() as isize * line, line, pitch]
         };
         let plain = |d: usize, extent: usize, step: isize| Dim::plain(extent, step * strides[d]);
-        let [a, b, c] = self.axes;
+        let axes = together.axes;
         // Taps that go backward begin at the far end.
-        let start =
-            (0..COORDS).map(|d| (self.axes[d].origin - self.axes[d].low()) * strides[d]).sum::<isize>()
-                - lines.start as isize * strides[1]
-                - across.start as isize * strides[2];
-        let taps = [plain(0, a.taps, a.tap_step), plain(1, b.taps, b.tap_step), plain(2, c.taps, c.tap_step)];
+        let start = (0..COORDS).map(|d| (axes[d].origin - axes[d].low()) * strides[d]).sum::<isize>()
+            - lines.start as isize * strides[1]
+            - across.start as isize * strides[2];
+        let mut taps: [Dim; COORDS] = std::array::from_fn(|d| plain(d, axes[d].taps, axes[d].tap_step));
+        let mut parts = 1;
+        for d in (0..COORDS).rev().filter(|&d| self.apart[d]) {
+            taps[d] = Dim::plain(self.axes[d].taps, parts as isize * lines.len() as isize * strides[1]);
+            parts *= self.axes[d].taps;
+        }
+        let [a, b, c] = axes;
         let window = Window::plain(
             start,
             Axis::new(&[
-                Dim::plain(self.images.0, self.lines_of_image() as isize * strides[1]),
+                Dim::plain(self.images.0, together.lines_of_image() as isize * strides[1]),
                 plain(0, a.positions, a.step),
                 plain(1, b.positions, b.step),
                 plain(2, c.positions, c.step),
             ]),
             Axis::new(&[taps[0], taps[1], taps[2], Dim::plain(self.channels.0, 1)]),
         );
-        Band { lines, used, across, window, taps: Axis::new(&taps) }
+        Band { lines, parts, used, across, window, taps: Axis::new(&taps) }
     }
 
     /// The most elements that a strip of the band of `lines` neighbouring lines of positions takes, or of `across` positions in one line.
     pub fn band_elements(&self, lines: usize, across: Option<usize>) -> usize {
-        let width = &self.axes[2];
+        let together = self.of_taps(0);
+        let width = &together.axes[2];
         let across = across.map_or(width.extent(), |positions| {
             (positions.min(width.positions) - 1) * width.step as usize + width.reach() + 1
         });
@@ -217,28 +255,44 @@ impl Scan {
         let lines = lines.min(all);
         // Where a band begins repeats image by image.
         let first = 0..(all / self.images.0).min(all - lines + 1);
-        let longest = first.map(|first| self.first_line(first + lines - 1) - self.first_line(first)).max();
-        odd((longest.unwrap_or(0) + self.lines_beyond() + 1) * across) * self.pitch
+        let longest =
+            first.map(|first| together.first_line(first + lines - 1) - together.first_line(first)).max();
+        odd(self.parts() * (longest.unwrap_or(0) + together.lines_beyond() + 1) * across) * self.pitch
     }
 
-    /// The lines of a band that are read: where each lies in it, and the offset in the tensor of its coordinate 0 on the last axis, `None` for padding.
-    pub fn lines<'s>(&'s self, band: &'s Band) -> impl Iterator<Item = (usize, Option<isize>)> + 's {
-        let [depth, height, _] = self.axes;
+    /// The lines of a band that are read.
+    pub fn lines<'s>(&self, band: &'s Band) -> impl Iterator<Item = Line> + 's {
+        let scan = *self;
+        (0..band.parts).flat_map(move |part| {
+            let first = part * band.lines.len();
+            scan.of_taps(part).lines_of_part(band).map(move |line| Line { place: first + line.place, ..line })
+        })
+    }
+
+    /// Those of a tap that is held apart.
+    fn lines_of_part(self, band: &Band) -> impl Iterator<Item = Line> + '_ {
+        let [depth, height, width] = self.axes;
+        let (at, across) = self.across(band);
         band.lines.clone().filter_map(move |line| {
-            let (image, at) = (line / self.lines_of_image(), line % self.lines_of_image());
-            let (plane, row) = (at / height.extent(), at % height.extent());
+            let (image, of_image) = (line / self.lines_of_image(), line % self.lines_of_image());
+            let (plane, row) = (of_image / height.extent(), of_image % height.extent());
             if !band.used.contains(&row) || !depth.meets(plane) || !height.meets(row) {
                 return None;
             }
+            let place = line - band.lines.start;
             let (z, y) = (depth.low() + plane as isize, height.low() + row as isize);
-            let inside = (0..depth.size as isize).contains(&z) && (0..height.size as isize).contains(&y);
-            let offset = self.start + image as isize * self.images.1 + z * depth.stride + y * height.stride;
-            Some((line - band.lines.start, inside.then_some(offset)))
+            if !(0..depth.size as isize).contains(&z) || !(0..height.size as isize).contains(&y) {
+                let all = band.across.len();
+                return Some(Line { place, inside: all..all, offset: 0 });
+            }
+            let of_line = self.start + image as isize * self.images.1 + z * depth.stride + y * height.stride;
+            let offset = of_line + across.start as isize * width.stride;
+            Some(Line { place, inside: at..at + across.len(), offset })
         })
     }
 
     /// Which coordinates of the last axis the places across a band are: the first of its places that is one of the tensor, and these coordinates.
-    pub fn across(&self, band: &Band) -> (usize, Range<usize>) {
+    fn across(&self, band: &Band) -> (usize, Range<usize>) {
         let width = &self.axes[2];
         let first = width.low() + band.across.start as isize;
         let inside = |coordinate: isize| coordinate.clamp(0, width.size as isize);
@@ -268,7 +322,7 @@ mod tests {
             axis.stride = stride;
             stride *= axis.size as isize;
         }
-        Scan { start: 0, images: (2, stride), channels: (2, 1), pitch: 2, axes }
+        Scan { start: 0, images: (2, stride), channels: (2, 1), pitch: 2, axes, apart: [false; COORDS] }
     }
 
     /// Every element of every row of a band is that of the tensor's window, or padding.
@@ -281,35 +335,39 @@ mod tests {
             [(2, 3, 1, 1, 0, 4), (2, 2, 1, 1, 0, 4), (7, 1, 1, 1, 0, 7)],
             [(1, 1, 1, 1, 0, 1), (1, 1, 1, 1, 0, 1), (9, 2, 5, 3, -4, 21)],
         ] {
-            let scan = scan(axes);
-            let window = scan.window();
-            let tensor: Vec<u32> = (1..=scan.images.0 as u32 * scan.images.1 as u32).collect();
-            for rows in (0..scan.rows()).flat_map(|from| (from + 1..=scan.rows()).map(move |to| from..to)) {
-                let band = scan.band(rows.clone());
-                let mut data = vec![u32::MAX; band.len(2)];
-                let (at, across) = scan.across(&band);
-                for (line, offset) in scan.lines(&band) {
-                    let width = band.across.len() * 2;
-                    let to = &mut data[line * width..][..width];
-                    to.fill(0);
-                    if let Some(offset) = offset {
-                        for (i, x) in across.clone().enumerate() {
-                            let from = (offset + x as isize * scan.axes[2].stride) as usize;
-                            to[(at + i) * 2..][..2].copy_from_slice(&tensor[from..from + 2]);
+            for apart in 0..8 {
+                let scan = Scan { apart: [0, 1, 2].map(|d| apart >> d & 1 == 1), ..scan(axes) };
+                let window = scan.window();
+                let tensor: Vec<u32> = (1..=scan.images.0 as u32 * scan.images.1 as u32).collect();
+                for rows in (0..scan.rows()).flat_map(|from| (from + 1..=scan.rows()).map(move |to| from..to))
+                {
+                    let band = scan.band(rows.clone());
+                    let mut data = vec![u32::MAX; band.len(2)];
+                    for line in scan.lines(&band) {
+                        let width = band.across.len() * 2;
+                        let to = &mut data[line.place * width..][..width];
+                        to.fill(0);
+                        for (i, place) in line.inside.enumerate() {
+                            let from = (line.offset + i as isize * scan.axes[2].stride) as usize;
+                            to[place * 2..][..2].copy_from_slice(&tensor[from..from + 2]);
                         }
                     }
-                }
-                for row in rows {
-                    let (x, of_band) = (window.x.cursor(row), band.window.x.offset(row));
-                    for k in 0..window.k.extent() {
-                        let at = window.k.cursor(k);
-                        let inside = (0..COORDS).all(|d| {
-                            (0..window.bounds[d]).contains(&(window.origin[d] + x.coords[d] + at.coords[d]))
-                        });
-                        let value =
-                            if inside { tensor[(window.start + x.offset + at.offset) as usize] } else { 0 };
-                        let here = (band.window.start + of_band + band.window.k.offset(k)) as usize;
-                        assert_eq!(data[here], value, "row {row} of {band:?}, k {k}");
+                    for row in rows {
+                        let (x, of_band) = (window.x.cursor(row), band.window.x.offset(row));
+                        for k in 0..window.k.extent() {
+                            let at = window.k.cursor(k);
+                            let inside = (0..COORDS).all(|d| {
+                                (0..window.bounds[d])
+                                    .contains(&(window.origin[d] + x.coords[d] + at.coords[d]))
+                            });
+                            let value = if inside {
+                                tensor[(window.start + x.offset + at.offset) as usize]
+                            } else {
+                                0
+                            };
+                            let here = (band.window.start + of_band + band.window.k.offset(k)) as usize;
+                            assert_eq!(data[here], value, "row {row} of {band:?}, k {k}");
+                        }
                     }
                 }
             }
@@ -318,14 +376,17 @@ mod tests {
 
     #[test]
     fn no_band_takes_more_than_the_most() {
-        let scan = scan([(3, 1, 2, 1, 0, 4), (4, 2, 3, 1, -1, 8), (5, 1, 3, 1, -1, 5)]);
-        for lines in 1..20 {
-            let bands = (0..scan.rows() / 5).map(|line| {
-                let end = (line + lines).min(scan.rows() / 5) * 5;
-                scan.band(line * 5..end).len(2)
-            });
-            assert_eq!(bands.max(), Some(scan.band_elements(lines, None)));
+        for apart in 0..8 {
+            let axes = [(3, 1, 2, 1, 0, 4), (4, 2, 3, 1, -1, 8), (5, 1, 3, 1, -1, 5)];
+            let scan = Scan { apart: [0, 1, 2].map(|d| apart >> d & 1 == 1), ..scan(axes) };
+            for lines in 1..20 {
+                let bands = (0..scan.rows() / 5).map(|line| {
+                    let end = (line + lines).min(scan.rows() / 5) * 5;
+                    scan.band(line * 5..end).len(2)
+                });
+                assert_eq!(bands.max(), Some(scan.band_elements(lines, None)));
+            }
+            assert_eq!(scan.band(1..3).len(2), scan.band_elements(1, Some(2)));
         }
-        assert_eq!(scan.band(1..3).len(2), scan.band_elements(1, Some(2)));
     }
 }

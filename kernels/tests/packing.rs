@@ -239,6 +239,7 @@ mod bands {
                     axis(height, 3, -1, height, strides[1]),
                     axis(width, 3, -1, width, strides[2]),
                 ],
+                apart: [false, down != 1, false],
             };
             let place = |at: [usize; 5]| {
                 at[0] * image
@@ -265,22 +266,16 @@ mod bands {
                     let strip = band.len(pitch);
                     let mut out = vec![f32::NAN; channels.div_ceil(pitch) * strip];
                     copy_band(isa, &scan, &band, &data, 0, &mut out);
-                    let lines: Vec<_> = scan.lines(&band).collect();
-                    let (first, across) = scan.across(&band);
-                    for (place_in_band, offset) in lines {
+                    for line in scan.lines(&band) {
                         for x in 0..band.across.len() {
                             for c in 0..channels {
-                                let inside = x.checked_sub(first).filter(|&x| x < across.len());
-                                let expected = match (offset, inside) {
-                                    (Some(offset), Some(x)) => {
-                                        let from = offset
-                                            + (across.start + x) as isize * strides[2]
-                                            + c as isize * down;
-                                        data[from as usize]
-                                    }
-                                    _ => 0.0,
+                                let expected = if line.inside.contains(&x) {
+                                    let at = (x - line.inside.start) as isize;
+                                    data[(line.offset + at * strides[2] + c as isize * down) as usize]
+                                } else {
+                                    0.0
                                 };
-                                let place = (place_in_band * band.across.len() + x) * pitch;
+                                let place = (line.place * band.across.len() + x) * pitch;
                                 let got = out[c / pitch * strip + place + c % pitch];
                                 assert_eq!(got, expected, "{rows:?} {strides:?} {isa}");
                             }
@@ -331,6 +326,7 @@ mod bands_of_codes {
                     axis(height, 1, 3, -1, height, strides[0]),
                     axis(35, 2, 3, -1, width, strides[1]),
                 ],
+                apart: [false; 3],
             };
             for format in [Format::Bf16, Format::F16, Format::Fp8E5M2, Format::I8, Format::U8] {
                 let (halves, bytes): (Vec<u16>, Vec<u8>) =

@@ -1,6 +1,7 @@
 //! Blocks of positions of a convolution: what is copied to a band, or read in place, before the next.
 
 use tile25_kernels::KC;
+use tile25_kernels::axis::COORDS;
 use tile25_kernels::gemm::Strip;
 use tile25_kernels::pack::Form;
 use tile25_kernels::scan::Scan;
@@ -10,7 +11,7 @@ pub(super) const BAND_BYTES: usize = 512 * 1024;
 /// Least positions of a block in one line.
 pub(super) const LEAST_ACROSS: usize = 48;
 
-/// Bands' worth of bytes that lines of a segment may take where there is another way.
+/// Bands' worth of bytes that a band may take where fewer positions in a line would be too few, or lines of a segment take more than one.
 pub(super) const MOST_BANDS: usize = 4;
 
 /// Channels of a strip of a cache line; `None` of kernels of other formats than f32 and f64.
@@ -33,20 +34,47 @@ pub(super) enum Block {
     Across(usize),
 }
 
+/// Of the ways to hold taps apart that are further from each other than neighbours, the one that `cost` gives least; of equals the one that holds fewest apart.
+fn held_apart(scan: &Scan, cost: impl Fn(&Scan) -> Option<f64>) -> Scan {
+    let dilated = scan.axes.map(|axis| axis.taps > 1 && axis.tap_step.abs() > 1);
+    if dilated == [false; COORDS] {
+        return *scan;
+    }
+    let mut ways: Vec<Scan> = (0..1 << COORDS)
+        .map(|set| Scan { apart: std::array::from_fn(|d| set >> d & 1 == 1), ..*scan })
+        .filter(|way| (0..COORDS).all(|d| dilated[d] || !way.apart[d]))
+        .collect();
+    ways.sort_by_key(|way| way.apart.iter().filter(|&&apart| apart).count());
+    let cost = |way: &Scan| cost(way).unwrap_or(f64::INFINITY);
+    ways.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(*scan)
+}
+
 impl Block {
-    /// Blocks of positions whose input is copied to a band of elements of `bytes`, `strips` of them at a time; the most positions of one, and elements of its band.
-    pub(super) fn copied(scan: &Scan, strips: usize, bytes: usize) -> (Block, usize, usize) {
+    /// How to hold taps apart so that [`Block::copied`] copies least for each position.
+    pub(super) fn held_apart(scan: &Scan, strips: usize, bytes: usize) -> Scan {
+        held_apart(scan, |way| {
+            Block::copied(way, strips, bytes).map(|(_, positions, band)| band as f64 / positions as f64)
+        })
+    }
+
+    /// Blocks of positions whose input is copied to a band of elements of `bytes`, `strips` of them at a time; the most positions of one, and elements of its band. `None` if that of a position
+    /// takes more than [`MOST_BANDS`].
+    pub(super) fn copied(scan: &Scan, strips: usize, bytes: usize) -> Option<(Block, usize, usize)> {
         let (most, width) = (BAND_BYTES / bytes / strips, scan.axes[2].positions);
         let all = scan.rows() / width;
         let doubled = |first: usize, end: usize| (0..).map(move |i| first << i).take_while(move |&n| n < end);
         let lines = doubled(1, 2 * all).take_while(|&lines| scan.band_elements(lines, None) <= most).last();
         if let Some(lines) = lines {
             let rows = scan.rows().min(lines * width);
-            return (Block::Lines(lines), rows, strips * scan.band_elements(lines, None));
+            return Some((Block::Lines(lines), rows, strips * scan.band_elements(lines, None)));
         }
         let fits = |&across: &usize| scan.band_elements(1, Some(across)) <= most;
-        let across = doubled(LEAST_ACROSS, width).take_while(fits).last().unwrap_or(LEAST_ACROSS).min(width);
-        (Block::Across(across), across, strips * scan.band_elements(1, Some(across)))
+        let across = doubled(LEAST_ACROSS, width).take_while(fits).last().or_else(|| {
+            let fewer = std::iter::successors(Some(LEAST_ACROSS), |&n| (n > 1).then_some(n / 2));
+            fewer.into_iter().find(|&n| scan.band_elements(1, Some(n)) <= MOST_BANDS * most)
+        })?;
+        let across = across.min(width);
+        Some((Block::Across(across), across, strips * scan.band_elements(1, Some(across))))
     }
 
     /// Where the block ends that begins at position `row`, of those up to `end`.
@@ -71,6 +99,14 @@ pub(super) struct Segments {
 }
 
 impl Segments {
+    /// How to hold taps apart so that bands hold least for each position.
+    pub(super) fn held_apart(scan: &Scan, k: usize, strips: usize, bytes: usize) -> Scan {
+        held_apart(scan, |way| {
+            let segments = Segments::new(way, k, strips, bytes);
+            Some(segments.band as f64 / segments.positions as f64)
+        })
+    }
+
     /// Of `k` positions of up to `strips` strips: as many as keep all of these within [`BAND_BYTES`], at least a segment, and then as many strips as do.
     pub(super) fn new(scan: &Scan, k: usize, strips: usize, bytes: usize) -> Segments {
         let most = BAND_BYTES / bytes;

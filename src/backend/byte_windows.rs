@@ -111,7 +111,8 @@ impl ByteWindows {
         let run = taps * scan.channels.0;
         // As if it were one of several strips: a band is as much smaller.
         let strips = super::block::BAND_BYTES / BAND_BYTES;
-        let (block, _, bands) = Block::copied(&scan, strips, 1);
+        let scan = Block::held_apart(&scan, strips, 1);
+        let (block, _, bands) = Block::copied(&scan, strips, 1)?;
         let padded = n.next_multiple_of(kernel.nr);
         let most = width.positions.min(ACROSS) * size_of::<i32>();
         let cols = match here {

@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::sync::RwLock;
 
-use tile25_kernels::axis::{Axis, Dim, Window};
+use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::{Format, Words};
@@ -111,6 +111,7 @@ fn over_steps(window: &Window, pitch: usize) -> Scan {
             size: dim.extent,
             stride: dim.stride,
         }),
+        apart: [false; COORDS],
     }
 }
 
@@ -184,6 +185,11 @@ impl Depthwise {
                 _ => ByLine::<f64>::serves(&scan),
             };
         let of_weights = channels.next_multiple_of(strip) * k + spread.map_or(0, |(_, span)| span * strip);
+        let scan = match sum {
+            Sum::Taps if in_place => scan,
+            Sum::Taps => Block::held_apart(&scan, strips.min(LEAST_STRIPS), bytes),
+            Sum::Positions => Segments::held_apart(&scan, k, strips, bytes),
+        };
         let (block, at_a_time, elements, most_rows) = match sum {
             Sum::Taps if in_place => {
                 let lines = (BAND_BYTES / (width * strips * strip * bytes)).clamp(1, rows / width);
@@ -195,13 +201,14 @@ impl Depthwise {
                 let of = |strips: usize| Block::copied(&scan, strips, bytes);
                 // What a block copies again of its neighbours' lines is little: the fewer strips, the less.
                 let is_little = |&strips: &usize| {
-                    let (_, positions, band) = of(strips);
-                    band / strips * rows.div_ceil(positions) <= whole + whole / 2
+                    of(strips).is_some_and(|(_, positions, band)| {
+                        band / strips * rows.div_ceil(positions) <= whole + whole / 2
+                    })
                 };
                 let halves = std::iter::successors(Some(strips), |&strips| Some(strips.div_ceil(2)));
                 let few = strips.min(LEAST_STRIPS);
                 let strips = halves.take_while(|&strips| strips > few).find(is_little).unwrap_or(few);
-                let (block, positions, band) = of(strips);
+                let (block, positions, band) = of(strips)?;
                 (block, strips, [of_weights, 0, band], positions)
             }
             Sum::Positions => {

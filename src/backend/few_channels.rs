@@ -61,7 +61,8 @@ impl Few {
         }
         let bytes = formats.sums.bytes();
         let scan = Scan { pitch: 1, ..*scan };
-        let (block, positions, band) = Block::copied(&scan, scan.channels.0, bytes);
+        let scan = Block::held_apart(&scan, scan.channels.0, bytes);
+        let (block, positions, band) = Block::copied(&scan, scan.channels.0, bytes)?;
         let here = formats.out == formats.sums && places.columns_side_by_side();
         // Whole lines, if there are enough.
         let (width, parts) = (scan.axes[2].positions, worth(problem.macs(), threads));

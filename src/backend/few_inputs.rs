@@ -74,6 +74,7 @@ impl FewInputs {
         if n < lanes || m < kernel.mr || side_by_side * 4 >= side_by_side.next_multiple_of(lanes) * 3 {
             return None;
         }
+        let scan = Segments::held_apart(&scan, k, 1, formats.sums.bytes());
         let segments = Segments::new(&scan, k, 1, formats.sums.bytes());
         if !segments.pay(&scan, k, formats.sums.bytes()) {
             return None;

@@ -109,6 +109,7 @@ impl WeightGradient {
         let of_strip = taps * pitch;
         let bytes = formats.sums.bytes();
         let threads = worth(problem.macs(), threads);
+        let scan = Segments::held_apart(&scan, k, all / pitch, bytes);
         let segments = Segments::new(&scan, k, all / pitch, bytes);
         if !segments.pay(&scan, k, bytes) {
             return None;

@@ -50,6 +50,8 @@ pub enum Set {
     FirstLayer,
     /// Long sequences: a WaveNet and a temporal convolutional network
     Conv1d,
+    /// Kernels whose elements lie apart: DeepLab v3's pyramid at rates 6, 12 and 18 (Chen et al. 2017, 513 x 513 at output stride 16) and depthwise at rate 2, a WaveNet's widest layer (van den Oord et al. 2016)
+    Dilated,
 }
 
 /// A convolution with one to three spatial axes.
@@ -148,6 +150,36 @@ impl Set {
                     dilation: vec![dilation],
                 })
                 .into(),
+            Set::Dilated => [
+                (2048, 256, 1, vec![33, 33], 3, 6),
+                (2048, 256, 1, vec![33, 33], 3, 12),
+                (2048, 256, 1, vec![33, 33], 3, 18),
+                (256, 256, 1, vec![65, 65], 3, 2),
+                (960, 960, 960, vec![33, 33], 3, 2),
+                (64, 64, 1, vec![16000], 2, 512),
+            ]
+            .map(|(c_in, c_out, groups, input, kernel, dilation)| {
+                let axes = input.len();
+                // What keeps the size: on both sides of an image, before a sequence.
+                let pad = (kernel - 1) * dilation / if axes == 1 { 1 } else { 2 };
+                Convolve {
+                    direction,
+                    order,
+                    format,
+                    batch: 1,
+                    c_in,
+                    c_out,
+                    groups,
+                    output: input.clone(),
+                    input,
+                    kernel: vec![kernel; axes],
+                    stride: vec![1; axes],
+                    low: vec![pad; axes],
+                    high: vec![if axes == 1 { 0 } else { pad }; axes],
+                    dilation: vec![dilation; axes],
+                }
+            })
+            .into(),
         };
         let own_batch = matches!(self, Set::Deepbench);
         let mut seen = std::collections::HashSet::new();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::isa::Isa;
-use crate::scan::{Band, Scan};
+use crate::scan::{Band, Line, Scan};
 use crate::simd::{Simd, Transpose, WithSimd};
 
 struct Copy<'a, T> {
@@ -31,16 +31,10 @@ impl<T: Transpose> WithSimd for Copy<'_, T> {
         let (pitch, strip) = (scan.pitch, band.len(scan.pitch));
         let out = &mut out[..scan.channels.0.div_ceil(pitch) * strip];
         let width = band.across.len();
-        let (at, across) = scan.across(band);
-        for (place, offset) in scan.lines(band) {
+        for Line { place, inside, offset } in scan.lines(band) {
             let line = place * width * pitch;
-            let inside = if offset.is_some() { at..at + across.len() } else { width..width };
-            fill_ends(out, strip, line..line + width * pitch, inside, pitch, T::zeroed());
-            if let Some(offset) = offset {
-                let first = start + offset + across.start as isize * scan.axes[2].stride;
-                let to = line + at * pitch;
-                copy_line(s, scan, data, first, across.len(), out, (to, strip));
-            }
+            fill_ends(out, strip, line..line + width * pitch, &inside, pitch, T::zeroed());
+            copy_line(s, scan, data, start + offset, inside.len(), out, (line + inside.start * pitch, strip));
         }
     }
 }
@@ -51,7 +45,7 @@ pub(super) fn fill_ends<T: bytemuck::Pod>(
     out: &mut [T],
     strip: usize,
     line: Range<usize>,
-    inside: Range<usize>,
+    inside: &Range<usize>,
     pitch: usize,
     pad: T,
 ) {

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::format::{Code, Format, Widener, Words, table};
 use crate::isa::Isa;
-use crate::scan::{Band, Scan};
+use crate::scan::{Band, Line, Scan};
 use crate::simd::{Simd, WithSimd};
 
 use super::band::fill_ends;
@@ -147,14 +147,11 @@ impl<W: Code, C: Change<W>> WithSimd for CopyChanged<'_, W, C> {
         let ((channels, down), pitch, strip) = (scan.channels, scan.pitch, band.len(scan.pitch));
         let out = &mut out[..channels.div_ceil(pitch) * strip];
         let width = band.across.len();
-        let (at, across) = scan.across(band);
-        for (place, offset) in scan.lines(band) {
+        for Line { place, inside, offset } in scan.lines(band) {
             let line = place * width * pitch;
-            let inside = if offset.is_some() { at..at + across.len() } else { width..width };
-            fill_ends(out, strip, line..line + width * pitch, inside, pitch, codes.pad());
-            let Some(offset) = offset else { continue };
-            let (stride, len, to) = (scan.axes[2].stride, across.len(), line + at * pitch);
-            let first = start + offset + across.start as isize * stride;
+            fill_ends(out, strip, line..line + width * pitch, &inside, pitch, codes.pad());
+            let (stride, len, to) = (scan.axes[2].stride, inside.len(), line + inside.start * pitch);
+            let first = start + offset;
             let place = |x: usize, c: usize| (first + x as isize * stride + c as isize * down) as usize;
             if len == 0 {
                 continue;

@@ -6,7 +6,7 @@
 //! | backward data, a phase at a time | c_in | batch, input position of the phase | kernel position of the phase, c_out |
 //! | backward weights | c_out | c_in, kernel position | batch, output position |
 
-use tile25_kernels::axis::{Axis, Dim, Window};
+use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::mat::MatSpec;
 use tile25_kernels::scan::{Scan, ScanAxis};
 
@@ -65,6 +65,7 @@ impl Convolution {
                 size: g.input[d],
                 stride: x[d + 2],
             }),
+            apart: [false; COORDS],
         }
     }
 
@@ -116,8 +117,14 @@ impl Convolution {
                         stride: dy[d + 2],
                     }
                 });
-                let scan =
-                    Scan { start: 0, images: (g.batch, dy[0]), channels: (c_out, dy[1]), pitch: c_out, axes };
+                let scan = Scan {
+                    start: 0,
+                    images: (g.batch, dy[0]),
+                    channels: (c_out, dy[1]),
+                    pitch: c_out,
+                    axes,
+                    apart: [false; COORDS],
+                };
                 let taps: usize = taps_w.iter().map(|dim| dim.extent).product();
                 let gemm = Gemm {
                     problem: self.problem(g.groups, c_in, scan.rows(), taps * c_out),
@@ -143,9 +150,9 @@ impl Convolution {
     /// The phases that have input positions.
     pub(super) fn phases(&self) -> impl Iterator<Item = [usize; 3]> + use<> {
         let g = self.geometry;
-        let all = (0..g.stride[0])
-            .flat_map(move |a| (0..g.stride[1]).flat_map(move |b| (0..g.stride[2]).map(move |c| [a, b, c])));
-        all.filter(move |phase| (0..3).all(|d| g.phase_extent(d, phase[d]) > 0))
+        let [a, b, c] = [0, 1, 2].map(|d| g.phases(d));
+        (0..a.len() * b.len() * c.len())
+            .map(move |i| [a[i / (b.len() * c.len())], b[i / c.len() % b.len()], c[i % c.len()]])
     }
 
     pub(super) fn backward_weights_gemm(&self) -> Gemm {
