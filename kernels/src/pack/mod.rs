@@ -116,24 +116,26 @@ pub struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    /// Multiplies `W` lanes from `x0` over `k`.
-    #[inline(always)]
-    fn multiply<const W: usize>(&self, part: &Part, panel: &mut [f32]) {
-        let mut rows = panel.chunks_exact_mut(W);
-        let mut at = part.k.start;
-        while at < part.k.end {
-            let block = at / self.at[1];
-            let end = part.k.end.min((block + 1) * self.at[1]);
-            let mut scales = [1.0; W];
-            for (w, scale) in scales[..part.lanes].iter_mut().enumerate() {
-                *scale = self.scales[(part.x0 + w) / self.at[0] * self.step[0] + block * self.step[1]];
-            }
-            for row in rows.by_ref().take(end - at) {
-                for (value, scale) in row.iter_mut().zip(&scales) {
-                    *value *= scale;
+    /// Multiplies panels of `width` lanes, of `x` over `k`.
+    fn multiply(&self, x: &Range<usize>, k: &Range<usize>, width: usize, panels: &mut [f32]) {
+        for (x0, panel) in x.clone().step_by(width).zip(panels.chunks_exact_mut(width * k.len())) {
+            let lanes = width.min(x.end - x0);
+            let mut rows = panel.chunks_exact_mut(width);
+            let mut at = k.start;
+            while at < k.end {
+                let block = at / self.at[1];
+                let end = k.end.min((block + 1) * self.at[1]);
+                let mut scales = [1.0; PANEL_WIDTH];
+                for (w, scale) in scales[..lanes].iter_mut().enumerate() {
+                    *scale = self.scales[(x0 + w) / self.at[0] * self.step[0] + block * self.step[1]];
                 }
+                for row in rows.by_ref().take(end - at) {
+                    for (value, scale) in row.iter_mut().zip(&scales) {
+                        *value *= scale;
+                    }
+                }
+                at = end;
             }
-            at = end;
         }
     }
 }
@@ -190,18 +192,19 @@ pub fn pack(
     if bytes == 0 {
         return;
     }
-    let job = Job { window, x, k, width, out: &mut out[..bytes] };
+    let job = Job { window, x: x.clone(), k: k.clone(), width, out: &mut out[..bytes] };
     let table = table(operand.format);
     if let Some(blocks) = operand.blocks {
-        return match (form, operand.words, Widener::new(operand.format, &table)) {
+        match (form, operand.words, Widener::new(operand.format, &table)) {
             (Form::F32, Words::U16(data), Some(widener)) => {
-                job.run(isa, data, Scaled(Widen(widener, PhantomData), blocks));
+                job.run(isa, data, Plain(Widen(widener, PhantomData)))
             }
             (Form::F32, Words::U8(data), Some(widener)) => {
-                job.run(isa, data, Scaled(Widen(widener, PhantomData), blocks));
+                job.run(isa, data, Plain(Widen(widener, PhantomData)))
             }
             _ => panic!("panels of {form:?} do not take block scales of {}", operand.format),
-        };
+        }
+        return blocks.multiply(&x, &k, width, bytemuck::cast_slice_mut(&mut out[..bytes]));
     }
     match (form, operand.words, Widener::new(operand.format, &table)) {
         (Form::F32, Words::F32(data), _) => job.run(isa, data, Plain(Same(0.0f32))),
@@ -259,22 +262,6 @@ impl<C: Convert> PerPanel for Plain<C> {
     }
     #[inline(always)]
     fn complete<const W: usize>(&self, _: &C, _: &Part, _: &mut [C::Out]) {}
-}
-
-/// Values of f32, multiplied by the scales of their blocks.
-#[derive(Clone, Copy)]
-struct Scaled<'a, C>(C, Blocks<'a>);
-
-impl<C: Convert<Out = f32>> PerPanel for Scaled<'_, C> {
-    type Convert = C;
-    #[inline(always)]
-    fn convert(&self, _: &Part) -> C {
-        self.0
-    }
-    #[inline(always)]
-    fn complete<const W: usize>(&self, _: &C, part: &Part, panel: &mut [f32]) {
-        self.1.multiply::<W>(part, panel);
-    }
 }
 
 /// Pairs of bf16; the tail is the least exponent.

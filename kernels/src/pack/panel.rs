@@ -10,10 +10,13 @@
 
 use std::ops::Range;
 
+use bytemuck::Pod;
+
 use crate::axis::{COORDS, Cursor, Lane, Window};
 use crate::mat::CACHE_LINE;
-use crate::simd::{Simd, prefetch, prefetch_near};
+use crate::simd::{Simd, WithToken, prefetch, prefetch_near};
 
+use super::PANEL_WIDTH;
 use super::convert::Convert;
 
 /// Steps of k that are staged at a time: a multiple of every unit's.
@@ -29,24 +32,24 @@ const SOME_CHANNELS: usize = 16;
 /// Kernel positions of a channel that are turned together.
 const MOST_TAPS: usize = 27;
 
-/// The words of an operand as they are, padded as `C` pads.
+/// The words of an operand as they are, padded lane by lane.
 #[derive(Clone, Copy)]
-struct Stage<'a, C>(&'a C);
+struct Stage<'a, T>(&'a [T; PANEL_WIDTH]);
 
-impl<C: Convert> Convert for Stage<'_, C> {
-    type Word = C::Word;
-    type Out = C::Word;
+impl<T: Pod> Convert for Stage<'_, T> {
+    type Word = T;
+    type Out = T;
     const K: usize = 1;
     #[inline(always)]
-    fn pad(&self, w: usize) -> C::Word {
-        self.0.pad(w)
+    fn pad(&self, w: usize) -> T {
+        self.0[w]
     }
     #[inline(always)]
-    fn unit(&self, _: usize, words: [C::Word; 4], _: usize) -> C::Word {
+    fn unit(&self, _: usize, words: [T; 4], _: usize) -> T {
         words[0]
     }
     #[inline(always)]
-    fn transpose<S: Simd>(_: S, block: [[C::Word; 8]; 8]) -> [[C::Word; 8]; 8] {
+    fn transpose<S: Simd>(_: S, block: [[T; 8]; 8]) -> [[T; 8]; 8] {
         crate::simd::transpose_scalar(block)
     }
 }
@@ -78,14 +81,15 @@ pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
         walk::<S, C, W>(s, convert, window, data, &lane[..lanes], k, panel);
         return;
     }
+    let pads = std::array::from_fn(|w| convert.pad(w));
     let mut words = [[convert.pad(0); W]; STAGE];
     let words = words.as_flattened_mut();
     for (first, panel) in k.clone().step_by(STAGE).zip(panel.chunks_mut(STAGE / C::K * W)) {
         let now = first..k.end.min(first + STAGE);
         let len = now.len();
-        walk::<S, Stage<'_, C>, W>(
+        walk::<S, Stage<'_, C::Word>, W>(
             s,
-            &Stage(convert),
+            &Stage(&pads),
             window,
             data,
             &lane[..lanes],
@@ -127,16 +131,35 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
     let first = window.start + x.offset + at.offset;
     let (across, down) = (window.x.inner().stride, window.k.inner().stride);
     match (across, down) {
-        // A whole panel by a call of its own, in which the number of lanes is a constant.
-        (1, _) if lanes == W => copy_rows::<S, C, W>(s, convert, data, first, down, W, k.len(), panel),
-        (1, _) => copy_rows::<S, C, W>(s, convert, data, first, down, lanes, k.len(), panel),
+        (1, _) if lanes == W => {
+            s.apart(CopyRows::<C, W, true> {
+                convert,
+                data,
+                first,
+                stride: down,
+                lanes,
+                len: k.len(),
+                out: panel,
+            });
+        }
+        (1, _) => {
+            s.apart(CopyRows::<C, W, false> {
+                convert,
+                data,
+                first,
+                stride: down,
+                lanes,
+                len: k.len(),
+                out: panel,
+            });
+        }
         (_, 1) => {
             // Lanes beyond the last repeat it: nobody reads what is multiplied by them.
             let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
                 let first = (first + w.min(lanes - 1) as isize * across) as usize;
                 &data[first..first + k.len()]
             });
-            transpose::<S, C, W>(s, convert, &rows, panel);
+            s.apart(Turn { convert, rows: &rows, out: panel });
         }
         _ => return false,
     }
@@ -215,7 +238,7 @@ fn interleaved<S: Simd, C: Convert, const W: usize>(
             let first = (first + channel as isize * inner.stride) as usize;
             let runs = &data[first..first + reach + taps - 1];
             let rows: [&[C::Word]; W] = std::array::from_fn(|w| &runs[w * across as usize..][..taps]);
-            transpose::<S, C, W>(s, convert, &rows, turned[..taps].as_flattened_mut());
+            s.apart(Turn { convert, rows: &rows, out: turned[..taps].as_flattened_mut() });
             for (tap, turned) in turned[..taps].iter().enumerate() {
                 panel[(tap * channels + channel) * W..][..W].copy_from_slice(turned);
             }
@@ -301,18 +324,27 @@ fn walk<S: Simd, C: Convert, const W: usize>(
             }
             let offset = at.offset + steps.start as isize * inner.stride;
             let out = &mut out[steps.start / C::K * W..steps.end.div_ceil(C::K) * W];
-            gather::<S, C, W>(s, convert, data, lane, &part[..lanes], offset, inner.stride, out);
+            s.apart(Gather::<C, W> {
+                convert,
+                data,
+                lane,
+                valid: &part[..lanes],
+                offset,
+                stride: inner.stride,
+                out,
+            });
         }
         let out = &mut out[low / C::K * W..high.div_ceil(C::K) * W];
         if low < high && copies {
             let first = lane[0].offset + at.offset + low as isize * inner.stride;
-            copy_rows::<S, C, W>(s, convert, data, first, inner.stride, W, high - low, out);
+            let (stride, len) = (inner.stride, high - low);
+            s.apart(CopyRows::<C, W, true> { convert, data, first, stride, lanes: W, len, out });
         } else if low < high {
             let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
                 let first = (lane[w].offset + at.offset + low as isize) as usize;
                 &data[first..first + (high - low)]
             });
-            transpose::<S, C, W>(s, convert, &rows, out);
+            s.apart(Turn { convert, rows: &rows, out });
         }
         window.k.advance(&mut at, len);
         done += len;
@@ -322,48 +354,53 @@ fn walk<S: Simd, C: Convert, const W: usize>(
 /// Steps of k that are asked for before they are copied: the processor does not foresee rows that lie far apart.
 const AHEAD: isize = 24;
 
-/// Lanes side by side: the words of the first `lanes` of `W` at each step of k, from `first` on.
-#[expect(clippy::too_many_arguments, reason = "inlined; `lanes` is a constant in most calls")]
-#[inline(always)]
-fn copy_rows<S: Simd, C: Convert, const W: usize>(
-    s: S,
-    convert: &C,
-    data: &[C::Word],
+/// Lanes side by side: the words of the first `lanes` of `W` at each step of k, from `first` on; all of them if `WHOLE`.
+struct CopyRows<'a, C: Convert, const W: usize, const WHOLE: bool> {
+    convert: &'a C,
+    data: &'a [C::Word],
     first: isize,
     stride: isize,
     lanes: usize,
     len: usize,
-    out: &mut [C::Out],
-) {
-    let whole = len / C::K;
-    let (units, last) = out.split_at_mut(whole * W);
-    let mut padding = [convert.unit(0, [convert.pad(0); 4], C::K); W];
-    for (w, unit) in padding.iter_mut().enumerate().skip(lanes) {
-        *unit = convert.unit(w, [convert.pad(w); 4], C::K);
-    }
-    for (u, out) in units.chunks_exact_mut(W).enumerate() {
-        let mut rows = [step_of(data, first, stride, u * C::K, lanes); 4];
-        for (j, to) in rows[..C::K].iter_mut().enumerate() {
-            *to = step_of(data, first, stride, u * C::K + j, lanes);
-            let ahead = to.as_ptr().wrapping_offset(AHEAD * stride);
-            for line in (0..lanes * size_of::<C::Word>()).step_by(CACHE_LINE) {
-                prefetch(ahead.cast::<u8>().wrapping_add(line));
-            }
-            prefetch(ahead.wrapping_add(lanes - 1));
+    out: &'a mut [C::Out],
+}
+
+impl<S: Simd, C: Convert, const W: usize, const WHOLE: bool> WithToken<S> for CopyRows<'_, C, W, WHOLE> {
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let CopyRows { convert, data, first, stride, lanes, len, out } = self;
+        let lanes = if WHOLE { W } else { lanes };
+        let whole = len / C::K;
+        let (units, last) = out.split_at_mut(whole * W);
+        let mut padding = [convert.unit(0, [convert.pad(0); 4], C::K); W];
+        for (w, unit) in padding.iter_mut().enumerate().skip(lanes) {
+            *unit = convert.unit(w, [convert.pad(w); 4], C::K);
         }
-        let (out, beyond) = out.split_at_mut(lanes);
-        convert.beside(s, rows, out);
-        beyond.copy_from_slice(&padding[lanes..]);
-    }
-    let here = len - whole * C::K;
-    for (w, out) in last.iter_mut().enumerate() {
-        let mut words = [convert.pad(w); 4];
-        if w < lanes {
-            for (j, word) in words[..here].iter_mut().enumerate() {
-                *word = step_of(data, first, stride, whole * C::K + j, lanes)[w];
+        for (u, out) in units.chunks_exact_mut(W).enumerate() {
+            let mut rows = [step_of(data, first, stride, u * C::K, lanes); 4];
+            for (j, to) in rows[..C::K].iter_mut().enumerate() {
+                *to = step_of(data, first, stride, u * C::K + j, lanes);
+                let ahead = to.as_ptr().wrapping_offset(AHEAD * stride);
+                for line in (0..lanes * size_of::<C::Word>()).step_by(CACHE_LINE) {
+                    prefetch(ahead.cast::<u8>().wrapping_add(line));
+                }
+                prefetch(ahead.wrapping_add(lanes - 1));
             }
+            let (out, beyond) = out.split_at_mut(lanes);
+            convert.beside(s, rows, out);
+            beyond.copy_from_slice(&padding[lanes..]);
         }
-        *out = convert.unit(w, words, here);
+        let here = len - whole * C::K;
+        for (w, out) in last.iter_mut().enumerate() {
+            let mut words = [convert.pad(w); 4];
+            if w < lanes {
+                for (j, word) in words[..here].iter_mut().enumerate() {
+                    *word = step_of(data, first, stride, whole * C::K + j, lanes)[w];
+                }
+            }
+            *out = convert.unit(w, words, here);
+        }
     }
 }
 
@@ -404,91 +441,101 @@ pub(super) fn valid_interval(window: &Window, lane: &Lane, at: &Cursor, len: usi
 const LINES_AHEAD: usize = 6;
 
 /// `out[u][w] = unit(rows[w][u K..])`, in blocks of 8 by 8 units that stay in registers.
-#[inline(always)]
-fn transpose<S: Simd, C: Convert, const W: usize>(
-    s: S,
-    convert: &C,
-    rows: &[&[C::Word]; W],
-    out: &mut [C::Out],
-) {
-    let len = rows[0].len();
-    let units = len / C::K;
-    let whole = units - units % 8;
-    let pad = convert.unit(0, [convert.pad(0); 4], 1);
-    // A cache line of each row at a time: rows a power of two apart share a few sets of the first-level cache, which would lose a line between two visits.
-    let line = (CACHE_LINE / size_of::<C::Word>() / C::K).max(8);
-    for first in (0..whole).step_by(line) {
-        for w in (0..W).step_by(8) {
-            let lanes = (W - w).min(8);
-            for row in &rows[w..w + lanes] {
-                prefetch_near(
-                    row.as_ptr().wrapping_add(first * C::K + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()),
-                );
-            }
-            for t in (first..whole.min(first + line)).step_by(8) {
-                let mut block = [[pad; 8]; 8];
-                for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
-                    *block = convert.along(s, w + j, &row[t * C::K..(t + 8) * C::K]);
+struct Turn<'a, C: Convert, const W: usize> {
+    convert: &'a C,
+    rows: &'a [&'a [C::Word]; W],
+    out: &'a mut [C::Out],
+}
+
+impl<S: Simd, C: Convert, const W: usize> WithToken<S> for Turn<'_, C, W> {
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Turn { convert, rows, out } = self;
+        let len = rows[0].len();
+        let units = len / C::K;
+        let whole = units - units % 8;
+        let pad = convert.unit(0, [convert.pad(0); 4], 1);
+        // A cache line of each row at a time: rows a power of two apart share a few sets of the first-level cache, which would lose a line between two visits.
+        let line = (CACHE_LINE / size_of::<C::Word>() / C::K).max(8);
+        for first in (0..whole).step_by(line) {
+            for w in (0..W).step_by(8) {
+                let lanes = (W - w).min(8);
+                for row in &rows[w..w + lanes] {
+                    prefetch_near(
+                        row.as_ptr()
+                            .wrapping_add(first * C::K + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()),
+                    );
                 }
-                let block = C::transpose(s, block);
-                let out = &mut out[t * W + w..];
-                if lanes == 8 || (W < 8 && out.len() >= 7 * W + 8) {
-                    // Narrow panels: what a whole store writes past its row is overwritten by the next row.
-                    for (step, block) in block.iter().enumerate() {
-                        out[step * W..step * W + 8].copy_from_slice(block);
+                for t in (first..whole.min(first + line)).step_by(8) {
+                    let mut block = [[pad; 8]; 8];
+                    for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
+                        *block = convert.along(s, w + j, &row[t * C::K..(t + 8) * C::K]);
                     }
-                } else {
-                    for (step, block) in block.iter().enumerate() {
-                        out[step * W..step * W + lanes].copy_from_slice(&block[..lanes]);
+                    let block = C::transpose(s, block);
+                    let out = &mut out[t * W + w..];
+                    if lanes == 8 || (W < 8 && out.len() >= 7 * W + 8) {
+                        // Narrow panels: what a whole store writes past its row is overwritten by the next row.
+                        for (step, block) in block.iter().enumerate() {
+                            out[step * W..step * W + 8].copy_from_slice(block);
+                        }
+                    } else {
+                        for (step, block) in block.iter().enumerate() {
+                            out[step * W..step * W + lanes].copy_from_slice(&block[..lanes]);
+                        }
                     }
                 }
             }
         }
-    }
-    for u in whole..len.div_ceil(C::K) {
-        let here = C::K.min(len - u * C::K);
-        for w in 0..W {
-            let words = std::array::from_fn(|k| rows[w][u * C::K + k.min(here - 1)]);
-            out[u * W + w] = convert.unit(w, words, here);
+        for u in whole..len.div_ceil(C::K) {
+            let here = C::K.min(len - u * C::K);
+            for w in 0..W {
+                let words = std::array::from_fn(|k| rows[w][u * C::K + k.min(here - 1)]);
+                out[u * W + w] = convert.unit(w, words, here);
+            }
         }
     }
 }
 
 /// Any lanes, one place of k a unit: padding first, then each group of lanes that lie side by side with one interval.
-#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
-#[inline(always)]
-fn gather<S: Simd, C: Convert, const W: usize>(
-    s: S,
-    convert: &C,
-    data: &[C::Word],
-    lane: &[Lane],
-    valid: &[(usize, usize)],
-    k_offset: isize,
-    k_stride: isize,
-    out: &mut [C::Out],
-) {
-    let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
-    for out in out.chunks_exact_mut(W) {
-        out.copy_from_slice(&pad);
-    }
-    let mut w = 0;
-    while w < lane.len() {
-        let mut end = w + 1;
-        while end < lane.len()
-            && lane[end].offset == lane[w].offset + (end - w) as isize
-            && valid[end] == valid[w]
-        {
-            end += 1;
+struct Gather<'a, C: Convert, const W: usize> {
+    convert: &'a C,
+    data: &'a [C::Word],
+    lane: &'a [Lane],
+    valid: &'a [(usize, usize)],
+    offset: isize,
+    stride: isize,
+    out: &'a mut [C::Out],
+}
+
+impl<S: Simd, C: Convert, const W: usize> WithToken<S> for Gather<'_, C, W> {
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Gather { convert, data, lane, valid, offset, stride, out } = self;
+        let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
+        for out in out.chunks_exact_mut(W) {
+            out.copy_from_slice(&pad);
         }
-        let base = lane[w].offset + k_offset;
-        for t in valid[w].0..valid[w].1 {
-            let first = (base + t as isize * k_stride) as usize;
-            let out = &mut out[t * W + w..t * W + end];
-            match out {
-                [out] => *out = convert.unit(w, [data[first]; 4], 1),
-                out => convert.few(s, w, &data[first..first + (end - w)], out),
+        let mut w = 0;
+        while w < lane.len() {
+            let mut end = w + 1;
+            while end < lane.len()
+                && lane[end].offset == lane[w].offset + (end - w) as isize
+                && valid[end] == valid[w]
+            {
+                end += 1;
             }
+            let base = lane[w].offset + offset;
+            for t in valid[w].0..valid[w].1 {
+                let first = (base + t as isize * stride) as usize;
+                let out = &mut out[t * W + w..t * W + end];
+                match out {
+                    [out] => *out = convert.unit(w, [data[first]; 4], 1),
+                    out => convert.few(s, w, &data[first..first + (end - w)], out),
+                }
+            }
+            w = end;
         }
-        w = end;
     }
 }
