@@ -4,6 +4,7 @@
 //! ([`MatMut`]) also to have no two elements in one place. A result goes to threads in one of two ways: split into parts that each have one owner
 //! ([`MatMut::split`]), or cut by a list of disjoint rectangles, a [`Cut`], into [`Tiles`] that are lent to one holder at a time.
 
+mod columns;
 mod cut;
 mod read;
 mod requests;
@@ -13,10 +14,11 @@ mod tiles;
 mod tiles_of_bytes;
 mod write;
 
-pub use cut::{Cut, Rect};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use read::Quads;
-pub use read::{Across, Column, Down, MatRef, Matrices, Parts};
+pub(crate) use columns::Quads;
+pub use columns::{Across, Column};
+pub use cut::{Cut, Rect};
+pub use read::{Down, MatRef, Matrices, Parts};
 pub use requests::{CacheLevel, Requests};
 pub use runs::{Beads, Cols, Comb, FixedRows, Run, StripRun};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};

@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use crate::simd::I8x4;
-use crate::simd::{opaque, prefetch, prefetch_near};
+use crate::simd::{prefetch, prefetch_near};
 
+#[cfg(target_arch = "x86_64")]
+use super::columns::Quads;
+use super::columns::{Across, RowSteps};
 use super::requests::lines;
 use super::{Places, Requests};
 
@@ -240,13 +241,8 @@ impl<'a, T: Copy> MatRef<'a, T> {
     #[inline(always)]
     pub fn across<const M: usize, const SIDE: bool>(self) -> Across<'a, T, M, SIDE> {
         assert!(self.rows == M && (!SIDE || self.has_whole_columns()));
-        Across {
-            at: self.first,
-            left: self.cols,
-            step: self.col_stride,
-            odd: RowSteps::new::<T, M>(self.row_stride),
-            owner: PhantomData,
-        }
+        // Every column of the matrix is inside.
+        Across::new(self.first, self.cols, self.col_stride, RowSteps::new::<T, M>(self.row_stride))
     }
 }
 
@@ -272,91 +268,7 @@ impl<'a> MatRef<'a, u8> {
     #[inline(always)]
     pub(crate) fn quads<const M: usize>(self) -> Quads<'a, M> {
         assert!(self.rows == M && self.has_whole_rows() && self.cols.is_multiple_of(4));
-        Quads {
-            at: self.first,
-            left: self.cols / 4,
-            odd: RowSteps::new::<u8, M>(self.row_stride),
-            owner: PhantomData,
-        }
-    }
-}
-
-/// Four columns of bytes at a time; see [`MatRef::quads`].
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug)]
-pub(crate) struct Quads<'a, const M: usize> {
-    at: *const u8,
-    left: usize,
-    odd: RowSteps,
-    owner: PhantomData<&'a [u8]>,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl<'a, const M: usize> Iterator for Quads<'a, M> {
-    type Item = Quad<'a, M>;
-    #[inline(always)]
-    fn next(&mut self) -> Option<Quad<'a, M>> {
-        self.left = self.left.checked_sub(1)?;
-        // `at` is the first of four columns of the matrix, which has `M` rows; `left` times four columns follow.
-        let quad = Quad { at: self.at, odd: self.odd, owner: PhantomData };
-        self.at = self.at.wrapping_add(4);
-        Some(quad)
-    }
-}
-
-/// Four columns of `M` rows, side by side in each, read when they are asked for.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quad<'a, const M: usize> {
-    /// Row 0; the rows below are in the matrix as well: [`Quads`] made it.
-    at: *const u8,
-    odd: RowSteps,
-    owner: PhantomData<&'a [u8]>,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl<const M: usize> Quad<'_, M> {
-    /// The four bytes of a row.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    #[inline(always)]
-    pub(crate) fn at(&self, row: usize) -> I8x4 {
-        assert!(row < M);
-        let at = self.at.wrapping_byte_offset(self.odd.to(row)).cast::<u32>();
-        // SAFETY: the four bytes are those of a row of the matrix, all of which lie in the borrowed slice; they need not be aligned.
-        I8x4(unsafe { at.read_unaligned() })
-    }
-}
-
-/// Tallest column that is read by [`Across`].
-const MOST_ROWS: usize = 16;
-
-/// Bytes from row 0 to the rows 1, 3, 5, ... of a column. An address of x86 multiplies by 2, 4 or 8 at no cost, which reaches all other rows: a step of k then computes one address where
-/// sums of strides take one for every other row, on the ports that multiply.
-#[derive(Clone, Copy, Debug)]
-struct RowSteps([isize; MOST_ROWS / 2]);
-
-impl RowSteps {
-    #[inline(always)]
-    fn new<T, const M: usize>(stride: isize) -> Self {
-        const { assert!(M <= MOST_ROWS) };
-        let stride = stride.wrapping_mul(size_of::<T>() as isize);
-        let mut odd = [0; MOST_ROWS / 2];
-        for (i, odd) in odd.iter_mut().enumerate().take(M / 2) {
-            // Not seen as multiples of one stride, which the compiler would go back to.
-            *odd = opaque(stride.wrapping_mul(2 * i as isize + 1));
-        }
-        RowSteps(odd)
-    }
-
-    /// Bytes to a row.
-    #[inline(always)]
-    fn to(&self, row: usize) -> isize {
-        match row {
-            0 => 0,
-            _ => self.0[(row >> row.trailing_zeros()) / 2] << row.trailing_zeros(),
-        }
+        Quads::new(self.first, self.cols / 4, RowSteps::new::<u8, M>(self.row_stride))
     }
 }
 
@@ -387,52 +299,6 @@ impl<T> Down<'_, T> {
     #[inline(always)]
     pub fn prefetch(&self, rows: usize, col: usize) {
         prefetch(self.at.wrapping_offset((rows as isize).wrapping_mul(self.stride)).wrapping_add(col));
-    }
-}
-
-/// Columns, one after the other, elements of a column side by side if `SIDE`; see [`MatRef::across`].
-#[derive(Debug)]
-pub struct Across<'a, T, const M: usize, const SIDE: bool> {
-    at: *const T,
-    left: usize,
-    step: isize,
-    odd: RowSteps,
-    owner: PhantomData<&'a [T]>,
-}
-
-impl<'a, T: Copy, const M: usize, const SIDE: bool> Iterator for Across<'a, T, M, SIDE> {
-    type Item = Column<'a, T, M, SIDE>;
-    #[inline(always)]
-    fn next(&mut self) -> Option<Column<'a, T, M, SIDE>> {
-        self.left = self.left.checked_sub(1)?;
-        // `at` is the first element of a column of the matrix, which has `M` rows; `left` columns follow.
-        let column = Column { at: self.at, odd: self.odd, owner: PhantomData };
-        self.at = self.at.wrapping_offset(self.step);
-        Some(column)
-    }
-}
-
-/// A column of `M` rows. Its elements are read when they are asked for: read at once, they would take a register each.
-#[derive(Clone, Copy, Debug)]
-pub struct Column<'a, T, const M: usize, const SIDE: bool> {
-    /// Row 0; the rows below are in the matrix as well: [`Across`] made it.
-    at: *const T,
-    odd: RowSteps,
-    owner: PhantomData<&'a [T]>,
-}
-
-impl<T: Copy, const M: usize, const SIDE: bool> Column<'_, T, M, SIDE> {
-    /// The element of a row.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    #[inline(always)]
-    pub fn at(&self, row: usize) -> T {
-        assert!(row < M);
-        // SAFETY: the element is one of the matrix, all of which lie in the borrowed slice.
-        unsafe {
-            *if SIDE { self.at.wrapping_add(row) } else { self.at.wrapping_byte_offset(self.odd.to(row)) }
-        }
     }
 }
 
