@@ -183,11 +183,19 @@ impl Window {
     /// What `count` x indices from `first` on contribute, one after the other.
     #[inline]
     pub fn lanes(&self, first: usize, count: usize, mut lane: impl FnMut(usize, Lane)) {
-        let mut cursor = self.x.cursor(first);
-        for i in 0..count {
-            let coords = std::array::from_fn(|d| self.origin[d] + cursor.coords[d]);
-            lane(i, Lane { offset: self.start + cursor.offset, coords });
-            self.x.advance(&mut cursor, 1);
+        let (inner, mut cursor) = (self.x.inner(), self.x.cursor(first));
+        let mut steps = [0; COORDS + 1];
+        steps[inner.along] = inner.step;
+        let mut done = 0;
+        while done < count {
+            let len = self.x.run(&cursor).min(count - done);
+            for i in 0..len {
+                let at = i as isize;
+                let coords = std::array::from_fn(|d| self.origin[d] + cursor.coords[d] + at * steps[d]);
+                lane(done + i, Lane { offset: self.start + cursor.offset + at * inner.stride, coords });
+            }
+            self.x.advance(&mut cursor, len);
+            done += len;
         }
     }
 

@@ -101,7 +101,8 @@ impl Windowed {
             && n > width
             && (!packs_late || copied.is_some_and(|(_, positions, _)| positions == m));
         let (scan, (block, rows, band)) = if !widens && ((one_run && !planes) || runs) {
-            let rows = if packs_late { m } else { WINDOW_ROWS };
+            // Over several segments the input of a block is met again, and sums that stand apart are.
+            let rows = if packs_late || (k <= KC && here) { m } else { WINDOW_ROWS };
             (scan, (Block::Rows(rows), m.min(rows), 0))
         } else {
             (apart, copied?)

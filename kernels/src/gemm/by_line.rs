@@ -22,6 +22,7 @@ use crate::scan::{Scan, ScanAxis};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::per_channel::tile_of_line;
+use super::real::all_finite;
 use super::{Real, Strip, Write};
 
 /// Most lines of taps: those of kernels of 16 x 16 or 4 x 4 x 4.
@@ -163,28 +164,6 @@ impl<T: Real + Strip> ByLine<'_, '_, '_, T> {
             row = end;
         }
     }
-}
-
-/// Whether no weight is infinite or a NaN.
-#[inline(always)]
-fn all_finite<T: Real, S: FloatLanes<T>>(s: S, weights: &[T]) -> bool {
-    let zero = s.splat(T::zero());
-    let mut products = [zero; 4];
-    let mut blocks = weights.chunks_exact(4 * S::LANES);
-    for block in blocks.by_ref() {
-        for (i, product) in products.iter_mut().enumerate() {
-            *product = s.mul_add(s.load(&block[i * S::LANES..]), zero, *product);
-        }
-    }
-    // Zero times a finite number is a zero, and NaN otherwise.
-    let rest = blocks.remainder().chunks_exact(S::LANES);
-    let mut sum = s.add(s.add(products[0], products[1]), s.add(products[2], products[3]));
-    for rest in rest {
-        sum = s.mul_add(s.load(rest), zero, sum);
-    }
-    let mut lanes = [T::zero(); 64];
-    s.store(&mut lanes, sum);
-    lanes.iter().all(|&lane| lane == T::zero())
 }
 
 /// The lines of taps that a line of positions meets, but for those outside if it `skips` them; how many there are.

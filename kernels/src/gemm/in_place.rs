@@ -254,11 +254,17 @@ pub(super) fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, co
     write: Write,
 ) {
     let last = dst.n() - (NV - 1) * S::LANES;
-    for (i, acc) in acc.iter().enumerate() {
+    // N1: no -0 leaves a segment. All of them before the first is written: the loop below is not always unrolled and then reads what it writes from memory, where the sums
+    // themselves would lie from run to run.
+    let mut segments = [[s.splat(T::zeroed()); NV]; M];
+    for (segments, acc) in segments.iter_mut().zip(acc) {
+        for (segment, &acc) in segments.iter_mut().zip(acc) {
+            *segment = s.add(acc, s.splat(T::zeroed()));
+        }
+    }
+    for (i, segments) in segments.iter().enumerate() {
         let row = dst.row(i);
-        for (j, &acc) in acc.iter().enumerate() {
-            // N1: no -0 leaves a segment.
-            let segment = s.add(acc, s.splat(T::zeroed()));
+        for (j, &segment) in segments.iter().enumerate() {
             let at = &mut row[j * S::LANES..];
             if j + 1 < NV || last == S::LANES {
                 let sum = if write == Write::Add { s.add(s.load(at), segment) } else { segment };
@@ -320,7 +326,10 @@ fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usiz
         let Some(b) = rows.next() else { break };
         let mut row = [s.splat(T::zeroed()); NV];
         for (j, row) in row.iter_mut().enumerate() {
-            rows.prefetch(NEAR, j * S::LANES);
+            // What a single vector reads over a segment lies in the first-level cache.
+            if NV > 1 {
+                rows.prefetch(NEAR, j * S::LANES);
+            }
             *row = s.load(&b[j * S::LANES..]);
         }
         step(s, &a, &row, &mut acc);

@@ -5,7 +5,7 @@ use crate::epilogue::{Finish, Param};
 use crate::isa::Isa;
 use crate::mat::{Band, MatRef};
 use crate::pack::Form;
-use crate::simd::{Simd, Transpose, WithSimd};
+use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
 
 use super::{Acc, ByLine, ByPosition, FewChannels, Positions, Product, Taps, Windows, few_rows_transposed};
 
@@ -124,3 +124,25 @@ real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
     isa.dispatch_but_dots(FewRows(lhs, rhs, dst, add));
 });
 real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));
+
+/// Whether no weight is infinite or a NaN.
+#[inline(always)]
+pub(super) fn all_finite<T: Real, S: FloatLanes<T>>(s: S, weights: &[T]) -> bool {
+    let zero = s.splat(T::zero());
+    let mut products = [zero; 4];
+    let mut blocks = weights.chunks_exact(4 * S::LANES);
+    for block in blocks.by_ref() {
+        for (i, product) in products.iter_mut().enumerate() {
+            *product = s.mul_add(s.load(&block[i * S::LANES..]), zero, *product);
+        }
+    }
+    // Zero times a finite number is a zero, and NaN otherwise.
+    let rest = blocks.remainder().chunks_exact(S::LANES);
+    let mut sum = s.add(s.add(products[0], products[1]), s.add(products[2], products[3]));
+    for rest in rest {
+        sum = s.mul_add(s.load(rest), zero, sum);
+    }
+    let mut lanes = [T::zero(); 64];
+    s.store(&mut lanes, sum);
+    lanes.iter().all(|&lane| lane == T::zero())
+}

@@ -19,6 +19,7 @@ use crate::mat::{FixedRows, LINES, MatMut, MatRef, Run};
 use crate::pack::{Operand, Side, pack};
 use crate::simd::{Lanes, Unit};
 
+use super::real::all_finite;
 use super::{InPlace, Real, Ukernel, Write};
 
 /// Rows of a block of loop 3, a multiple of every MR.
@@ -28,6 +29,49 @@ pub const WINDOW_ROWS: usize = LINES;
 struct Rows {
     offsets: [isize; WINDOW_ROWS],
     coords: [[isize; WINDOW_ROWS]; COORDS],
+    /// Whether a row is nowhere padding, over a segment.
+    clear: [bool; WINDOW_ROWS],
+}
+
+impl Rows {
+    const NONE: Rows =
+        Rows { offsets: [0; WINDOW_ROWS], coords: [[0; WINDOW_ROWS]; COORDS], clear: [true; WINDOW_ROWS] };
+
+    /// Finds out what the first `len` rows of a `window` are, whose stretches `reach` so far.
+    #[inline(always)]
+    fn look(&mut self, len: usize, window: &Window, reach: &[[isize; 2]; COORDS]) {
+        if !window.is_plain() {
+            self.clear = [true; WINDOW_ROWS];
+            for ((coords, bound), [low, high]) in self.coords.iter().zip(window.bounds).zip(reach) {
+                // With unsigned numbers, what is negative is beyond the bound.
+                for (clear, &lane) in self.clear[..len].iter_mut().zip(coords) {
+                    *clear &=
+                        ((lane + low) as usize) < bound as usize && ((lane + high) as usize) < bound as usize;
+                }
+            }
+        }
+    }
+
+    /// Whether some rows are nowhere padding.
+    #[inline(always)]
+    fn are_clear(&self, rows: &Range<usize>) -> bool {
+        self.clear[rows.clone()].iter().fold(true, |all, &clear| all & clear)
+    }
+
+    /// Whether eight neighbours of the first `len` rows, or the last few, lie outside together along an axis at an end of its `reach`.
+    #[inline(always)]
+    fn any_outside(&self, len: usize, window: &Window, reach: &[[isize; 2]; COORDS]) -> bool {
+        if self.are_clear(&(0..len)) {
+            return false;
+        }
+        self.coords.iter().zip(window.bounds).zip(reach).any(|((coords, bound), [low, high])| {
+            coords[..len].chunks(8).any(|rows| {
+                let (first, last) =
+                    rows.iter().fold((isize::MAX, isize::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+                last + low < 0 || first + high >= bound
+            })
+        })
+    }
 }
 
 /// Steps of k that lie one after the other in every row: what they contribute to their elements.
@@ -65,7 +109,8 @@ pub struct Sight<'a, 'b, T> {
     offsets: &'b [isize],
     coords: [&'b [isize]; COORDS],
     stretches: &'b [Stretch],
-    reach: [[isize; 2]; COORDS],
+    /// Whether no row is padding in any stretch.
+    clear: bool,
 }
 
 impl<'a, T: Copy> Sight<'a, '_, T> {
@@ -90,22 +135,8 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
     /// The rows, if none is padding in any stretch.
     #[inline(always)]
     pub(super) fn fixed<const M: usize>(&self) -> Option<FixedRows<'a, T, M>> {
-        if let Some(bounds) = self.bounds {
-            for ((bound, coords), [low, high]) in bounds.into_iter().zip(self.coords).zip(self.reach) {
-                let coords: &[isize; M] = coords.try_into().expect("a tile of M rows");
-                // With unsigned numbers, what is negative is beyond the bound.
-                let mut inside = true;
-                for &lane in coords {
-                    inside &=
-                        ((lane + low) as usize) < bound as usize && ((lane + high) as usize) < bound as usize;
-                }
-                if !inside {
-                    return None;
-                }
-            }
-        }
         let offsets: &[isize; M] = self.offsets.try_into().expect("a tile of M rows");
-        Some(FixedRows::new(self.data, *offsets, 1))
+        self.clear.then(|| FixedRows::new(self.data, *offsets, 1))
     }
 
     /// The columns of a stretch of rows that are [`Sight::fixed`].
@@ -113,6 +144,21 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
     pub(super) fn run_of<const M: usize>(&self, rows: &FixedRows<'a, T, M>, stretch: usize) -> Run<'a, T, M> {
         let Stretch { offset, len, .. } = self.stretches[stretch];
         rows.run(offset, len, self.step)
+    }
+
+    /// The stretches but those at both ends in which all rows are padding, and the steps of k before them.
+    #[inline(always)]
+    fn without_padding(self) -> (Self, usize) {
+        let Some(bounds) = self.bounds.filter(|_| !self.clear) else { return (self, 0) };
+        let meets = |stretch: &Stretch| {
+            (0..self.offsets.len()).any(|row| {
+                (0..COORDS).all(|d| ((self.coords[d][row] + stretch.coords[d]) as usize) < bounds[d] as usize)
+            })
+        };
+        let first = self.stretches.iter().position(meets).unwrap_or(self.stretches.len());
+        let end = self.stretches.iter().rposition(meets).map_or(first, |last| last + 1);
+        let before = self.stretches[..first].iter().map(|stretch| stretch.len).sum();
+        (Sight { stretches: &self.stretches[first..end], ..self }, before)
     }
 
     /// The columns of a stretch of all `M` rows.
@@ -234,7 +280,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                 (*low, *high) = ((*low).min(coord), (*high).max(coord));
             }
         }
-        let mut of_rows = Rows { offsets: [0; WINDOW_ROWS], coords: [[0; WINDOW_ROWS]; COORDS] };
+        let mut of_rows = Rows::NONE;
         for i in rows.clone().step_by(WINDOW_ROWS) {
             let block = i..rows.end.min(i + WINDOW_ROWS);
             window.lanes(i, block.len(), |lane, Lane { offset, coords }| {
@@ -243,10 +289,12 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     to[lane] = coord;
                 }
             });
+            of_rows.look(block.len(), window, &reach);
             let to_rows = first_row + i - self.rows.start;
             let to_cols = first_col + cols.start - self.cols.start;
             let to_cols = to_cols..to_cols + cols.len();
             let mut lines = self.dst.lines(batch, to_rows..to_rows + block.len(), to_cols);
+            let skipped = of_rows.any_outside(block.len(), window, &reach);
             for j in cols.clone().step_by(width) {
                 let of_cols = j - cols.start..cols.end.min(j + width) - cols.start;
                 let panel = match &self.weights {
@@ -254,6 +302,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     Weights::Pack(_, _, panel) if panel.len() >= width * k => &panel[of_panel..],
                     Weights::Pack(_, _, panel) => &**panel,
                 };
+                let skips = skipped && all_finite(s, &panel[..kc * width]);
                 let panel = MatRef::row_major(panel, kc, width);
                 let mr = S::window_rows(of_cols.len());
                 let mut next = 0;
@@ -272,9 +321,11 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                         offsets: &of_rows.offsets[tile.clone()],
                         coords: of_rows.coords.each_ref().map(|coords| &coords[tile.clone()]),
                         stretches,
-                        reach,
+                        clear: of_rows.are_clear(&tile),
                     };
-                    s.through_window(lhs, panel, &mut dst, write);
+                    // Zeros times finite numbers are nothing (N11), and no sum leaves a segment as -0 (N1).
+                    let (lhs, before) = if skips { lhs.without_padding() } else { (lhs, 0) };
+                    s.through_window(lhs, panel.part(before..kc, 0..width), &mut dst, write);
                 }
             }
         }
