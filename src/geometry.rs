@@ -151,13 +151,16 @@ impl Geometry {
         Ok(geometry)
     }
 
-    /// The phases along axis `d` that have input positions, in order.
-    pub(crate) fn phases(&self, d: usize) -> Vec<usize> {
-        let stride = self.stride[d];
-        let met = 0..stride.min(self.input[d]);
-        let mut phases: Vec<usize> = met.map(|i| (i + self.padding[d].0) % stride).collect();
-        phases.sort_unstable();
-        phases
+    /// How many phases along axis `d` have input positions.
+    pub(crate) fn phase_count(&self, d: usize) -> usize {
+        self.stride[d].min(self.input[d])
+    }
+
+    /// Of these in ascending order the one at `i`: they are neighbours from that of position 0 on, and the phase 0 follows the last of all.
+    pub(crate) fn phase(&self, d: usize, i: usize) -> usize {
+        let first = self.padding[d].0 % self.stride[d];
+        let wrapped = (first + self.phase_count(d)).saturating_sub(self.stride[d]);
+        if i < wrapped { i } else { first + i - wrapped }
     }
 
     /// The first input position of a phase: `(i + pad_low) mod stride = phase`.
@@ -184,4 +187,32 @@ impl Geometry {
 
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_those_with_input_positions() {
+        for (stride, padding, input) in
+            [(1, 0, 5), (3, 0, 5), (3, 4, 2), (5, 3, 4), (7, 6, 1), (7, 20, 7), (4, 3, 2)]
+        {
+            let geometry = Geometry {
+                batch: 1,
+                c_in: 1,
+                c_out: 1,
+                groups: 1,
+                input: [input; 3],
+                kernel: [1; 3],
+                output: [1; 3],
+                stride: [stride; 3],
+                padding: [(padding, 0); 3],
+                dilation: [1; 3],
+            };
+            let listed: Vec<usize> = (0..geometry.phase_count(1)).map(|i| geometry.phase(1, i)).collect();
+            let met: Vec<usize> = (0..stride).filter(|&phase| geometry.phase_extent(1, phase) > 0).collect();
+            assert_eq!(listed, met, "stride {stride}, padding {padding}, input {input}");
+        }
+    }
 }

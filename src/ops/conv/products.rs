@@ -150,9 +150,8 @@ impl Convolution {
     /// The phases that have input positions.
     pub(super) fn phases(&self) -> impl Iterator<Item = [usize; 3]> + use<> {
         let g = self.geometry;
-        let [a, b, c] = [0, 1, 2].map(|d| g.phases(d));
-        (0..a.len() * b.len() * c.len())
-            .map(move |i| [a[i / (b.len() * c.len())], b[i / c.len() % b.len()], c[i % c.len()]])
+        let [a, b, c] = [0, 1, 2].map(|d| g.phase_count(d));
+        (0..a * b * c).map(move |i| [g.phase(0, i / (b * c)), g.phase(1, i / c % b), g.phase(2, i % c)])
     }
 
     pub(super) fn backward_weights_gemm(&self) -> Gemm {
