@@ -111,15 +111,15 @@ fn layer(value: &Value) -> Option<Convolve> {
 }
 
 impl Set {
-    /// The cases with operands of `format`, each once; of networks with `batch` images.
-    pub fn cases(self, direction: Direction, order: Order, format: Operands, batch: usize) -> Vec<Convolve> {
+    /// The cases, forward of f32; networks with an image.
+    pub fn cases(self) -> Vec<Convolve> {
         let net = |text: &str| -> Vec<Convolve> {
             let net: Net = serde_json::from_str(text).expect("the file is ours");
             net.layers.iter().filter_map(layer).collect()
         };
         let resnet50 = || net(include_str!("../../shapes/resnet50.json"));
         let efficientnet = || net(include_str!("../../shapes/efficientnet_lite0.json"));
-        let cases: Vec<Convolve> = match self {
+        match self {
             Set::Resnet50 => resnet50(),
             Set::Efficientnet => efficientnet(),
             Set::Depthwise => efficientnet().into_iter().filter(|case| case.groups > 1).collect(),
@@ -132,66 +132,86 @@ impl Set {
                     .expect("the file is ours");
                 file.sets["training_set"].iter().filter_map(layer).collect()
             }
-            Set::Conv1d => [(64, 16000, 2, 4), (256, 1000, 3, 2)]
-                .map(|(channels, length, kernel, dilation)| Convolve {
-                    direction,
-                    order,
-                    format,
-                    batch: 1,
-                    c_in: channels,
-                    c_out: channels,
-                    groups: 1,
-                    input: vec![length],
-                    output: vec![length],
-                    kernel: vec![kernel],
-                    stride: vec![1],
-                    low: vec![(kernel - 1) * dilation],
-                    high: vec![0],
-                    dilation: vec![dilation],
-                })
-                .into(),
-            Set::Dilated => [
-                (2048, 256, 1, vec![33, 33], 3, 6),
-                (2048, 256, 1, vec![33, 33], 3, 12),
-                (2048, 256, 1, vec![33, 33], 3, 18),
-                (256, 256, 1, vec![65, 65], 3, 2),
-                (960, 960, 960, vec![33, 33], 3, 2),
-                (64, 64, 1, vec![16000], 2, 512),
-            ]
-            .map(|(c_in, c_out, groups, input, kernel, dilation)| {
-                let axes = input.len();
-                // What keeps the size: on both sides of an image, before a sequence.
-                let pad = (kernel - 1) * dilation / if axes == 1 { 1 } else { 2 };
+            Set::Conv1d => vec![
                 Convolve {
-                    direction,
-                    order,
-                    format,
-                    batch: 1,
-                    c_in,
-                    c_out,
-                    groups,
-                    output: input.clone(),
-                    input,
-                    kernel: vec![kernel; axes],
-                    stride: vec![1; axes],
-                    low: vec![pad; axes],
-                    high: vec![if axes == 1 { 0 } else { pad }; axes],
-                    dilation: vec![dilation; axes],
-                }
-            })
-            .into(),
-        };
-        let own_batch = matches!(self, Set::Deepbench);
-        let mut seen = std::collections::HashSet::new();
-        let turned = cases.into_iter().map(|case| Convolve {
-            direction,
-            order,
-            format,
-            batch: if own_batch { case.batch } else { batch },
-            ..case
-        });
-        turned.filter(|case| seen.insert(case.clone())).collect()
+                    low: vec![4],
+                    high: vec![0],
+                    ..Convolve::of([64, 64, 1], &[16000], &[2], &[1], &[4])
+                },
+                Convolve {
+                    low: vec![4],
+                    high: vec![0],
+                    ..Convolve::of([256, 256, 1], &[1000], &[3], &[1], &[2])
+                },
+            ],
+            Set::Dilated => {
+                let image = |c_in, size, dilation| {
+                    Convolve::of([c_in, 256, 1], &[size; 2], &[3; 2], &[1; 2], &[dilation; 2])
+                };
+                let sequence = Convolve::of([64, 64, 1], &[16000], &[2], &[1], &[512]);
+                vec![
+                    image(2048, 33, 6),
+                    image(2048, 33, 12),
+                    image(2048, 33, 18),
+                    image(256, 65, 2),
+                    Convolve::of([960, 960, 960], &[33; 2], &[3; 2], &[1; 2], &[2; 2]),
+                    Convolve { low: vec![512], high: vec![0], ..sequence },
+                ]
+            }
+        }
     }
+}
+
+/// Cases with operands of `format`, each once; with `batch` images if they come with one.
+pub fn stored(
+    cases: Vec<Convolve>,
+    direction: Direction,
+    order: Order,
+    format: Operands,
+    batch: usize,
+) -> Vec<Convolve> {
+    let mut seen = std::collections::HashSet::new();
+    let turned = cases.into_iter().map(|case| Convolve {
+        direction,
+        order,
+        format,
+        batch: if case.batch == 1 { batch } else { case.batch },
+        ..case
+    });
+    turned.filter(|case| seen.insert(case.clone())).collect()
+}
+
+/// `64-128 @56x56 k3x3 s2x2 d1x1 g1 n1`: the stride, the dilation, groups and images may be left out.
+pub fn parse_shape(text: &str) -> Result<Convolve, String> {
+    let parse = || {
+        let mut words = text.split_whitespace();
+        let (c_in, c_out) = words.next()?.split_once('-')?;
+        let (mut input, mut kernel, mut stride, mut dilation) = (vec![], vec![], vec![], vec![]);
+        let (mut groups, mut batch) = (1, 1);
+        for word in words {
+            let (what, values) = word.split_at_checked(1)?;
+            let values: Vec<usize> = values.split('x').map(str::parse).collect::<Result<_, _>>().ok()?;
+            match (what, &values[..]) {
+                ("@", _) => input = values,
+                ("k", _) => kernel = values,
+                ("s", _) => stride = values,
+                ("d", _) => dilation = values,
+                ("g", &[n]) => groups = n,
+                ("n", &[n]) => batch = n,
+                _ => return None,
+            }
+        }
+        let ones = vec![1; input.len()];
+        let [stride, dilation] =
+            [stride, dilation].map(|given| if given.is_empty() { ones.clone() } else { given });
+        let counts = [kernel.len(), stride.len(), dilation.len()];
+        let channels = [c_in.parse().ok()?, c_out.parse().ok()?, groups];
+        let given = [&channels[..], &[batch], &input, &kernel, &stride, &dilation].concat();
+        let fits = counts == [input.len(); 3] && (1..=3).contains(&input.len()) && !given.contains(&0);
+        let whole = fits && channels[0] % groups == 0 && channels[1] % groups == 0;
+        whole.then(|| Convolve { batch, ..Convolve::of(channels, &input, &kernel, &stride, &dilation) })
+    };
+    parse().ok_or_else(|| "a shape is such as 64-128 @56x56 k3x3 s2x2 d1x1 g1 n1".into())
 }
 
 /// Dense strides of `dims`, with `last` innermost.
@@ -207,6 +227,33 @@ fn strides(dims: &[usize], last: usize) -> Vec<isize> {
 }
 
 impl Convolve {
+    /// Forward of an image of f32, of channels in and out and groups, padded so that a stride of 1 keeps the size.
+    fn of(
+        [c_in, c_out, groups]: [usize; 3],
+        input: &[usize],
+        kernel: &[usize],
+        stride: &[usize],
+        dilation: &[usize],
+    ) -> Convolve {
+        let reach: Vec<usize> = kernel.iter().zip(dilation).map(|(k, d)| (k - 1) * d).collect();
+        Convolve {
+            direction: Direction::Forward,
+            order: Order::Nhwc,
+            format: Operands::F32,
+            batch: 1,
+            c_in,
+            c_out,
+            groups,
+            input: input.to_vec(),
+            output: input.iter().zip(stride).map(|(size, stride)| (size - 1) / stride + 1).collect(),
+            kernel: kernel.to_vec(),
+            stride: stride.to_vec(),
+            low: reach.iter().map(|reach| reach / 2).collect(),
+            high: reach.iter().map(|reach| reach.div_ceil(2)).collect(),
+            dilation: dilation.to_vec(),
+        }
+    }
+
     fn dims(&self) -> [Vec<usize>; 3] {
         let with =
             |outer: [usize; 2], spatial: &[usize]| outer.into_iter().chain(spatial.iter().copied()).collect();

@@ -64,6 +64,9 @@ enum Op {
         /// The shapes
         #[arg(long, value_enum, default_value_t = conv::Set::Resnet50)]
         set: conv::Set,
+        /// Shapes of your own in place of a set, as the tables name them, such as "64-128 @56x56 k3x3 s2x2"; padded so that a stride of 1 keeps the size
+        #[arg(long, value_delimiter = ',', value_parser = conv::parse_shape)]
+        shape: Vec<conv::Convolve>,
         /// What is computed
         #[arg(long, value_enum, default_value_t = conv::Direction::Forward)]
         direction: conv::Direction,
@@ -162,8 +165,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Op::Conv { direction, format: Operands::I8, .. } if direction != conv::Direction::Forward => {
             Err("gradients of 8-bit integers are nobody's: --direction forward".into())
         }
-        Op::Conv { set, direction, layout, batch, format, options } => {
-            compare(&options, set.cases(direction, layout, format, batch))
+        Op::Conv { set, shape, direction, layout, batch, format, options } => {
+            let cases = if shape.is_empty() { set.cases() } else { shape };
+            compare(&options, conv::stored(cases, direction, layout, format, batch))
         }
     }
 }
