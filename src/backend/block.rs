@@ -34,7 +34,7 @@ pub(super) enum Block {
     Across(usize),
 }
 
-/// Of the ways to hold taps apart that are further from each other than neighbours, the one that `cost` gives least; of equals the one that holds fewest apart.
+/// Of the ways to hold taps apart ([`Scan::apart`]) that are further from each other than neighbours, the one that `cost` gives least; of equals the one that holds fewest apart.
 fn held_apart(scan: &Scan, cost: impl Fn(&Scan) -> Option<f64>) -> Scan {
     let dilated = scan.axes.map(|axis| axis.taps > 1 && axis.tap_step.abs() > 1);
     if dilated == [false; COORDS] {

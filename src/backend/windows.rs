@@ -7,7 +7,7 @@
 //! sums, and else in a block of scratch from which the result is written.
 //!
 //! Scratch: the packed weights, and for each thread a band of about [`BAND_BYTES`](super::block::BAND_BYTES) and a block of at most [`SUMS_BYTES`] of sums. A band is as large as it must be
-//! for one line of positions or, where that is more, for [`LEAST_ACROSS`](super::block::LEAST_ACROSS) of its positions: nothing grows with the images or their number.
+//! for one line of positions or, where that is more, for [`LEAST_ACROSS`](super::block::LEAST_ACROSS) of its positions, or fewer that keep it within [`MOST_BANDS`](super::block::MOST_BANDS) times as much: nothing grows with the images, their number or a dilation.
 
 use std::ops::Range;
 use std::sync::RwLock;

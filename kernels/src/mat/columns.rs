@@ -37,7 +37,7 @@ impl RowSteps {
     }
 }
 
-/// Columns, one after the other, elements of a column side by side if `SIDE`; see [`MatRef::across`].
+/// Columns, one after the other, elements of a column side by side if `SIDE`; see [`MatRef::across`](super::MatRef::across).
 #[derive(Debug)]
 pub struct Across<'a, T, const M: usize, const SIDE: bool> {
     at: *const T,
@@ -91,7 +91,7 @@ impl<T: Copy, const M: usize, const SIDE: bool> Column<'_, T, M, SIDE> {
     }
 }
 
-/// Four columns of bytes at a time; see [`MatRef::quads`].
+/// Four columns of bytes at a time; see [`MatRef::quads`](super::MatRef::quads).
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug)]
 pub(crate) struct Quads<'a, const M: usize> {
