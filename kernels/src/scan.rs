@@ -81,10 +81,10 @@ pub struct Scan {
 pub struct Band {
     /// Lines of one of the taps that are held apart, counted from the lowest coordinates that are met, image by image.
     pub lines: Range<usize>,
-    /// The number of taps that are held apart.
-    parts: usize,
     /// Of these the ones that are read, by their place on the second axis: all, unless the band is of one depth of positions.
     used: Range<usize>,
+    /// The number of taps that are held apart.
+    parts: usize,
     /// Coordinates on the last axis, counted from the lowest that is met.
     pub across: Range<usize>,
     /// Reads the band as [`Scan::window`] reads the tensor, for its rows.

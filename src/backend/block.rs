@@ -40,13 +40,13 @@ fn held_apart(scan: &Scan, cost: impl Fn(&Scan) -> Option<f64>) -> Scan {
     if dilated == [false; COORDS] {
         return *scan;
     }
-    let mut ways: Vec<Scan> = (0..1 << COORDS)
-        .map(|set| Scan { apart: std::array::from_fn(|d| set >> d & 1 == 1), ..*scan })
-        .filter(|way| (0..COORDS).all(|d| dilated[d] || !way.apart[d]))
-        .collect();
-    ways.sort_by_key(|way| way.apart.iter().filter(|&&apart| apart).count());
-    let cost = |way: &Scan| cost(way).unwrap_or(f64::INFINITY);
-    ways.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(*scan)
+    let ways = (0usize..1 << COORDS)
+        .map(|set| (set.count_ones(), std::array::from_fn(|d| set >> d & 1 == 1)))
+        .filter(|(_, apart)| (0..COORDS).all(|d| dilated[d] || !apart[d]))
+        .map(|(count, apart)| (count, Scan { apart, ..*scan }))
+        .map(|(count, way)| (cost(&way).unwrap_or(f64::INFINITY), count, way));
+    let least = ways.min_by(|(a, m, _), (b, n, _)| a.total_cmp(b).then(m.cmp(n)));
+    least.map_or(*scan, |(.., way)| way)
 }
 
 impl Block {
@@ -70,8 +70,8 @@ impl Block {
         }
         let fits = |&across: &usize| scan.band_elements(1, Some(across)) <= most;
         let across = doubled(LEAST_ACROSS, width).take_while(fits).last().or_else(|| {
-            let fewer = std::iter::successors(Some(LEAST_ACROSS), |&n| (n > 1).then_some(n / 2));
-            fewer.into_iter().find(|&n| scan.band_elements(1, Some(n)) <= MOST_BANDS * most)
+            let mut fewer = std::iter::successors(Some(LEAST_ACROSS), |&n| (n > 1).then_some(n / 2));
+            fewer.find(|&n| scan.band_elements(1, Some(n)) <= MOST_BANDS * most)
         })?;
         let across = across.min(width);
         Some((Block::Across(across), across, strips * scan.band_elements(1, Some(across))))

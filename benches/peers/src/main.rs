@@ -7,6 +7,7 @@ mod candle;
 mod child;
 mod contenders;
 mod conv;
+mod conv_sets;
 mod driver;
 mod onednn;
 mod sets;
@@ -62,10 +63,10 @@ enum Op {
     /// Convolutions
     Conv {
         /// The shapes
-        #[arg(long, value_enum, default_value_t = conv::Set::Resnet50)]
-        set: conv::Set,
+        #[arg(long, value_enum, default_value_t = conv_sets::Set::Resnet50)]
+        set: conv_sets::Set,
         /// Shapes of your own in place of a set, as the tables name them, such as "64-128 @56x56 k3x3 s2x2"; padded so that a stride of 1 keeps the size
-        #[arg(long, value_delimiter = ',', value_parser = conv::parse_shape)]
+        #[arg(long, value_delimiter = ',', value_parser = conv_sets::parse_shape)]
         shape: Vec<conv::Convolve>,
         /// What is computed
         #[arg(long, value_enum, default_value_t = conv::Direction::Forward)]
@@ -167,7 +168,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Op::Conv { set, shape, direction, layout, batch, format, options } => {
             let cases = if shape.is_empty() { set.cases() } else { shape };
-            compare(&options, conv::stored(cases, direction, layout, format, batch))
+            compare(&options, conv_sets::stored(cases, direction, layout, format, batch))
         }
     }
 }

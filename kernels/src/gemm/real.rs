@@ -125,9 +125,10 @@ real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
 });
 real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));
 
-/// Whether no weight is infinite or a NaN.
+/// Whether no weight of whole vectors is infinite or a NaN.
 #[inline(always)]
 pub(super) fn all_finite<T: Real, S: FloatLanes<T>>(s: S, weights: &[T]) -> bool {
+    debug_assert!(weights.len().is_multiple_of(S::LANES));
     let zero = s.splat(T::zero());
     let mut products = [zero; 4];
     let mut blocks = weights.chunks_exact(4 * S::LANES);

@@ -13,6 +13,7 @@ mod convert;
 pub mod guard;
 mod panel;
 mod rows;
+mod ways;
 
 use std::marker::PhantomData;
 use std::ops::Range;
