@@ -282,6 +282,15 @@ fn products_read_in_place_are_the_same() {
             [2, 3, 200, KC + 1],
             [1, 4, 611, 260],
             [1, 7, 149, KC + 3],
+            // The widest tile, and the halves of its panel below: without a copy of the rhs, in small products.
+            [1, 6, 64, 300],
+            [1, 23, 61, KC + 9],
+            [1, 35, 128, 300],
+            [3, 11, 64, 20],
+            [3, 17, 52, 20],
+            // Products that ask for the next one.
+            [30, 29, 64, 100],
+            [20, 40, 100, 90],
             // Rows of the lhs that come from afar, to a few columns.
             [1, 611, 20, KC + 45],
             [1, 650, 5, KC + 3],

@@ -28,7 +28,8 @@ const LAST_CACHE_BYTES_AMD: usize = 12 * 1024 * 1024;
 const LAST_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost
 /// some processors with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
-const LIES_WELL_BYTES: usize = 16 * 1024;
+/// Squares on Emerald Rapids, in place and kept: 96 88 and 83 % of the peak, 128 81 and 84 (benches/record/2026-11-28-attention.md).
+const LIES_WELL_BYTES: usize = 40 * 1024;
 /// The same on AMD's. Zen 5, squares, in place and kept: 128 93 and 87 % of the peak, 256 95 and 91, 384 91 and 93.
 const LIES_WELL_BYTES_AMD: usize = 300 * 1024;
 /// Bytes from a column of an lhs that comes from memory to the next from which on it is asked for. The gradient of the weights of 64 to 256 channels @56, eight images, on Emerald Rapids: 42 % of the
@@ -75,6 +76,11 @@ const ALONG_ROWS_FROM_BYTES: usize = 256 * 1024;
 /// Bytes of small products that are computed tile by tile, all their first tiles first. A thousand of 32 x 32 x 32: 76.6 % of the peak, with 128 KiB 67.6.
 const NEAR_BYTES: usize = 16 * 1024;
 
+/// Rows and steps of k of a product from which on it asks for the next of its batch: below, its tiles take too little time for that. On Emerald Rapids, batches of 1000 that no second-level cache
+/// holds, asked for and not: 64 x 64 x 64 70 and 36 % of the peak, 56 x 56 x 56 61 and 38, 48 x 48 x 48 63 and 60, 40 x 40 x 40 49 and 52, 128 x 32 x 32 50 and 63, 9 x 64 x 64 30 and 34
+/// (benches/record/2026-11-28-attention.md).
+const ASK_FOR_NEXT_FROM: [usize; 2] = [16, 48];
+
 /// What is kept of an operand over one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
@@ -101,6 +107,8 @@ pub struct Blocking {
     pub(super) far: [bool; 2],
     /// Small products that are computed together.
     pub(super) products: usize,
+    /// Bytes of a product: of its operands and its result.
+    pub(super) bytes: usize,
     /// Whether tiles go along the rows of the result, all panels of a block of columns near.
     pub(super) along_rows: bool,
     /// Whether a block of rows goes through all of k before the next.
@@ -190,8 +198,11 @@ impl Blocking {
             && n >= FEW_ROWS_COLS
             && from_memory;
         let sums = if streams { m * streamed_columns([m, n], bytes) } else { 0 };
+        // Rows of one panel, one behind the other: copied they would lie no better.
+        let is_panel = |down: isize| n <= nr / 3 * 4 && down.unsigned_abs() <= nr / 3 * 4;
         let keep_rhs = match rhs {
             _ if along_rows => true,
+            Lies::Strided([_, down]) if !along_k && is_panel(down) => false,
             Lies::Strided(_) => !streams && exceeds(rhs, n, lies_well) && m.div_ceil(mr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };
@@ -235,6 +246,7 @@ impl Blocking {
             rhs,
             far,
             products,
+            bytes: all,
             along_rows,
             along_k,
             tall,
@@ -242,6 +254,16 @@ impl Blocking {
             from_memory,
             scratch: [sums.max(lhs_panels * mr * kc), rhs_panels * nr * kept_steps],
         }
+    }
+
+    /// Whether, while one of `batch` products with `m` rows and `k` steps is computed, what the next reads is asked for: they come from memory, or a cache that is far, one after the other, and each stays near.
+    pub(super) fn asks_for_next(&self, batch: usize, [m, k]: [usize; 2]) -> bool {
+        m >= ASK_FOR_NEXT_FROM[0]
+            && k >= ASK_FOR_NEXT_FROM[1]
+            && self.products == 1
+            && !self.along_k
+            && self.bytes <= NEAR_CACHE_BYTES / 2
+            && self.bytes.saturating_mul(batch) > NEAR_CACHE_BYTES
     }
 
     /// Elements of scratch for the lhs and for the rhs.

@@ -91,8 +91,8 @@ impl<T: Copy> Ahead<T> {
 
 /// The microkernels of one float format on one instruction set.
 pub trait InPlace<T>: FloatLanes<T> {
-    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k; any n up to NR and any m up to MR, or [`InPlace::tall`] of n. A tile of MR x NR leaves a
-    /// copy of the rhs in `keep`, a panel `[k][NR]`. The place in the result and what will be read `later` are asked for meanwhile.
+    /// `dst = lhs rhs` or `dst += lhs rhs` over one segment of k; any n up to NR and any m up to MR, or [`InPlace::tall`] of n, or the rows of [`InPlace::widest`] with as many vectors. A tile of
+    /// MR x NR leaves a copy of the rhs in `keep`, a panel `[k][NR]`. The place in the result and what will be read `later` are asked for meanwhile.
     ///
     /// # Panics
     /// If the operands do not fit each other and the result, or a row of the rhs does not lie side by side.
@@ -140,8 +140,11 @@ pub trait InPlace<T>: FloatLanes<T> {
     /// under way.
     fn tall(cols: usize) -> usize;
 
+    /// Rows and columns of the widest tile: as many sums as MR x NR, with more columns where a tile is that wide.
+    fn widest() -> [usize; 2];
+
     /// The same tiles of many small products, one product after the other: the choice of the microkernel is made once. The result is cut into tiles of `m` rows, up to
-    /// MR or [`InPlace::tall`] of its columns; what is left over is left alone.
+    /// MR or [`InPlace::tall`] of its columns, or those of [`InPlace::widest`]; what is left over is left alone.
     ///
     /// # Panics
     /// If there is no such tile, or the operands do not fit each other and the result, or a row of the rhs does not lie side by side.
@@ -465,6 +468,9 @@ macro_rules! in_place {
                         (None, false) => self.apart(Tile::<$t, $mr, $nv, false, false, false> { lhs, rhs, dst, write, keep: &mut [], later }),
                     };
                 }
+                $(if vectors == $wide_nv {
+                    in_place!(@row $t, $token, $wide, [$wide_nv], self, vectors, lhs, rhs, dst, write, later);
+                })?
                 $(in_place!(@row $t, $token, $tall, $tall_nv, self, vectors, lhs, rhs, dst, write, later);)*
                 $(in_place!(@row $t, $token, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)*
                 unreachable!("no tile of {} rows", dst.m());
@@ -523,6 +529,13 @@ macro_rules! in_place {
             }
 
             #[inline(always)]
+            fn widest() -> [usize; 2] {
+                let _widest = [$mr, $nv * <$token as Lanes<$t>>::LANES];
+                $(let _widest = [$wide, $wide_nv * <$token as Lanes<$t>>::LANES];)?
+                _widest
+            }
+
+            #[inline(always)]
             fn in_place_batch(
                 self,
                 lhs: Parts<'_, $t>,
@@ -532,6 +545,9 @@ macro_rules! in_place {
                 write: Write,
             ) {
                 let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
+                $(if vectors == $wide_nv {
+                    in_place!(@batch $t, $wide, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
+                })?
                 $(in_place!(@batch $t, $tall, $tall_nv, self, m, vectors, lhs, rhs, dst, write);)*
                 $(in_place!(@batch $t, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
                 unreachable!("no tile of {m} rows");

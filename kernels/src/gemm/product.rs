@@ -52,8 +52,14 @@ pub struct Product<'a, 'b, T> {
 /// Columns in as few panels of at most `most` as hold them, of as many vectors each as the others or one more.
 #[inline(always)]
 fn evenly(cols: Range<usize>, lanes: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let (vectors, panels) = (cols.len().div_ceil(lanes), cols.len().div_ceil(most));
-    let from = move |panel: usize| cols.end.min(cols.start + (panel * vectors).div_ceil(panels) * lanes);
+    let vectors = cols.len().div_ceil(lanes);
+    let panels = if cols.len() <= most { 1 } else { cols.len().div_ceil(most) };
+    let from = move |panel: usize| match panel {
+        // A single panel pays for no division.
+        0 => cols.start,
+        _ if panel == panels => cols.end,
+        _ => cols.start + (panel * vectors).div_ceil(panels) * lanes,
+    };
     (0..panels).map(move |panel| from(panel)..from(panel + 1))
 }
 
@@ -65,6 +71,23 @@ fn panel_width(left: usize, lanes: usize, most: usize) -> usize {
     if vectors == most_vectors + 1 { vectors.div_ceil(2) * lanes } else { most.min(vectors * lanes) }
 }
 
+/// Whether the next of `left` rows of a panel of the widest tile's columns make such a tile. Of what is left over the halves of the panel are computed one by one, by tiles as tall as others.
+/// Fewer than four would wait for their sums.
+#[inline(always)]
+fn is_widest(left: usize, rows: usize) -> bool {
+    left >= rows + 4 || left == rows
+}
+
+/// Rows of the next tile of `left`: `tall`, or at most `most`, which is half of `tall` or more. Two tiles share what one does not hold: with one row, or two, sums wait for each other.
+#[inline(always)]
+fn tile_rows(left: usize, tall: usize, most: usize) -> usize {
+    match left {
+        _ if left >= tall => tall,
+        _ if left > most => left.div_ceil(2),
+        _ => left,
+    }
+}
+
 impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     #[inline(always)]
     pub(super) fn run<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
@@ -74,7 +97,8 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         if self.dst.rows().len() <= FEW_ROWS_STREAMED && self.few_rows(s, isa) {
             return;
         }
-        if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) = (self.lhs, self.rhs, plain) {
+        let asks = self.blocking.asks_for_next(self.dst.batch().len(), [self.dst.rows().len(), self.k]);
+        if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) = (self.lhs, self.rhs, plain && !asks) {
             self.small(s, isa, lhs, rhs);
             return;
         }
@@ -82,7 +106,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             if self.blocking.along_rows {
                 self.along_rows(s, isa, batch);
             } else {
-                self.matrix(s, isa, batch);
+                self.matrix(s, isa, batch, asks);
             }
         }
     }
@@ -96,16 +120,32 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         lhs: Matrices<'_, T>,
         rhs: Matrices<'_, T>,
     ) {
-        let nr = <S as Ukernel<T>>::NR;
+        let (nr, lanes, [wide, widest]) = (<S as Ukernel<T>>::NR, <S as Lanes<T>>::LANES, S::widest());
         let (rows, cols) = (self.dst.rows(), self.dst.cols());
+        let nr = if cols.len().next_multiple_of(lanes) == widest { widest } else { nr };
         // As many products at a time as stay in a first-level cache until their last tile.
         let at_a_time = self.blocking.products;
         let all = self.dst.batch();
         let mut first = all.start;
         while first < all.end {
             let batch = first..all.end.min(first + at_a_time);
-            for panel_cols in evenly(cols.clone(), <S as Lanes<T>>::LANES, nr) {
-                self.column(s, lhs, rhs, batch.clone(), rows.clone(), panel_cols);
+            for panel_cols in evenly(cols.clone(), lanes, nr) {
+                if panel_cols.len() <= <S as Ukernel<T>>::NR {
+                    self.column(s, lhs, rhs, batch.clone(), rows.clone(), panel_cols);
+                    continue;
+                }
+                let mut end = rows.start;
+                while is_widest(rows.end - end, wide) {
+                    end += wide;
+                }
+                let half = panel_cols.start + widest / 2;
+                for (rows, cols) in [
+                    (rows.start..end, panel_cols.clone()),
+                    (end..rows.end, panel_cols.start..half),
+                    (end..rows.end, half..panel_cols.end),
+                ] {
+                    self.column(s, lhs, rhs, batch.clone(), rows, cols);
+                }
             }
             if let Some(epilogue) = self.epilogue {
                 for product in batch.clone() {
@@ -117,7 +157,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         }
     }
 
-    /// A panel of columns of small products: tiles as tall as there are, then lower ones.
+    /// A panel of columns of small products: tiles as tall as there are, then lower ones; of the widest panel, rows of whole tiles.
     #[inline(always)]
     fn column<S: InPlace<T> + Ukernel<T>>(
         &mut self,
@@ -129,17 +169,20 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         cols: Range<usize>,
     ) {
         let write = if self.add { Write::Add } else { Write::Replace };
-        let b = |batch| rhs.parts(batch, 0..self.k, cols.clone());
         let mut i = rows.start;
         while i < rows.end {
             let left = rows.end - i;
-            let [tall, most] = [S::tall(cols.len()), <S as Ukernel<T>>::MR];
-            let m = if left >= tall { tall } else { left.min(most) };
+            let m = if cols.len() > <S as Ukernel<T>>::NR {
+                S::widest()[0]
+            } else {
+                tile_rows(left, S::tall(cols.len()), <S as Ukernel<T>>::MR)
+            };
             let tiles = i..i + left / m * m;
             let a = lhs.parts(batch.clone(), tiles.clone(), 0..self.k);
+            let b = rhs.parts(batch.clone(), 0..self.k, cols.clone());
             i = tiles.end;
             let bands = self.dst.bands(batch.clone(), tiles, cols.clone());
-            s.in_place_batch(a, b(batch.clone()), bands, [m, cols.len()], write);
+            s.in_place_batch(a, b, bands, [m, cols.len()], write);
         }
     }
 
@@ -181,8 +224,9 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         true
     }
 
+    /// One product of the batch, which `asks` for the next.
     #[inline(always)]
-    fn matrix<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa, batch: usize) {
+    fn matrix<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa, batch: usize, asks: bool) {
         let Product { lhs, rhs, k: steps, dst, add, epilogue, blocking, scratch: [lhs_scratch, rhs_scratch] } =
             self;
         let (mr, nr, steps) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR, *steps);
@@ -191,6 +235,8 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         // An operand that is kept is read in place to keep it, if it can be.
         let (lhs_here, rhs_here) = (lhs.here(batch), rhs.here(batch));
         let lhs_in_place = lhs_here.filter(|_| blocking.lhs == Kept::Nothing);
+        let following = Some(batch + 1).filter(|&next| asks && next < dst.batch().end);
+        let [lhs_following, rhs_following] = [&**lhs, &**rhs].map(|source| source.matrix(following?));
         const HERE: &str = "what is not kept lies in place";
         // LOOP 5: columns in blocks, as many as the kept rhs has room for.
         for jc in cols.clone().step_by(blocking.cols) {
@@ -217,10 +263,17 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                 // LOOP 2: columns in panels of NR.
                 let mut j = jc;
                 while j < block_cols.end {
-                    let width = if rhs_here.is_some() {
-                        panel_width(block_cols.end - j, <S as Lanes<T>>::LANES, nr)
-                    } else {
-                        nr
+                    let [wide, widest] = <S as InPlace<T>>::widest();
+                    let left = (block_cols.end - j).next_multiple_of(<S as Lanes<T>>::LANES);
+                    let width = match rhs_here {
+                        // Panels of the lhs are as high as other tiles.
+                        Some(_)
+                            if left == widest && blocking.rhs == Kept::Nothing && lhs_in_place.is_some() =>
+                        {
+                            widest
+                        }
+                        Some(_) => panel_width(left, <S as Lanes<T>>::LANES, nr),
+                        None => nr,
                     };
                     let panel_cols = j..block_cols.end.min(j + width);
                     let rhs_at = match blocking.rhs {
@@ -236,10 +289,10 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                         let part = Part { side: Side::Rhs, batch, x: &panel_cols, k: &segment, width };
                         rhs.keep(s, isa, part, &mut rhs_scratch[rhs_kept.clone()]);
                     }
-                    let tall = if lhs_in_place.is_some() && blocking.tall {
-                        <S as InPlace<T>>::tall(panel_cols.len())
-                    } else {
-                        mr
+                    let tall = match lhs_in_place {
+                        _ if width > nr => wide,
+                        Some(_) if blocking.tall => <S as InPlace<T>>::tall(panel_cols.len()),
+                        _ => mr,
                     };
                     let tiles = block_rows.len().div_ceil(tall);
                     // The panel of the rhs that is read next, if it comes from afar: in place, or one that was kept before.
@@ -265,23 +318,43 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                     let (mut tile, mut i) = (0, block_rows.start);
                     while i < block_rows.end {
                         let left = block_rows.end - i;
-                        let panel_rows = i..i + if left >= tall { tall } else { left.min(mr) };
+                        let (height, cut) = match left {
+                            _ if width > nr && is_widest(left, wide) => (wide, width),
+                            _ if width > nr => (tile_rows(left, 2 * mr, mr), width / 2),
+                            _ if lhs_in_place.is_some() => (tile_rows(left, tall, mr), width),
+                            _ => (left.min(mr), width),
+                        };
+                        let panel_rows = i..i + height;
                         let next_rows = panel_rows.end..rows.end.min(panel_rows.end + mr);
                         // What is left over makes more tiles than the last of `tiles`.
                         let share = tile.min(tiles)..(tile + 1).min(tiles);
+                        let of = |extent: usize| share.start * extent / tiles..share.end * extent / tiles;
                         tile += 1;
                         let keeps = copies && rhs_first && i == ic && blocking.rhs != Kept::Nothing;
                         let in_place = keeps || blocking.rhs == Kept::Nothing;
                         let later = Later {
                             near: !in_place || !blocking.far[1],
-                            from_memory: blocking.from_memory && !matches!(rhs, Source::Panels { .. }),
-                            lhs: lhs_in_place
-                                .filter(|_| reads_lhs)
-                                .map(|lhs| lhs.part(next_rows, segment.clone())),
+                            from_memory: blocking.from_memory && !matches!(rhs, Source::Panels { .. })
+                                || rhs_following.is_some(),
+                            lhs: if reads_lhs {
+                                lhs_in_place.map(|lhs| lhs.part(next_rows, segment.clone()))
+                            } else {
+                                let following = lhs_following.filter(|_| j == jc);
+                                following.map(|lhs| lhs.part(panel_rows.clone(), segment.clone()))
+                            },
                             // Every tile asks for a share.
-                            rhs: next.map(|rhs| {
-                                rhs.part(share.start * kc / tiles..share.end * kc / tiles, 0..rhs.cols())
-                            }),
+                            rhs: match (next, rhs_following) {
+                                (Some(rhs), _) => Some(rhs.part(of(kc), 0..rhs.cols())),
+                                (None, Some(rhs)) if rhs.has_whole_rows() => {
+                                    let rhs = rhs.part(segment.clone(), panel_cols.clone());
+                                    Some(rhs.part(of(kc), 0..rhs.cols()))
+                                }
+                                (None, Some(rhs)) => {
+                                    let rhs = rhs.part(segment.clone(), panel_cols.clone()).transposed();
+                                    Some(rhs.part(of(rhs.rows()), 0..kc))
+                                }
+                                (None, None) => None,
+                            },
                         };
                         let a = if let Some(lhs) = lhs_in_place {
                             lhs.part(panel_rows.clone(), segment.clone())
@@ -292,7 +365,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                             panel.part(0..kc, 0..panel_rows.len()).transposed()
                         };
                         i = panel_rows.end;
-                        let mut band = dst.band(batch, panel_rows, panel_cols.clone());
+                        let mut band = dst.band(batch, panel_rows.clone(), panel_cols.clone());
                         let here = || rhs_here.expect(HERE).part(segment.clone(), panel_cols.clone());
                         let (b, keep) = match rhs.packed(batch, n, steps, &segment, j / nr, nr) {
                             Some(b) => (b, None),
@@ -300,6 +373,14 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                             None if keeps => (here(), Some(&mut kept[rhs_kept.clone()])),
                             None => (MatRef::row_major(&kept[rhs_kept.clone()], kc, width), None),
                         };
+                        if cut < panel_cols.len() {
+                            let halves = [0..cut, cut..panel_cols.len()];
+                            for cols in halves {
+                                let (b, mut band) = (b.part(0..kc, cols.clone()), band.part(0..height, cols));
+                                s.in_place(a, b, &mut band, write, None, later);
+                            }
+                            continue;
+                        }
                         s.in_place(a, b, &mut band, write, keep, later);
                     }
                     if let Some(epilogue) = epilogue.filter(|_| segment.end == steps) {

@@ -58,6 +58,17 @@ impl<'a, T: Real> Source<'a, T> {
         }
     }
 
+    /// Product `batch` of it where it lies, whether it is read there or packed.
+    #[inline(always)]
+    pub(super) fn matrix(&self, batch: usize) -> Option<MatRef<'a, T>> {
+        match self {
+            Source::InPlace(matrices) | Source::Pack { matrices: Some(matrices), .. } => {
+                Some(matrices.matrix(batch))
+            }
+            _ => None,
+        }
+    }
+
     /// Panel `panel` of `width` of `extent` lanes over a segment of `steps`, of panels packed before; a row is a step of k.
     #[inline(always)]
     pub(super) fn packed(
