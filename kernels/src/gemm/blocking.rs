@@ -256,7 +256,8 @@ impl Blocking {
         }
     }
 
-    /// Whether, while one of `batch` products with `m` rows and `k` steps is computed, what the next reads is asked for: they come from memory, or a cache that is far, one after the other, and each stays near.
+    /// Whether, while one of `batch` products with `m` rows and `k` steps is computed, what the next one reads is asked for: together they leave the second-level cache,
+    /// two of them do not.
     pub(super) fn asks_for_next(&self, batch: usize, [m, k]: [usize; 2]) -> bool {
         m >= ASK_FOR_NEXT_FROM[0]
             && k >= ASK_FOR_NEXT_FROM[1]

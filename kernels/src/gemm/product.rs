@@ -97,8 +97,11 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         if self.dst.rows().len() <= FEW_ROWS_STREAMED && self.few_rows(s, isa) {
             return;
         }
-        let asks = self.blocking.asks_for_next(self.dst.batch().len(), [self.dst.rows().len(), self.k]);
-        if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) = (self.lhs, self.rhs, plain && !asks) {
+        let asks_for_next =
+            self.blocking.asks_for_next(self.dst.batch().len(), [self.dst.rows().len(), self.k]);
+        if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) =
+            (self.lhs, self.rhs, plain && !asks_for_next)
+        {
             self.small(s, isa, lhs, rhs);
             return;
         }
@@ -106,7 +109,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             if self.blocking.along_rows {
                 self.along_rows(s, isa, batch);
             } else {
-                self.matrix(s, isa, batch, asks);
+                self.matrix(s, isa, batch, asks_for_next);
             }
         }
     }
@@ -224,9 +227,15 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         true
     }
 
-    /// One product of the batch, which `asks` for the next.
+    /// One product of the batch. `asks_for_next`: for what the next one reads.
     #[inline(always)]
-    fn matrix<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa, batch: usize, asks: bool) {
+    fn matrix<S: Simd + InPlace<T> + Ukernel<T>>(
+        &mut self,
+        s: S,
+        isa: Isa,
+        batch: usize,
+        asks_for_next: bool,
+    ) {
         let Product { lhs, rhs, k: steps, dst, add, epilogue, blocking, scratch: [lhs_scratch, rhs_scratch] } =
             self;
         let (mr, nr, steps) = (<S as Ukernel<T>>::MR, <S as Ukernel<T>>::NR, *steps);
@@ -235,7 +244,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         // An operand that is kept is read in place to keep it, if it can be.
         let (lhs_here, rhs_here) = (lhs.here(batch), rhs.here(batch));
         let lhs_in_place = lhs_here.filter(|_| blocking.lhs == Kept::Nothing);
-        let following = Some(batch + 1).filter(|&next| asks && next < dst.batch().end);
+        let following = Some(batch + 1).filter(|&next| asks_for_next && next < dst.batch().end);
         let [lhs_following, rhs_following] = [&**lhs, &**rhs].map(|source| source.matrix(following?));
         const HERE: &str = "what is not kept lies in place";
         // LOOP 5: columns in blocks, as many as the kept rhs has room for.
@@ -264,15 +273,17 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
                 let mut j = jc;
                 while j < block_cols.end {
                     let [wide, widest] = <S as InPlace<T>>::widest();
-                    let left = (block_cols.end - j).next_multiple_of(<S as Lanes<T>>::LANES);
+                    let left_cols = (block_cols.end - j).next_multiple_of(<S as Lanes<T>>::LANES);
                     let width = match rhs_here {
                         // Panels of the lhs are as high as other tiles.
                         Some(_)
-                            if left == widest && blocking.rhs == Kept::Nothing && lhs_in_place.is_some() =>
+                            if left_cols == widest
+                                && blocking.rhs == Kept::Nothing
+                                && lhs_in_place.is_some() =>
                         {
                             widest
                         }
-                        Some(_) => panel_width(left, <S as Lanes<T>>::LANES, nr),
+                        Some(_) => panel_width(left_cols, <S as Lanes<T>>::LANES, nr),
                         None => nr,
                     };
                     let panel_cols = j..block_cols.end.min(j + width);
