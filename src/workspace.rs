@@ -151,8 +151,8 @@ pub(crate) struct Progress {
     step_left: Vec<AtomicU32>,
     failed: AtomicBool,
     waiting: AtomicUsize,
-    pub(crate) pairs: AtomicU64,
-    pub(crate) widened: AtomicU64,
+    pairs: AtomicU64,
+    widened: AtomicU64,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -188,6 +188,12 @@ impl Progress {
     pub(crate) fn clear_report(&mut self) {
         *self.pairs.get_mut() = 0;
         *self.widened.get_mut() = 0;
+    }
+
+    /// So many pairs of panels were multiplied, of which so many widened.
+    pub(crate) fn count(&self, pairs: usize, widened: usize) {
+        self.pairs.fetch_add(pairs as u64, Ordering::Relaxed);
+        self.widened.fetch_add(widened as u64, Ordering::Relaxed);
     }
 
     /// The next ticket.

@@ -326,17 +326,21 @@ fn shape_and_layout_decide_the_way() {
         assert_eq!(ways([32, 32, 9, 32], true, format), [of_bands; 3]);
     }
     let isa = tile25::Isa::detect();
-    // Where there is a dot product of bf16, both sides are packed for it.
+    // Where there is a dot product of bf16, pairs of channels meet it.
     let bf16 = Spec { format: Format::Bf16, layout: Layout::contiguous(&[8, 8]).unwrap() };
     let matmul = Matmul::new(bf16, bf16, bf16).unwrap().plan(&Context::default()).unwrap();
-    let of_bf16 = if matmul.kernel().form == Form::F32 { Way::WindowsOfBands } else { Way::Tickets };
+    let of_pairs = matmul.kernel().form == Form::Bf16x2;
+    let of_bf16 = if of_pairs { Way::DotWindows } else { Way::WindowsOfBands };
     let of_bytes = match isa.name() {
         "amx" => Way::Bytes,
-        "avx512dot" => Way::ByteWindows,
+        "avx512dot" => Way::DotWindows,
         _ => Way::Tickets,
     };
     for last in [true, false] {
         assert_eq!(ways([32, 24, 3, 1], last, Format::Bf16), [of_bf16, of_bf16, Way::Tickets]);
+        // No whole pairs.
+        let odd = ways([33, 23, 3, 1], last, Format::Bf16);
+        assert_eq!(odd, [Way::WindowsOfBands, Way::WindowsOfBands, Way::Tickets]);
         assert_eq!(ways([32, 24, 3, 1], last, Format::F16)[0], Way::WindowsOfBands);
         assert_eq!(ways([32, 24, 1, 1], last, Format::F16)[0], Way::Tickets);
         assert_eq!(ways([32, 24, 3, 1], last, Format::I8), [of_bytes, of_bytes, Way::Tickets]);
@@ -350,8 +354,8 @@ fn shape_and_layout_decide_the_way() {
     }
     let in_place = if of_bytes == Way::Tickets { Way::Tickets } else { Way::Bytes };
     assert_eq!(ways([32, 24, 1, 1], true, Format::U8)[..2], [in_place; 2]);
-    if of_bytes == Way::ByteWindows {
-        assert_eq!(ways([32, 24, 1, 1], true, Format::I8)[..2], [Way::ByteWindows; 2]);
+    if of_bytes == Way::DotWindows {
+        assert_eq!(ways([32, 24, 1, 1], true, Format::I8)[..2], [Way::DotWindows; 2]);
         assert_eq!(ways([32, 24, 1, 1], false, Format::I8), [Way::Tickets; 3]);
     }
 }

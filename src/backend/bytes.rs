@@ -1,5 +1,5 @@
 //! Executes products of 8-bit integers in parts, as [`super::parts`] does those of floats: where the processor has a dot product of four bytes, or tiles of them (AMX). Convolutions whose rows are several
-//! runs of bytes are [`super::byte_windows`] where there are no tiles.
+//! runs of bytes are [`super::dot_windows`] where there are no tiles.
 //!
 //! ```text
 //! for each product of the batch, for each block of columns

@@ -2,10 +2,10 @@
 //! convolutions by windows, in strips of channels (depthwise) and along lines (few channels). Only `tile`, `fork` and `cast` know threads.
 
 mod block;
-pub(crate) mod byte_windows;
 pub(crate) mod bytes;
 pub(crate) mod cast;
 pub(crate) mod depthwise;
+pub(crate) mod dot_windows;
 pub(crate) mod few_channels;
 pub(crate) mod few_inputs;
 pub(crate) mod few_rows;

@@ -10,7 +10,6 @@
 
 use std::ops::Range;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use tile25_kernels::Isa;
 use tile25_kernels::axis::Axis;
@@ -302,8 +301,7 @@ impl<A: Finish, W: FinishFrom<A>> Worker<'_, A, W> {
         let widened = A::multiply(self.isa(), kernel.form, block, tile);
         if kernel.form == Form::Bf16x2 {
             let pairs = tile.m().div_ceil(kernel.mr) * tile.n().div_ceil(kernel.nr);
-            self.progress.pairs.fetch_add(pairs as u64, Ordering::Relaxed);
-            self.progress.widened.fetch_add(widened as u64, Ordering::Relaxed);
+            self.progress.count(pairs, widened);
         }
     }
 

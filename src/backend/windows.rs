@@ -224,6 +224,11 @@ pub(super) fn panel_width(n: usize, nr: usize) -> usize {
     }
 }
 
+/// Columns of a panel of units of the dot products: of four vectors, where they hold all `n`, for the reason of [`panel_width`].
+pub(super) fn wide_panel(n: usize, nr: usize) -> usize {
+    if nr.is_multiple_of(3) && n.div_ceil(nr / 3) == 4 { nr / 3 * 4 } else { nr }
+}
+
 /// How the weights of a group are read.
 pub(super) fn weights<'a>(reader: &Reader, source: &Source<'a>, group: usize) -> (Window, Operand<'a>) {
     let (operand, start) = source.operand().expect("weights are packed here");

@@ -15,8 +15,8 @@ use crate::simd::x86::TILE_COLS;
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
 
 #[cfg(target_arch = "x86_64")]
-use super::dot_rows::{Line, Rows};
-use super::{Acc, Block, Write};
+use super::dot_rows::{Line, Panels, Rows};
+use super::{Acc, Block, Lines, Write};
 
 /// The rows of an lhs, where a kernel of bytes reads them.
 #[derive(Clone, Copy, Debug)]
@@ -25,29 +25,6 @@ pub enum ByteRows<'a> {
     Rows(MatRef<'a, u8>),
     /// Panels of 8 rows, a segment behind the other.
     Panels(&'a [u8]),
-}
-
-/// Lines of positions over channels-last codes: rows of a product that are some runs of bytes, at the same distances in every row.
-#[derive(Clone, Copy, Debug)]
-pub struct ByteLines<'a, 'b> {
-    /// The codes, u8.
-    pub data: &'a [u8],
-    /// Where the first row of each line begins, and how many rows it has.
-    pub lines: &'b [(isize, usize)],
-    /// Bytes from a row of a line to the next.
-    pub apart: usize,
-    /// Where the runs begin, from where their row does.
-    pub runs: &'b [usize],
-    /// Bytes of a run.
-    pub len: usize,
-}
-
-impl<'a> ByteLines<'a, '_> {
-    /// The rows of a line, from their start to the end of the last run, `len` bytes each.
-    fn rows(&self, (start, rows): (isize, usize), len: usize) -> MatRef<'a, u8> {
-        let reach = self.runs.iter().max().map_or(0, |run| run + len);
-        MatRef::spread(self.data, start, rows, reach, self.apart)
-    }
 }
 
 /// What multiplies bytes by panels of [`Form::I8x4`] on an instruction set.
@@ -181,7 +158,8 @@ impl ByteKernel {
                     let Isa::Amx(token) = self.isa else {
                         assert!(format == Format::U8, "rows are of u8 without AMX");
                         let lhs = lhs.part(0..m, first..first + kc.next_multiple_of(4));
-                        self.dot_rows(lhs, &[0], lhs.cols(), (panels, lines, 0), &mut band, write);
+                        let panels = Panels { units: panels, width: self.nr, lines, from: 0 };
+                        self.dot_rows(lhs, &[(0, lhs.cols())], panels, &mut band, write);
                         write = Write::Add;
                         continue;
                     };
@@ -208,28 +186,38 @@ impl ByteKernel {
         }
     }
 
-    /// Codes of some lines by the columns of panels into rows of `dst`, a line behind the other. A panel is `lines` rows of units, the last two its tail; the runs meet those
-    /// from row `from` on, each as many as hold its bytes.
+    /// Codes of some lines by the columns of panels of `width` into rows of `dst`, a line behind the other. A panel is `lines` rows of units, the last two its tail; the runs, of whole units,
+    /// meet those from row `from` on.
     ///
     /// # Panics
     /// If the instruction set has no dot products, a run leaves the data or the panel, or there are fewer rows or columns of `dst`.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "the dot products are those of AVX-512")
+    )]
     pub fn multiply_lines(
         &self,
-        lhs: ByteLines<'_, '_>,
-        (panels, lines, from): (&[u8], usize, usize),
+        lhs: Lines<'_, '_>,
+        (panels, width, lines, from): (&[u8], usize, usize, usize),
         (dst, batch, rows, cols): (&mut MatMut<'_, i32>, usize, Range<usize>, Range<usize>),
         write: Write,
     ) {
-        let panels: &[I8x4] = bytemuck::cast_slice(panels);
-        let (len, mut band) = (lhs.len.next_multiple_of(4), dst.band(batch, rows, cols.clone()));
-        // A panel at a time: what of it is met stays in the first-level cache while the lines pass.
-        for (panel, col) in (0..cols.len()).step_by(self.nr).enumerate() {
-            let (width, mut row) = (self.nr.min(cols.len() - col), 0);
-            let panels = &panels[panel * lines * self.nr..][..lines * self.nr];
-            for &line in lhs.lines {
-                let mut dst = band.part(row..row + line.1, col..col + width);
-                row += line.1;
-                self.dot_rows(lhs.rows(line, len), lhs.runs, len, (panels, lines, from), &mut dst, write);
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("the dot products are those of AVX-512");
+        #[cfg(target_arch = "x86_64")]
+        {
+            let units: &[I8x4] = bytemuck::cast_slice(panels);
+            let mut band = dst.band(batch, rows, cols.clone());
+            // A panel at a time: what of it is met stays in the first-level cache while the lines pass.
+            for (panel, col) in (0..cols.len()).step_by(width).enumerate() {
+                let (n, mut row) = (width.min(cols.len() - col), 0);
+                let units = &units[panel * lines * width..][..lines * width];
+                for &line in lhs.lines {
+                    let mut dst = band.part(row..row + line.1, col..col + n);
+                    row += line.1;
+                    let panels = Panels { units, width, lines, from };
+                    self.dot_rows(lhs.rows(line), lhs.runs, panels, &mut dst, write);
+                }
             }
         }
     }
@@ -239,38 +227,23 @@ impl ByteKernel {
     fn dot_rows(
         &self,
         lhs: MatRef<'_, u8>,
-        runs: &[usize],
-        len: usize,
-        (panels, lines, from): (&[I8x4], usize, usize),
+        runs: &[(usize, usize)],
+        panels: Panels<'_, I8x4>,
         dst: &mut Band<'_, i32>,
         write: Write,
     ) {
-        assert!(self.nr == TILE_COLS, "panels of {} columns", self.nr);
-        let rows = Rows { line: Line { lhs, runs, len }, panels, lines, from, dst, write };
+        let rows = Rows { line: Line { lhs, runs }, panels, dst, write };
         self.isa.dots().expect("the kernel was made where there are dot products").vectorize(rows);
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
-    fn dot_rows(
-        &self,
-        _: MatRef<'_, u8>,
-        _: &[usize],
-        _: usize,
-        _: (&[I8x4], usize, usize),
-        _: &mut Band<'_, i32>,
-        _: Write,
-    ) {
-        unreachable!("the dot products are those of AVX-512");
-    }
-
     /// Adds to `sums` the sum of the codes of each row of some lines, of the whole of each run.
-    pub fn add_line_sums(&self, lhs: ByteLines<'_, '_>, sums: &mut [i32]) {
+    pub fn add_line_sums(&self, lhs: Lines<'_, '_>, sums: &mut [i32]) {
         let mut row = 0;
         for &line in lhs.lines {
-            let (rows, sums) = (lhs.rows(line, lhs.len), &mut sums[row..row + line.1]);
+            let (rows, sums) = (lhs.rows(line), &mut sums[row..row + line.1]);
             row += line.1;
-            for &run in lhs.runs {
-                self.add_row_sums(rows.part(0..line.1, run..run + lhs.len), Format::U8, sums);
+            for &(run, len) in lhs.runs {
+                self.add_row_sums(rows.part(0..line.1, run..run + len), Format::U8, sums);
             }
         }
     }

@@ -1,75 +1,117 @@
-//! Rows of bytes, multiplied where they lie by the dot product of four bytes.
+//! Rows of bytes, multiplied where they lie by a dot product: of four 8-bit integers, or of two bf16.
 //!
 //! ```text
 //! acc[0..M][0..NV] = 0
-//! for each run of k, for each four bytes of it:
-//!   b[0..NV] = load 48 units of the panel
-//!   for i in 0..M:  acc[i][..] = dot(splat(four bytes of row i), b[..], acc[i][..])
-//! dst = acc    (Replace)        dst = dst + acc    (Add)
+//! for each run of k, for each unit of it:
+//!   b[0..NV] = load a row of units of the panel
+//!   for i in 0..M:  acc[i][..] = dot(splat(the unit of row i), b[..], acc[i][..])
+//! dst = acc + 0    (Replace)        dst = dst + (acc + 0)    (Add)
 //! ```
 //!
-//! A row is a run of bytes, or several at the same distances in every row: the lines of a kernel over channels-last activations. Codes are multiplied as they are, u8 by i8; zero points are made good in
-//! the sums afterwards ([`super::ByteKernel::make_good`]).
+//! A row is a run of units, or several at the same distances in every row: the lines of a kernel over channels-last activations. Integers are multiplied as they are, u8 by i8; zero points are made
+//! good in the sums afterwards ([`super::ByteKernel::make_good`]). Units of bf16 lie as in a panel, the earlier one in the upper half.
 
 use std::ops::Range;
 
+use bytemuck::Zeroable;
+
 use crate::mat::{Band, Down, MatRef, Quads, WriteRows};
 use crate::simd::x86::Avx512Dot;
-use crate::simd::{Dot, I8x4, Lanes, Simd, Unit, WithToken};
+use crate::simd::{Bf16x2, Dot, I8x4, Lanes, Simd, Unit, WideBf16x2, WithToken};
 
 use super::Write;
 use super::in_place::NEAR;
 
-/// Rows of a tile at most.
-const MR: usize = 8;
-/// Columns of a panel.
-const NR: usize = 48;
+/// Bytes of a unit.
+const UNIT: usize = 4;
 /// Columns of a vector of sums.
-const LANES: usize = <Avx512Dot as Lanes<i32>>::LANES;
+const LANES: usize = 16;
+/// Vectors of a panel: three or, of a panel of its own, four.
+const VECTORS: [usize; 2] = [3, 4];
 
 /// A vector of sums.
-type Sum = <Avx512Dot as Lanes<i32>>::V;
+type Sum<U> = <Avx512Dot as Lanes<<U as Unit>::Acc>>::V;
 
-/// Some rows of bytes by the panels of a block: `dst = lhs rhs`, or that added to it.
-pub(super) struct Rows<'a, 'b, 'c> {
+/// Units that are read where they lie.
+pub(super) trait InRows: Unit {
+    /// Whether there are tiles of any height: others are four rows high, or one.
+    const ANY_HEIGHT: bool = true;
+}
+
+impl InRows for I8x4 {}
+impl InRows for Bf16x2 {}
+impl InRows for WideBf16x2 {
+    const ANY_HEIGHT: bool = false;
+}
+
+/// Some rows by the panels of a block: `dst = lhs rhs`, or that added to it.
+pub(super) struct Rows<'a, 'b, 'c, U: Unit> {
     pub(super) line: Line<'a>,
-    /// Panels of 48 columns of i8.
-    pub(super) panels: &'a [I8x4],
+    pub(super) panels: Panels<'a, U>,
+    pub(super) dst: &'b mut Band<'c, U::Acc>,
+    pub(super) write: Write,
+}
+
+/// Panels of an rhs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Panels<'a, U> {
+    pub(super) units: &'a [U],
+    /// Columns of a panel: 48 or, of a single one, 64.
+    pub(super) width: usize,
     /// Rows of units of a panel, and which of them meets the first run.
     pub(super) lines: usize,
     pub(super) from: usize,
-    pub(super) dst: &'b mut Band<'c, i32>,
-    pub(super) write: Write,
 }
 
 /// Rows that are some runs of the rows of a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
     pub(super) lhs: MatRef<'a, u8>,
-    /// The column at which each run begins.
-    pub(super) runs: &'a [usize],
-    /// Bytes of a run, a multiple of 4.
-    pub(super) len: usize,
+    /// The bytes at which each run begins, and how many it has: a multiple of a unit's.
+    pub(super) runs: &'a [(usize, usize)],
 }
 
-impl WithToken<Avx512Dot> for Rows<'_, '_, '_> {
+/// Rows of a tile of so many vectors at most: 24 sums.
+const fn tallest(vectors: usize) -> usize {
+    if vectors == VECTORS[1] { 6 } else { 8 }
+}
+
+/// Columns of a panel whose tiles have so many vectors.
+const fn width(vectors: usize) -> usize {
+    LANES * if vectors == VECTORS[1] { VECTORS[1] } else { VECTORS[0] }
+}
+
+/// `m` rows as tiles of two heights of at most `most`, one row apart; of units that have few heights, of four rows and of one.
+fn heights<U: InRows>(m: usize, most: usize) -> [(Range<usize>, usize); 2] {
+    if !U::ANY_HEIGHT {
+        let whole = m / 4 * 4;
+        return [(0..whole, 4), (whole..m, 1)];
+    }
+    let tiles = m.div_ceil(most).max(1);
+    let (each, higher) = (m / tiles, m % tiles);
+    let first = higher * (each + 1);
+    [(0..first, each + 1), (first..m, each)]
+}
+
+impl<U: InRows> WithToken<Avx512Dot> for Rows<'_, '_, '_, U>
+where
+    Avx512Dot: Dot<U>,
+{
     type Output = ();
     /// # Panics
-    /// If the result has other rows than the lhs, a panel is shorter, or a run leaves the lhs.
+    /// If the result has other rows than the lhs, a panel is shorter or of another width, or a run leaves the lhs.
     #[inline(always)]
     fn with_token(self, s: Avx512Dot) {
-        let Rows { line, panels, lines, from, dst, write } = self;
-        let (m, n, units) = (line.lhs.rows(), dst.n(), line.runs.len() * (line.len / 4));
-        assert!(m == dst.m() && line.len.is_multiple_of(4));
-        for (panel, col) in (0..n).step_by(NR).enumerate() {
-            let rhs = &panels[(panel * lines + from) * NR..][..units * NR];
-            let rhs = MatRef::row_major(rhs, units, NR);
-            let cols = col..n.min(col + NR);
-            // Tiles as high as each other, or one row higher.
-            let tiles = m.div_ceil(MR).max(1);
-            let (each, higher) = (m / tiles, m % tiles);
-            let first = higher * (each + 1);
-            for (rows, height) in [(0..first, each + 1), (first..m, each)] {
+        let Rows { line, panels: Panels { units, width, lines, from }, dst, write } = self;
+        let whole = line.runs.iter().all(|run| run.1.is_multiple_of(UNIT));
+        let count = line.runs.iter().map(|run| run.1 / UNIT).sum();
+        let (m, n) = (line.lhs.rows(), dst.n());
+        assert!(m == dst.m() && whole);
+        for (panel, col) in (0..n).step_by(width).enumerate() {
+            let rhs = &units[(panel * lines + from) * width..][..count * width];
+            let rhs = MatRef::row_major(rhs, count, width);
+            let cols = col..n.min(col + width);
+            for (rows, height) in heights::<U>(m, tallest(cols.len().div_ceil(LANES))) {
                 if !rows.is_empty() {
                     let mut dst = dst.part(rows.clone(), cols.clone());
                     tiles_of(s, height, line, rows, rhs, &mut dst, write);
@@ -81,23 +123,26 @@ impl WithToken<Avx512Dot> for Rows<'_, '_, '_> {
 
 /// `acc` and the products of a run. By value: sums behind a reference would go through memory with every step.
 #[inline(always)]
-fn over_run<const M: usize, const NV: usize>(
+fn over_run<U: Unit, const M: usize, const NV: usize>(
     s: Avx512Dot,
     quads: Quads<'_, M>,
-    units: &mut Down<'_, I8x4>,
-    mut acc: [[Sum; NV]; M],
-) -> [[Sum; NV]; M] {
+    units: &mut Down<'_, U>,
+    mut acc: [[Sum<U>; NV]; M],
+) -> [[Sum<U>; NV]; M]
+where
+    Avx512Dot: Dot<U>,
+{
     for quad in quads {
         let Some(b) = units.next() else { break };
-        let mut row = [Dot::<I8x4>::splat_unit(s, I8x4::ZERO); NV];
+        let mut row = [s.splat_unit(U::ZERO); NV];
         for (j, row) in row.iter_mut().enumerate() {
             units.prefetch(NEAR, j * LANES);
-            *row = Dot::<I8x4>::load_units(s, &b[j * LANES..]);
+            *row = s.load_units(&b[j * LANES..]);
         }
         for (i, acc) in acc.iter_mut().enumerate() {
-            let a = Dot::<I8x4>::splat_unit(s, quad.at(i));
+            let a = s.splat_unit(bytemuck::cast::<u32, U>(quad.at(i)));
             for (acc, &b) in acc.iter_mut().zip(&row) {
-                *acc = Dot::<I8x4>::dot(s, a, b, *acc);
+                *acc = s.dot(a, b, *acc);
             }
         }
     }
@@ -105,15 +150,18 @@ fn over_run<const M: usize, const NV: usize>(
 }
 
 /// Tiles one below the other, in a function of its own: a short k should not pay for a call a tile.
-struct Tiles<'a, 'b, 'c, const M: usize, const NV: usize> {
+struct Tiles<'a, 'b, 'c, U: Unit, const M: usize, const NV: usize> {
     line: Line<'a>,
     rows: Range<usize>,
-    rhs: MatRef<'a, I8x4>,
-    dst: &'b mut Band<'c, i32>,
+    rhs: MatRef<'a, U>,
+    dst: &'b mut Band<'c, U::Acc>,
     write: Write,
 }
 
-impl<const M: usize, const NV: usize> WithToken<Avx512Dot> for Tiles<'_, '_, '_, M, NV> {
+impl<U: InRows, const M: usize, const NV: usize> WithToken<Avx512Dot> for Tiles<'_, '_, '_, U, M, NV>
+where
+    Avx512Dot: Dot<U>,
+{
     type Output = ();
     #[inline(always)]
     fn with_token(self, s: Avx512Dot) {
@@ -125,35 +173,38 @@ impl<const M: usize, const NV: usize> WithToken<Avx512Dot> for Tiles<'_, '_, '_,
             for row in 0..M {
                 dst.prefetch(row);
             }
-            let mut acc = [[Lanes::<i32>::splat(s, 0); NV]; M];
-            let mut units = rhs.down_close(NR);
-            for &from in line.runs {
-                let quads = line.lhs.part(row..end, from..from + line.len).quads::<M>();
-                acc = over_run(s, quads, &mut units, acc);
+            let mut acc = [[s.splat(U::Acc::zeroed()); NV]; M];
+            let mut units = rhs.down_close(const { width(NV) });
+            for &(from, len) in line.runs {
+                let quads = line.lhs.part(row..end, from..from + len).quads::<M>();
+                acc = over_run::<U, M, NV>(s, quads, &mut units, acc);
             }
-            write_out(s, &acc, &mut dst, write);
+            write_out::<U, M, NV>(s, &acc, &mut dst, write);
             row = end;
         }
     }
 }
 
 #[inline(always)]
-fn write_out<const M: usize, const NV: usize>(
+fn write_out<U: Unit, const M: usize, const NV: usize>(
     s: Avx512Dot,
-    acc: &[[Sum; NV]; M],
-    dst: &mut Band<'_, i32>,
+    acc: &[[Sum<U>; NV]; M],
+    dst: &mut Band<'_, U::Acc>,
     write: Write,
-) {
+) where
+    Avx512Dot: Dot<U>,
+{
     let last = dst.n() - (NV - 1) * LANES;
     for (i, acc) in acc.iter().enumerate() {
         let row = dst.row(i);
         for (j, &acc) in acc.iter().enumerate() {
             let at = &mut row[j * LANES..];
             let n = if j + 1 < NV { LANES } else { last };
-            let mut sum = acc;
+            // No -0 leaves a segment of floats (N1); to integers it is nothing.
+            let mut sum = s.add(acc, s.splat(U::Acc::zeroed()));
             if write == Write::Add {
-                let old: Sum = if n == LANES { s.load(at) } else { s.load_first_n(at, n) };
-                sum = Lanes::<i32>::add(s, old, acc);
+                let old = if n == LANES { s.load(at) } else { s.load_first_n(at, n) };
+                sum = s.add(old, sum);
             }
             if n == LANES {
                 s.store(at, sum);
@@ -165,27 +216,32 @@ fn write_out<const M: usize, const NV: usize>(
 }
 
 macro_rules! tiles {
-    ($($m:literal)*, $vectors:tt) => {
-        /// Tiles of `m` rows each and of up to [`NR`] columns.
+    ($($vectors:tt: $($m:literal)*;)*) => {
+        /// Tiles of `m` rows each and of up to a panel's columns.
         #[inline(always)]
-        fn tiles_of(
+        fn tiles_of<U: InRows>(
             s: Avx512Dot,
             m: usize,
             line: Line<'_>,
             rows: Range<usize>,
-            rhs: MatRef<'_, I8x4>,
-            dst: &mut Band<'_, i32>,
+            rhs: MatRef<'_, U>,
+            dst: &mut Band<'_, U::Acc>,
             write: Write,
-        ) {
+        ) where
+            Avx512Dot: Dot<U>,
+        {
             let vectors = dst.n().div_ceil(LANES);
-            $(tiles!(@row $m, $vectors, s, m, vectors, line, rows, rhs, dst, write);)*
+            $($(tiles!(@row $m, $vectors, U, s, m, vectors, line, rows, rhs, dst, write);)*)*
             unreachable!("no tile of {m} rows and {vectors} vectors");
         }
     };
-    (@row $m:literal, [$($nv:literal)*], $s:ident, $height:ident, $vectors:ident, $line:ident, $rows:ident, $rhs:ident, $dst:ident, $write:ident) => {$(
-        if $height == $m && $vectors == $nv {
-            return $s.apart(Tiles::<$m, $nv> { line: $line, rows: $rows, rhs: $rhs, dst: $dst, write: $write });
+    (@row $m:literal, [$($nv:literal)*], $u:ident, $s:ident, $height:ident, $vectors:ident, $line:ident, $rows:ident, $rhs:ident, $dst:ident, $write:ident) => {$(
+        if const { $u::ANY_HEIGHT || $m == 4 || $m == 1 } {
+            if $height == $m && $vectors == $nv {
+                let (line, rows, rhs, dst, write) = ($line, $rows, $rhs, $dst, $write);
+                return $s.apart(Tiles::<$u, $m, $nv> { line, rows, rhs, dst, write });
+            }
         }
     )*};
 }
-tiles!(8 7 6 5 4 3 2 1, [3 2 1]);
+tiles!([3 2 1]: 8 7 6 5 4 3 2 1; [4]: 6 5 4 3 2 1;);

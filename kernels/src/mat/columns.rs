@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 
 #[cfg(target_arch = "x86_64")]
-use crate::simd::I8x4;
 use crate::simd::opaque;
 
 /// Tallest column that is read by [`Across`].
@@ -135,15 +134,15 @@ pub(crate) struct Quad<'a, const M: usize> {
 
 #[cfg(target_arch = "x86_64")]
 impl<const M: usize> Quad<'_, M> {
-    /// The four bytes of a row.
+    /// The four bytes of a row, as they lie.
     ///
     /// # Panics
     /// If there is no such row.
     #[inline(always)]
-    pub(crate) fn at(&self, row: usize) -> I8x4 {
+    pub(crate) fn at(&self, row: usize) -> u32 {
         assert!(row < M);
         let at = self.at.wrapping_byte_offset(self.odd.to(row)).cast::<u32>();
         // SAFETY: the four bytes are those of a row of the matrix, all of which lie in the borrowed slice; they need not be aligned.
-        I8x4(unsafe { at.read_unaligned() })
+        unsafe { at.read_unaligned() }
     }
 }

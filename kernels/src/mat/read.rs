@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::simd::{prefetch, prefetch_near};
 
 #[cfg(target_arch = "x86_64")]
+use super::CACHE_LINE;
 use super::columns::Quads;
 use super::columns::{Across, RowSteps};
 use super::requests::lines;
@@ -228,6 +229,14 @@ impl<'a, T: Copy> MatRef<'a, T> {
         Down { width, stride: width as isize, ..self.down() }
     }
 
+    /// How many of `rows` rows begin in one set of a first-level cache of 64 sets, at most, rows of lines that are no multiple of a line apart rounded down.
+    #[inline(always)]
+    pub(crate) fn in_a_set(&self, rows: usize) -> usize {
+        const SETS: usize = 64;
+        let lines = self.row_stride.unsigned_abs().wrapping_mul(size_of::<T>()) / CACHE_LINE;
+        rows.div_ceil(SETS >> lines.trailing_zeros().min(SETS.ilog2()))
+    }
+
     /// Whether the elements of a column lie side by side, as those of a panel do.
     #[inline(always)]
     pub fn has_whole_columns(&self) -> bool {
@@ -355,7 +364,7 @@ mod tests {
     fn quads_are_four_neighbours_of_each_row() {
         let data: Vec<u8> = (0..60).collect();
         let rows = MatRef::spread(&data, 2, 5, 8, 12);
-        let quads: Vec<_> = rows.quads::<5>().map(|quad| quad.at(4).0.to_le_bytes()).collect();
+        let quads: Vec<_> = rows.quads::<5>().map(|quad| quad.at(4).to_ne_bytes()).collect();
         assert_eq!(quads, [[50, 51, 52, 53], [54, 55, 56, 57]]);
         let refused = |start, rows, cols, apart| {
             std::panic::catch_unwind(|| _ = MatRef::spread(&[0; 60], start, rows, cols, apart)).is_err()

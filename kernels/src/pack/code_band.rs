@@ -9,7 +9,8 @@ use crate::scan::{Band, Line, Scan};
 use crate::simd::{Simd, WithSimd};
 
 use super::band::fill_ends;
-use super::{Operand, Zero};
+use super::panel::first_words;
+use super::{Operand, Zero, guard};
 
 /// Codes of a plane that are changed at a time.
 const AT_ONCE: usize = 64;
@@ -87,6 +88,22 @@ impl Change<u8> for Flip {
     }
 }
 
+/// Codes as they are.
+#[derive(Clone, Copy)]
+struct Same;
+
+impl Change<u16> for Same {
+    type Out = u16;
+    #[inline(always)]
+    fn pad(&self) -> u16 {
+        0
+    }
+    #[inline(always)]
+    fn change<S: Simd>(&self, _: S, codes: &[u16], out: &mut [u16]) {
+        out.copy_from_slice(codes);
+    }
+}
+
 struct CopyChanged<'a, W, C: Change<W>> {
     scan: &'a Scan,
     band: &'a Band,
@@ -139,50 +156,159 @@ pub fn copy_byte_band(
     isa.dispatch_but_dots(CopyChanged { scan, band, data, start, codes: Flip { flip, pad }, out });
 }
 
+/// [`super::copy_band`] of bf16, which lie in `data` from `start` on, two channels a unit as panels hold them: the earlier one in the upper half. Returns the least exponent
+/// ([`super::guard`]).
+///
+/// # Panics
+/// If `out` is shorter than [`Band::len`], there is an odd number of channels or a place holds others than all of them, or a code lies outside `data`.
+pub fn copy_pair_band(
+    isa: Isa,
+    scan: &Scan,
+    band: &Band,
+    (data, start): (&[u16], isize),
+    out: &mut [u16],
+) -> i32 {
+    assert!(scan.pitch == scan.channels.0 && scan.pitch.is_multiple_of(2), "whole places of pairs");
+    isa.dispatch_but_dots(CopyPairs(CopyChanged { scan, band, data, start, codes: Same, out }))
+}
+
+struct CopyPairs<'a>(CopyChanged<'a, u16, Same>);
+
+impl WithSimd for CopyPairs<'_> {
+    type Output = i32;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) -> i32 {
+        let CopyPairs(mut copy) = self;
+        let (scan, len) = (copy.scan, copy.band.across.len() * copy.scan.pitch);
+        let planes = scan.axes[2].stride == 1 && scan.channels.1 != 1;
+        let mut least = guard::ALL_ZERO;
+        for line in scan.lines(copy.band) {
+            copy.ends(&line);
+            if planes {
+                copy.turned_planes(s, &line);
+            } else {
+                copy.inside(s, &line);
+            }
+            let units: &mut [u32] = bytemuck::cast_slice_mut(&mut copy.out[line.place * len..][..len]);
+            least = least.min(guard::least_exponent(units));
+            if !planes {
+                for unit in units {
+                    *unit = unit.rotate_left(16);
+                }
+            }
+        }
+        least
+    }
+}
+
+/// Positions and pairs of channels of a block that is transposed.
+const BLOCK: usize = 16;
+
+impl CopyChanged<'_, u16, Same> {
+    /// What of a line is not padding, of planes: pairs of channels in blocks of 16 by 16 positions.
+    #[inline(always)]
+    fn turned_planes<S: Simd>(&mut self, s: S, line: &Line) {
+        let ((channels, down), pitch) = (self.scan.channels, self.scan.pitch);
+        let first = self.start + line.offset;
+        let plane = |c: usize| (first + c as isize * down) as usize;
+        let (len, pairs) = (line.inside.len(), channels / 2);
+        let to = line.place * self.band.across.len() * pitch + line.inside.start * pitch;
+        let out: &mut [f32] = bytemuck::cast_slice_mut(&mut self.out[to..][..len * pitch]);
+        for pair in (0..pairs).step_by(BLOCK) {
+            let wide = BLOCK.min(pairs - pair);
+            for x in (0..len).step_by(BLOCK) {
+                let long = BLOCK.min(len - x);
+                let mut block = [[0f32; BLOCK]; BLOCK];
+                for (i, row) in block[..wide].iter_mut().enumerate() {
+                    let c = 2 * (pair + i);
+                    let earlier = first_words::<_, BLOCK>(&self.data[plane(c) + x..], long, 0);
+                    let later = first_words::<_, BLOCK>(&self.data[plane(c + 1) + x..], long, 0);
+                    for ((unit, earlier), later) in row.iter_mut().zip(earlier).zip(later) {
+                        *unit = f32::from_bits(u32::from(earlier) << 16 | u32::from(later));
+                    }
+                }
+                let mut rows = [&[0f32; BLOCK]; BLOCK];
+                for (row, block) in rows.iter_mut().zip(&block) {
+                    *row = block;
+                }
+                let turned = s.transpose_16x16(rows);
+                for (i, units) in turned[..long].iter().enumerate() {
+                    let to = &mut out[(x + i) * pairs + pair..][..wide];
+                    match <&mut [f32; BLOCK]>::try_from(&mut *to) {
+                        Ok(to) => *to = *units,
+                        Err(_) => to.copy_from_slice(&units[..wide]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<W: Code, C: Change<W>> CopyChanged<'_, W, C> {
+    /// Elements of a strip.
+    fn strip(&self) -> usize {
+        self.band.len(self.scan.pitch)
+    }
+
+    /// The places of a line that are padding.
+    #[inline(always)]
+    fn ends(&mut self, line: &Line) {
+        let (pitch, strip) = (self.scan.pitch, self.strip());
+        let len = self.band.across.len() * pitch;
+        let all = self.scan.channels.0.div_ceil(pitch) * strip;
+        let places = line.place * len..(line.place + 1) * len;
+        fill_ends(&mut self.out[..all], strip, places, &line.inside, pitch, self.codes.pad());
+    }
+
+    /// What of a line is not padding.
+    #[inline(always)]
+    fn inside<S: Simd>(&mut self, s: S, line: &Line) {
+        let strip = self.strip();
+        let CopyChanged { scan, band, data, start, codes, ref mut out } = *self;
+        let ((channels, down), pitch) = (scan.channels, scan.pitch);
+        let to = (line.place * band.across.len() + line.inside.start) * pitch;
+        let (stride, len, first) = (scan.axes[2].stride, line.inside.len(), start + line.offset);
+        let place = |x: usize, c: usize| (first + x as isize * stride + c as isize * down) as usize;
+        if len == 0 {
+            return;
+        }
+        if down == 1 && pitch == channels && (stride == channels as isize || len == 1) {
+            codes.change(s, &data[place(0, 0)..][..len * channels], &mut out[to..][..len * channels]);
+        } else if down == 1 {
+            for x in 0..len {
+                let (mut from, mut to) = (&data[place(x, 0)..][..channels], to + x * pitch);
+                while !from.is_empty() {
+                    let (now, rest) = from.split_at(pitch.min(from.len()));
+                    codes.change(s, now, &mut out[to..][..now.len()]);
+                    (from, to) = (rest, to + strip);
+                }
+            }
+        } else {
+            for c in 0..channels {
+                let to = to + c / pitch * strip + c % pitch;
+                for x in (0..len).step_by(AT_ONCE) {
+                    let (mut some, mut values) = ([W::zeroed(); AT_ONCE], [C::Out::zeroed(); AT_ONCE]);
+                    let n = AT_ONCE.min(len - x);
+                    for (i, code) in some[..n].iter_mut().enumerate() {
+                        *code = data[place(x + i, c)];
+                    }
+                    codes.change(s, &some, &mut values);
+                    for (i, &value) in values[..n].iter().enumerate() {
+                        out[to + (x + i) * pitch] = value;
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl<W: Code, C: Change<W>> WithSimd for CopyChanged<'_, W, C> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let CopyChanged { scan, band, data, start, codes, out } = self;
-        let ((channels, down), pitch, strip) = (scan.channels, scan.pitch, band.len(scan.pitch));
-        let out = &mut out[..channels.div_ceil(pitch) * strip];
-        let width = band.across.len();
-        for Line { place, inside, offset } in scan.lines(band) {
-            let line = place * width * pitch;
-            fill_ends(out, strip, line..line + width * pitch, &inside, pitch, codes.pad());
-            let (stride, len, to) = (scan.axes[2].stride, inside.len(), line + inside.start * pitch);
-            let first = start + offset;
-            let place = |x: usize, c: usize| (first + x as isize * stride + c as isize * down) as usize;
-            if len == 0 {
-                continue;
-            }
-            if down == 1 && pitch == channels && (stride == channels as isize || len == 1) {
-                codes.change(s, &data[place(0, 0)..][..len * channels], &mut out[to..][..len * channels]);
-            } else if down == 1 {
-                for x in 0..len {
-                    let (mut from, mut to) = (&data[place(x, 0)..][..channels], to + x * pitch);
-                    while !from.is_empty() {
-                        let (now, rest) = from.split_at(pitch.min(from.len()));
-                        codes.change(s, now, &mut out[to..][..now.len()]);
-                        (from, to) = (rest, to + strip);
-                    }
-                }
-            } else {
-                for c in 0..channels {
-                    let to = to + c / pitch * strip + c % pitch;
-                    for x in (0..len).step_by(AT_ONCE) {
-                        let (mut some, mut values) = ([W::zeroed(); AT_ONCE], [C::Out::zeroed(); AT_ONCE]);
-                        let n = AT_ONCE.min(len - x);
-                        for (i, code) in some[..n].iter_mut().enumerate() {
-                            *code = data[place(x + i, c)];
-                        }
-                        codes.change(s, &some, &mut values);
-                        for (i, &value) in values[..n].iter().enumerate() {
-                            out[to + (x + i) * pitch] = value;
-                        }
-                    }
-                }
-            }
+    fn with_simd<S: Simd>(mut self, s: S) {
+        for line in self.scan.lines(self.band) {
+            self.ends(&line);
+            self.inside(s, &line);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! least normal f32: no result is subnormal, nothing is ever flushed.
 
 /// The least exponent of a panel of zeros.
-const ALL_ZERO: i32 = 1 << 20;
+pub(super) const ALL_ZERO: i32 = 1 << 20;
 /// The least exponent of a panel with a subnormal element.
 const HAS_SUBNORMAL: i32 = -(1 << 20);
 

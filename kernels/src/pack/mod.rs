@@ -25,7 +25,7 @@ use crate::isa::Isa;
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 
 pub use band::copy_band;
-pub use code_band::{copy_byte_band, copy_wide_band};
+pub use code_band::{copy_byte_band, copy_pair_band, copy_wide_band};
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 pub use rows::pack_rows;
@@ -240,6 +240,8 @@ pub fn pack(
 /// A conversion, made ready panel by panel.
 trait PerPanel: Copy {
     type Convert: Convert;
+    /// Whether dot products meet their panels with rows where these lie.
+    const IN_ROWS: bool = false;
     /// For one panel.
     fn convert(&self, part: &Part) -> Self::Convert;
     /// Completes a panel of `W` lanes whose units are there: writes its tail.
@@ -271,6 +273,7 @@ struct Exponents<C>(C);
 
 impl<C: Convert<Out = Bf16x2>> PerPanel for Exponents<C> {
     type Convert = C;
+    const IN_ROWS: bool = true;
     #[inline(always)]
     fn convert(&self, _: &Part) -> C {
         self.0
@@ -325,6 +328,7 @@ impl PerPanel for ZeroPairs<'_> {
 
 impl PerPanel for ZeroQuads<'_> {
     type Convert = QuadI8;
+    const IN_ROWS: bool = true;
     #[inline(always)]
     fn convert(&self, part: &Part) -> QuadI8 {
         QuadI8::new(self.signed, self.side, zero_codes(self.zero, part))
@@ -355,15 +359,19 @@ struct Pack<'a, P: PerPanel> {
     convert: P,
 }
 
-/// Whether a kernel of this token reads panels of `width` lanes that `C` makes: tiles, of which the dot products have those of f32; of floats also two and four thirds of a
-/// tile, for convolutions through a window, and strips of channels.
-const fn reads<S: Simd, C: Convert>(width: usize) -> bool {
-    let ([mr, nr], strip) = if size_of::<C::Out>() == 8 {
+/// Whether a kernel of this token reads panels of `width` lanes that `P` makes: tiles, of which the dot products have those of f32; for convolutions through a window also four thirds of a
+/// tile, of floats two thirds as well, and strips of channels.
+const fn reads<S: Simd, P: PerPanel>(width: usize) -> bool {
+    let ([mr, nr], strip) = if size_of::<<P::Convert as Convert>::Out>() == 8 {
         ([<S as Ukernel<f64>>::MR, <S as Ukernel<f64>>::NR], f64::LEN)
     } else {
         ([<S as Ukernel<f32>>::MR, <S as Ukernel<f32>>::NR], f32::LEN)
     };
-    width == mr || width == nr || C::K == 1 && (width == strip || 3 * width == 2 * nr || 3 * width == 4 * nr)
+    let wide = 3 * width == 4 * nr;
+    width == mr
+        || width == nr
+        || P::Convert::K == 1 && (width == strip || 3 * width == 2 * nr || wide)
+        || P::IN_ROWS && wide
 }
 
 impl<P: PerPanel> Pack<'_, P> {
@@ -400,7 +408,7 @@ impl<P: PerPanel> WithSimd for Pack<'_, P> {
         // The widths that this token's microkernels have, as constants: the lane loops unroll, and no other width is compiled.
         macro_rules! by_width {
             ($($width:literal)*) => {$(
-                if const { reads::<S, P::Convert>($width) } {
+                if const { reads::<S, P>($width) } {
                     if self.job.width == $width {
                         return self.panels::<S, $width>(s);
                     }

@@ -71,7 +71,9 @@ pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
     if matrix::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel) {
         return;
     }
-    if interleaved::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel) {
+    if interleaved::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel)
+        || interleaved_pairs::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel)
+    {
         return;
     }
     let mut lane = [Lane::default(); W];
@@ -147,6 +149,69 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
         _ => return false,
     }
     true
+}
+
+/// As [`interleaved`], for pairs of bf16 and several kernel positions, which lie side by side inside each channel: units are made of two channels, position by position, and squares of them transposed.
+#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
+#[inline(always)]
+fn interleaved_pairs<S: Simd, C: Convert, const W: usize>(
+    s: S,
+    convert: &C,
+    window: &Window,
+    data: &[C::Word],
+    x0: usize,
+    lanes: usize,
+    k: &Range<usize>,
+    panel: &mut [C::Out],
+) -> bool {
+    const SQUARE: usize = 16;
+    let &[outer, inner] = window.k.dims() else { return false };
+    let (x, taps, channels) = (window.x.cursor(x0), outer.extent, inner.extent);
+    let whole = window.is_plain() && *k == (0..taps * channels) && window.x.run(&x) >= lanes;
+    let pairs = C::K == 2 && size_of::<C::Word>() == 2 && W.is_multiple_of(SQUARE);
+    if !pairs || !whole || outer.stride != 1 || taps > SQUARE || !channels.is_multiple_of(2) {
+        return false;
+    }
+    let (first, across, apart) = (window.start + x.offset, window.x.inner().stride, inner.stride);
+    let pad = convert.pad(0);
+    for pair in 0..channels / 2 {
+        for w in (0..W).step_by(SQUARE) {
+            let mut square = [[convert.unit(0, [pad; 4], 1); SQUARE]; SQUARE];
+            for (j, units) in square.iter_mut().enumerate() {
+                // Lanes beyond the last repeat it.
+                let lane = (w + j).min(lanes - 1);
+                let first = first + lane as isize * across + 2 * pair as isize * apart;
+                let earlier = first_words::<_, SQUARE>(&data[first as usize..], taps, pad);
+                let later = first_words::<_, SQUARE>(&data[(first + apart) as usize..], taps, pad);
+                for (t, unit) in units.iter_mut().enumerate() {
+                    *unit = convert.unit(lane, [earlier[t], later[t], pad, pad], 2);
+                }
+            }
+            let units: &[f32] = bytemuck::cast_slice(square.as_flattened());
+            let mut rows = [&[0f32; SQUARE]; SQUARE];
+            for (row, units) in rows.iter_mut().zip(units.as_chunks().0) {
+                *row = units;
+            }
+            let turned = s.transpose_16x16(rows);
+            for (tap, turned) in turned[..taps].iter().enumerate() {
+                let to = (tap * channels / 2 + pair) * W + w;
+                let units: &[C::Out] = bytemuck::cast_slice(turned);
+                panel[to..to + SQUARE].copy_from_slice(units);
+            }
+        }
+    }
+    true
+}
+
+/// The first `len` of `N` words; what comes behind them does not matter.
+#[inline(always)]
+pub(super) fn first_words<T: Copy, const N: usize>(words: &[T], len: usize, pad: T) -> [T; N] {
+    if let Some(words) = words.first_chunk() {
+        return *words;
+    }
+    let mut some = [pad; N];
+    some[..len].copy_from_slice(&words[..len]);
+    some
 }
 
 /// All of k of a plain operand in which the inner dim of k takes long steps and those outside it, if there are any, short ones, such as weights whose kernel positions lie inside their

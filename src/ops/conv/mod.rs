@@ -281,7 +281,7 @@ impl ConvPlan<'_> {
                 How::Windows(windowed) => windowed.run(&call, words),
                 How::WeightGradient(gradient) => gradient.run(&call, words),
                 How::FewInputs(few) => few.run(&call, words),
-                How::ByteWindows(windows) => windows.run(&call, words),
+                How::DotWindows(windows) => windows.run(&call, words),
                 How::Bytes(bytes) => bytes.run(&run, &epilogue, words, start, threads, workspace),
                 How::Tickets(schedule) => {
                     let mut dst = part.gemm.dst;

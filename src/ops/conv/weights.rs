@@ -99,7 +99,7 @@ impl Part {
             How::Windows(windowed) => Some(windowed.packed_bytes()),
             How::Depthwise(depthwise) => Some(depthwise.packed_bytes()),
             How::FewChannels(few) => Some(few.packed_bytes()),
-            How::ByteWindows(windows) => Some(windows.packed_bytes()),
+            How::DotWindows(windows) => Some(windows.packed_bytes()),
             How::Parts(_) | How::WeightGradient(_) | How::FewInputs(_) | How::Bytes(_) | How::Tickets(_) => {
                 None
             }
@@ -114,7 +114,7 @@ impl Part {
             How::Windows(windowed) => windowed.pack_weights(&self.gemm.rhs, weights, 1, panels),
             How::Depthwise(depthwise) => depthwise.pack_weights(weights, panels),
             How::FewChannels(few) => few.pack_weights(&self.gemm.lhs, weights, panels),
-            How::ByteWindows(windows) => windows.pack_weights(&self.gemm.rhs, weights, 1, panels),
+            How::DotWindows(windows) => windows.pack_weights(&self.gemm.rhs, weights, 1, panels),
             How::Parts(_) | How::WeightGradient(_) | How::FewInputs(_) | How::Bytes(_) | How::Tickets(_) => {
                 unreachable!("no packed weights")
             }
