@@ -1,10 +1,11 @@
-//! Convolutions of bf16 by every way: where there is a dot product of two, pairs of channels, and what its exponent guard makes of them.
+//! Products and convolutions of bf16 by every way: where there is a dot product of two, pairs of channels, and what its exponent guard makes of them.
 
 mod support;
 
 use support::{Draw, Rng, assert_same_codes, contexts, draw, pools, reference};
 use tile25::conv::{Conv, Convolution, Weights};
 use tile25::format::{Element, Format, bf16};
+use tile25::numerics::KC;
 use tile25::{Accum, Context, Epilogue, Layout, Matmul, Report, Spec, View, ViewMut};
 use tile25_kernels::pack::Form;
 
@@ -100,6 +101,57 @@ fn convolutions_of_pairs() {
     }
     check::<f32>();
     check::<bf16>();
+}
+
+/// Several blocks of rows, of columns and of k; rows copied side by side and packed, of an even and an odd number of elements; panels of 48 columns and of 64, packed once.
+#[test]
+fn products_of_pairs() {
+    fn check<C: Element>(draws: Draw) {
+        let pools = pools();
+        let mut rng = Rng::new(37);
+        for [batch, m, n, k] in [
+            [1, 150, 800, 64],
+            [1, 17, 50, 3 * KC + 4],
+            [3, 33, 49, KC + 63],
+            [2, 100, 64, 2 * KC + 2],
+            [2, 5, 16, 1],
+            [1, 60, 70, 8 * KC + 6],
+        ] {
+            let mut of =
+                |n: usize| -> Vec<bf16> { (0..n).map(|_| draw(&mut rng, Format::Bf16, draws)).collect() };
+            let (a, b) = (of(batch * m * k), of(k * n));
+            let old: Vec<C> = (0..batch * m * n).map(|_| draw(&mut rng, C::FORMAT, Draw::Smooth)).collect();
+            for how in 0..4 {
+                let (turned, packed) = (how & 1 != 0, how & 2 != 0);
+                let run = |context: &Context<'_>, packed: bool| {
+                    let mut out = old.clone();
+                    let strides = if turned { [m * k, 1, m] } else { [m * k, k, 1] };
+                    let a = View::strided(&a, 0, [batch, m, k], strides.map(|x| x as isize)).unwrap();
+                    let b = View::new(&b, [k, n]).unwrap();
+                    let c = ViewMut::new(&mut out, [batch, m, n]).unwrap();
+                    let accum = if turned { Accum::Replace } else { Accum::Add };
+                    let op = Matmul::new(a.spec(), b.spec(), c.spec()).unwrap().accum(accum);
+                    let plan = op.plan(context).unwrap();
+                    let mut ws = plan.workspace();
+                    if packed {
+                        plan.run(a, &plan.pack_rhs(b).unwrap(), c, Epilogue::default(), &mut ws).unwrap();
+                    } else {
+                        plan.run(a, b, c, Epilogue::default(), &mut ws).unwrap();
+                    }
+                    out
+                };
+                let want = run(&reference(), false);
+                for context in contexts(&pools).filter(|context| context.threads.count() != 2) {
+                    assert_same_codes(&run(&context, packed), &want, || {
+                        let threads = context.threads.count();
+                        format!("{batch} x {m} x {n} x {k}, {how}, on {} and {threads}", context.isa)
+                    });
+                }
+            }
+        }
+    }
+    check::<f32>(Draw::Smooth);
+    check::<bf16>(Draw::Wide);
 }
 
 /// The exponent guard looks at the band of some lines and at a panel of weights: one small value widens what it meets and nothing else.

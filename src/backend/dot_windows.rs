@@ -22,9 +22,9 @@ use tile25_kernels::axis::Axis;
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::{Finish, FinishFrom};
 use tile25_kernels::format::{Format, Words, WordsMut};
-use tile25_kernels::gemm::{ByteKernel, Lines, PairKernel, Write};
+use tile25_kernels::gemm::{Lines, Write};
 use tile25_kernels::mat::{MatMut, Places};
-use tile25_kernels::pack::{Form, Operand, PANEL_WIDTH, Side, Zero, copy_byte_band, copy_pair_band, pack};
+use tile25_kernels::pack::{Operand, PANEL_WIDTH, Side, Zero, copy_byte_band, copy_pair_band, pack};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Band, Scan};
 
@@ -32,7 +32,8 @@ use crate::epilogue::Accum;
 use crate::workspace::{Progress, Scratch};
 
 use super::block::Block;
-use super::bytes::operand;
+use super::dot_parts::operand;
+use super::dots::Dots;
 use super::fork::{evenly, free_pair, share, worth};
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Finishing, Place, Sums, scratch};
@@ -56,26 +57,7 @@ const SLACK: usize = 4;
 /// Rows whose sums are looked up at once.
 const ROWS: usize = 128;
 
-/// What multiplies.
-#[derive(Clone, Copy, Debug)]
-enum Dots {
-    Bytes(ByteKernel),
-    Pairs(PairKernel),
-}
-
 impl Dots {
-    /// For panels of `kernel`, whose input is of `input`.
-    fn new(kernel: Kernel, input: Format) -> Option<Dots> {
-        match kernel.form {
-            Form::I8x4 => {
-                let bytes = ByteKernel::new(kernel.isa, [kernel.mr, kernel.nr])?;
-                bytes.tiles().is_none().then_some(Dots::Bytes(bytes))
-            }
-            Form::Bf16x2 if input == Format::Bf16 => PairKernel::new(kernel.isa).map(Dots::Pairs),
-            _ => None,
-        }
-    }
-
     /// Segments of k, of `count` runs of `run` elements. Those of floats are what N1 says; sums of integers are exact in any order.
     fn segments(self, run: usize, count: usize) -> Option<Vec<Range<usize>>> {
         let k = run * count;
@@ -141,7 +123,12 @@ impl DotWindows {
     pub(crate) fn new(gemm: &Gemm, scan: Scan, kernel: Kernel, threads: usize) -> Option<Self> {
         let (problem, places) = (&gemm.problem, Places::new(gemm.dst));
         let formats = problem.formats;
-        let dots = Dots::new(kernel, formats.lhs).filter(|_| problem.k > 0)?;
+        let dots = Dots::new(kernel).filter(|_| problem.k > 0)?;
+        match dots {
+            Dots::Bytes(bytes) if bytes.tiles().is_some() => return None,
+            Dots::Pairs(_) if formats.lhs != Format::Bf16 => return None,
+            _ => {}
+        }
         let (m, n, k) = (problem.m, problem.n, problem.k);
         let threads = worth(problem.macs(), threads);
         let width = wide_panel(n, kernel.nr);
@@ -299,14 +286,14 @@ trait DotSum: Finish<Param = f32> + Pod {
     /// Copies what `place` is of to `band`. Returns what is to be known of it: of integers the code of padding, of bf16 the least exponent.
     fn copy(windows: &DotWindows, place: &Band, operand: Operand<'_>, start: isize, band: &mut [u8]) -> i32;
 
-    /// Multiplies a segment of some lines, of which `known` is known, by panels, met from a row of units on; see [`PairKernel::multiply_lines`].
+    /// Multiplies a segment of some lines, of which `known` is known, by panels, met from a row of units on; see [`multiply_lines`](tile25_kernels::gemm::PairKernel::multiply_lines).
     fn multiply_lines(
         windows: &DotWindows,
         lhs: (Lines<'_, '_>, i32),
         panels: (&[u8], usize),
         to: To<'_, '_, Self>,
         write: Write,
-    ) -> usize;
+    ) -> [usize; 2];
 
     /// Completes the sums of the rows of `here` by the columns of `panels`.
     fn make_good(_windows: &DotWindows, _here: &Here<'_>, _panels: &[u8], _to: To<'_, '_, Self>) {}
@@ -328,10 +315,10 @@ impl DotSum for i32 {
         (panels, at): (&[u8], usize),
         to: To<'_, '_, i32>,
         write: Write,
-    ) -> usize {
+    ) -> [usize; 2] {
         let Dots::Bytes(bytes) = windows.dots else { unreachable!("sums of bytes") };
         bytes.multiply_lines(lhs, (panels, windows.width, windows.panel_lines(), at), to, write);
-        0
+        [0; 2]
     }
 
     /// Zero points, by what the tails of panels say.
@@ -385,12 +372,14 @@ impl DotSum for f32 {
 
     fn multiply_lines(
         windows: &DotWindows,
-        lhs: (Lines<'_, '_>, i32),
+        (lhs, least): (Lines<'_, '_>, i32),
         (panels, at): (&[u8], usize),
         to: To<'_, '_, f32>,
         write: Write,
-    ) -> usize {
+    ) -> [usize; 2] {
         let Dots::Pairs(pairs) = windows.dots else { unreachable!("sums of pairs") };
+        let least = [least; LINES];
+        let lhs = (lhs, &least[..lhs.lines.len()]);
         pairs.multiply_lines(lhs, (panels, windows.width, windows.panel_lines(), at), to, write)
     }
 }
@@ -494,14 +483,13 @@ impl Job<'_> {
         dst: &mut MatMut<'_, T>,
         [batch, row, col]: [usize; 3],
     ) {
-        let DotWindows { kernel, width, shape: [_, n, _], ref segments, .. } = *self.windows;
+        let DotWindows { width, shape: [_, n, _], ref segments, .. } = *self.windows;
         let (of_group, panels) = (n.div_ceil(width), cols.len().div_ceil(width));
         let of_panel = self.windows.panel_bytes();
         let at = (group * of_group + cols.start / width) * of_panel;
         let panels_here = &self.panels[at..at + panels * of_panel];
         let (to_rows, to_cols) = (row..row + m, col..col + cols.len());
         let mut write = if self.finishing.accum == Accum::Add { Write::Add } else { Write::Replace };
-        let mut widened = 0;
         for segment in segments {
             let mut runs = [(0, 0); RUNS];
             let runs = self.windows.runs(here, segment, size_of::<u32>(), &mut runs);
@@ -510,28 +498,25 @@ impl Job<'_> {
                 (panels_here, self.windows.line_of(segment.start)),
                 (&mut *dst, batch, to_rows.clone(), to_cols.clone()),
             );
-            widened += T::multiply_lines(self.windows, (lhs, here.known), of_segment, to, write);
+            let [pairs, widened] = T::multiply_lines(self.windows, (lhs, here.known), of_segment, to, write);
+            self.progress.count(pairs, widened);
             write = Write::Add;
         }
         T::make_good(self.windows, here, panels_here, (dst, batch, to_rows, to_cols));
-        if kernel.form == Form::Bf16x2 {
-            self.progress.count(segments.len() * panels, widened);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tile25_kernels::registry::kernels_of;
+
     use super::*;
 
     #[test]
     fn segments_hold_every_element_once() {
-        let isa = tile25_kernels::Isa::available().find_map(PairKernel::new);
+        let isa = tile25_kernels::Isa::detect();
         for (run, count) in [(1, 1), (21, 7), (192, 3), (768, 3), (770, 2), (1536, 3), (4, 1000), (5000, 1)] {
-            let mut kinds = vec![];
-            kinds.extend(ByteKernel::new(tile25_kernels::Isa::detect(), [8, 48]).map(Dots::Bytes));
-            kinds.extend(isa.map(Dots::Pairs));
-            for dots in kinds {
+            for dots in kernels_of(isa).filter_map(Dots::new) {
                 let Some(segments) = dots.segments(run, count) else {
                     assert!(matches!(dots, Dots::Pairs(_)) && (run % 2 == 1 || run < KC / RUNS));
                     continue;

@@ -1,5 +1,5 @@
 //! Products of a few rows of bf16 or of 8-bit integers by a matrix, read in place: nothing is read twice that packing would pay for. Weights that were packed before,
-//! and integers with a zero point for each row or column, take [`super::bytes`] or the tile plan.
+//! and integers with a zero point for each row or column, take [`super::dot_parts`] or the tile plan.
 
 use tile25_kernels::epilogue::Finish;
 use tile25_kernels::format::{Format, Words, WordsMut};

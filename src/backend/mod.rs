@@ -2,10 +2,11 @@
 //! convolutions by windows, in strips of channels (depthwise) and along lines (few channels). Only `tile`, `fork` and `cast` know threads.
 
 mod block;
-pub(crate) mod bytes;
 pub(crate) mod cast;
 pub(crate) mod depthwise;
+pub(crate) mod dot_parts;
 pub(crate) mod dot_windows;
+mod dots;
 pub(crate) mod few_channels;
 pub(crate) mod few_inputs;
 pub(crate) mod few_rows;

@@ -3,7 +3,7 @@
 //! A tile plan shares what it packs between the dies, in steps; on a host that costs waiting, and memory traffic that nothing overlaps. Every valid plan
 //! gives the same bits, so where a host is better served by it, the planner's own plan is not walked: C is cut into as many parts as there are threads, and no
 //! part waits for another. The loops of a part are [`Product`]'s. [`super::tile`] executes everything else: plans handed in, products whose k is split among
-//! threads, results that are narrower than their sums, dot products of bf16, what other executors of convolutions leave; 8-bit integers are [`super::bytes`].
+//! threads, results that are narrower than their sums, dot products of bf16, what other executors of convolutions leave; 8-bit integers are [`super::dot_parts`].
 
 use std::sync::RwLock;
 

@@ -1,4 +1,4 @@
-//! Executes a [`TilePlan`] on rayon's threads, ticket by ticket. Beside it [`super::parts`] executes float products, and [`super::bytes`] those of 8-bit integers, that no plan was handed in for.
+//! Executes a [`TilePlan`] on rayon's threads, ticket by ticket. Beside it [`super::parts`] executes float products, and [`super::dot_parts`] those of 8-bit integers, that no plan was handed in for.
 //!
 //! A plan becomes a [`Schedule`]: one list of tickets (pack an operand block, compute a task, add up partial sums) in which every
 //! ticket depends only on earlier ones. One fork serves the whole run: each thread draws tickets in order, waits for what its

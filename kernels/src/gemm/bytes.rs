@@ -9,7 +9,7 @@ use crate::axis::Window;
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::mat::{Band, MatMut, MatRef, WriteRows};
-use crate::pack::{Form, Operand, Side, Zero, pack, pack_rows};
+use crate::pack::{Form, Operand, Side, Zero, pack_rows, pack_segments};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::TILE_COLS;
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
@@ -33,17 +33,6 @@ pub struct ByteKernel {
     isa: Isa,
     mr: usize,
     nr: usize,
-}
-
-/// Segments of the steps `k`, which begin with one.
-fn segments(k: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-    let end = k.end;
-    k.clone().step_by(crate::BYTES_KC).map(move |from| from..end.min(from + crate::BYTES_KC))
-}
-
-/// Bytes of `x` lanes over steps `k` in panels of `width`, a segment behind the other.
-pub fn panel_bytes(x: usize, k: &Range<usize>, width: usize) -> usize {
-    segments(k).map(|segment| Form::I8x4.packed_bytes(x, segment.len(), width)).sum()
 }
 
 impl ByteKernel {
@@ -73,7 +62,7 @@ impl ByteKernel {
 
     /// Bytes of a copy of `m` rows over `k` steps.
     pub fn row_bytes(&self, m: usize, k: &Range<usize>) -> usize {
-        if self.tiles().is_some() { m * Self::pitch(k.len()) } else { panel_bytes(m, k, self.mr) }
+        if self.tiles().is_some() { m * Self::pitch(k.len()) } else { Form::I8x4.panel_bytes(m, k, self.mr) }
     }
 
     /// Copies rows `x` of an lhs over steps `k`, at most as `out` has room for.
@@ -121,14 +110,10 @@ impl ByteKernel {
         operand: Operand<'_>,
         x: Range<usize>,
         k: Range<usize>,
-        mut out: &mut [u8],
+        out: &mut [u8],
     ) {
         let width = if side == Side::Lhs { self.mr } else { self.nr };
-        for segment in segments(&k) {
-            let (now, rest) = out.split_at_mut(Form::I8x4.packed_bytes(x.len(), segment.len(), width));
-            pack(self.isa, Form::I8x4, side, window, operand, x.clone(), segment, width, now);
-            out = rest;
-        }
+        pack_segments(self.isa, Form::I8x4, side, window, operand, x, k, width, out);
     }
 
     /// Codes of rows by columns, of steps `k`, whose first is the first of a segment, into a block of `dst`; `rhs` gives the panels of the block's columns over a segment.
@@ -145,7 +130,7 @@ impl ByteKernel {
         mut write: Write,
     ) {
         let (m, mut done) = (rows.len(), 0);
-        for segment in segments(&k) {
+        for segment in Form::I8x4.segments(&k) {
             let kc = segment.len();
             match lhs {
                 #[cfg(target_arch = "x86_64")]

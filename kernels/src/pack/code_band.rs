@@ -5,6 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::format::{Code, Format, Widener, Words, table};
 use crate::isa::Isa;
+use crate::mat::MatRef;
 use crate::scan::{Band, Line, Scan};
 use crate::simd::{Simd, WithSimd};
 
@@ -196,6 +197,38 @@ impl WithSimd for CopyPairs<'_> {
                     *unit = unit.rotate_left(16);
                 }
             }
+        }
+        least
+    }
+}
+
+/// Copies rows of bf16, whose elements lie side by side, to rows of `out` that begin `pitch` codes apart: pair by pair as [`copy_pair_band`] does. Returns the least exponent.
+///
+/// # Panics
+/// If a row has an odd number of elements, they do not lie side by side, or `out` is shorter.
+pub fn copy_pair_rows(isa: Isa, rows: MatRef<'_, u16>, out: &mut [u16], pitch: usize) -> i32 {
+    isa.dispatch_but_dots(CopyPairRows { rows, out, pitch })
+}
+
+struct CopyPairRows<'a> {
+    rows: MatRef<'a, u16>,
+    out: &'a mut [u16],
+    pitch: usize,
+}
+
+impl WithSimd for CopyPairRows<'_> {
+    type Output = i32;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> i32 {
+        let CopyPairRows { rows, out, pitch } = self;
+        let (k, mut least) = (rows.cols(), guard::ALL_ZERO);
+        assert!(k.is_multiple_of(2), "whole pairs");
+        for row in 0..rows.rows() {
+            let units: &mut [u32] = bytemuck::cast_slice_mut(&mut out[row * pitch..][..k]);
+            for (unit, pair) in units.iter_mut().zip(rows.row(row).as_chunks::<2>().0) {
+                *unit = u32::from(pair[0]) << 16 | u32::from(pair[1]);
+            }
+            least = least.min(guard::least_exponent(units));
         }
         least
     }

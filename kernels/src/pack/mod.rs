@@ -23,9 +23,10 @@ use crate::format::{Format, Widener, Words, table};
 use crate::gemm::{Strip, Ukernel};
 use crate::isa::Isa;
 use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
+use crate::{BYTES_KC, KC};
 
 pub use band::copy_band;
-pub use code_band::{copy_byte_band, copy_pair_band, copy_wide_band};
+pub use code_band::{copy_byte_band, copy_pair_band, copy_pair_rows, copy_wide_band};
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;
 pub use rows::pack_rows;
@@ -62,6 +63,18 @@ impl Form {
             Form::I16x2 => of::<I16x2>(),
             Form::I8x4 => of::<I8x4>(),
         }
+    }
+
+    /// Segments of the steps `k`, which begin with one: each is packed on its own.
+    pub fn segments(self, k: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (from, end) = (k.start, k.end);
+        let len = if matches!(self, Form::I16x2 | Form::I8x4) { BYTES_KC } else { KC };
+        (from..end).step_by(len).map(move |from| from..end.min(from + len))
+    }
+
+    /// Bytes of `x` lanes over steps `k` in panels of `width`, a segment behind the other.
+    pub fn panel_bytes(self, x: usize, k: &Range<usize>, width: usize) -> usize {
+        self.segments(k).map(|segment| self.packed_bytes(x, segment.len(), width)).sum()
     }
 
     /// Bytes that `x` values over `k` steps, at most a segment, take in panels of `width`. 0 without k.
@@ -234,6 +247,29 @@ pub fn pack(
             job.run(isa, data, ZeroQuads { signed, side, zero: operand.zero });
         }
         _ => panic!("panels of {form:?} cannot hold {}", operand.format),
+    }
+}
+
+/// [`pack`] of steps `k`, whose first is the first of a segment: a segment behind the other.
+///
+/// # Panics
+/// As [`pack`].
+#[expect(clippy::too_many_arguments, reason = "as pack")]
+pub fn pack_segments(
+    isa: Isa,
+    form: Form,
+    side: Side,
+    window: &Window,
+    operand: Operand<'_>,
+    x: Range<usize>,
+    k: Range<usize>,
+    width: usize,
+    mut out: &mut [u8],
+) {
+    for segment in form.segments(&k) {
+        let (now, rest) = out.split_at_mut(form.packed_bytes(x.len(), segment.len(), width));
+        pack(isa, form, side, window, operand, x.clone(), segment, width, now);
+        out = rest;
     }
 }
 

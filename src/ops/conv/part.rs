@@ -8,8 +8,8 @@ use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
-use crate::backend::bytes::ByteParts;
 use crate::backend::depthwise::{Depthwise, Sum};
+use crate::backend::dot_parts::DotParts;
 use crate::backend::dot_windows::DotWindows;
 use crate::backend::few_channels::Few;
 use crate::backend::few_inputs::FewInputs;
@@ -38,7 +38,7 @@ pub(super) enum How {
     FewChannels(Box<Few>),
     WeightGradient(Box<WeightGradient>),
     FewInputs(Box<FewInputs>),
-    Bytes(Box<ByteParts>),
+    Bytes(Box<DotParts>),
     DotWindows(Box<DotWindows>),
     Tickets(Box<Schedule>),
 }
@@ -179,8 +179,9 @@ impl Part {
         // The gradient of the weights has positions for k: its rows are not side by side. Few rows or columns a group leave most of a tile idle. In panels of both sides
         // parts were 0.73 to 1.13 times as fast as tickets with kernels of 3 x 3, 0.97 to 1.17 times of one element (Granite Rapids held to the dot product).
         if !of_weights
+            && kernel.form == Form::I8x4
             && gemm.problem.m.min(gemm.problem.n) >= LANES_AT_MOST
-            && let Some(bytes) = ByteParts::new(&gemm, kernel, threads).filter(ByteParts::multiplies_rows)
+            && let Some(bytes) = DotParts::new(&gemm, kernel, threads).filter(DotParts::multiplies_rows)
         {
             return part(gemm, turn, How::Bytes(Box::new(bytes)));
         }

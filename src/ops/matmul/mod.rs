@@ -9,7 +9,7 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 
-use crate::backend::bytes::ByteParts;
+use crate::backend::dot_parts::DotParts;
 use crate::backend::few_rows::FewRows;
 use crate::backend::parts::Parts;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
@@ -135,7 +135,7 @@ impl Matmul {
         let threads_for = |work: u64| if work <= ONE_DIE_MACS { 1 } else { context.threads.count() };
         let (threads, readers) = (threads_for(gemm.problem.macs()), threads_for(gemm.problem.weight()));
         let parts = Parts::new(&gemm, kernel, readers);
-        let bytes = ByteParts::new(&gemm, kernel, threads);
+        let dots = DotParts::new(&gemm, kernel, threads);
         let few_rows = FewRows::new(&gemm, readers).filter(|_| !self.block_scaled);
         let mut plan = MatmulPlan {
             op: self,
@@ -145,15 +145,15 @@ impl Matmul {
             kernel,
             threads,
             parts,
-            bytes,
+            dots,
             few_rows,
             tile_plan: OnceLock::new(),
             schedule: OnceLock::new(),
         };
-        if plan.parts.is_none() && (plan.bytes.is_none() || transposed) {
+        if plan.parts.is_none() && (plan.dots.is_none() || transposed) {
             let scratch = plan.schedule().scratch().clone();
-            if let Some(bytes) = &mut plan.bytes {
-                bytes.also(&scratch);
+            if let Some(dots) = &mut plan.dots {
+                dots.also(&scratch);
             }
         }
         Ok(plan)
@@ -222,7 +222,7 @@ pub struct MatmulPlan<'p> {
     /// Where the host does not walk the tile plan.
     parts: Option<Parts>,
     /// The same of 8-bit integers; but a lhs that was packed before takes the tile plan, as an rhs does whose product is transposed.
-    bytes: Option<ByteParts>,
+    dots: Option<DotParts>,
     /// A few rows of narrow formats, which are multiplied where they lie unless the rhs was packed before.
     few_rows: Option<FewRows>,
     /// Made when first asked for.
@@ -234,7 +234,7 @@ pub struct MatmulPlan<'p> {
 impl MatmulPlan<'_> {
     /// The kernel that multiplies. A few rows that are read in place have kernels of their own, which the registry does not name.
     pub fn kernel(&self) -> Kernel {
-        self.bytes.as_ref().map_or(self.kernel, ByteParts::kernel)
+        self.dots.as_ref().map_or(self.kernel, DotParts::kernel)
     }
 
     /// Which die computes what. The plan is of the transposed product where the output lies column-major. Float products whose result is
@@ -249,9 +249,9 @@ impl MatmulPlan<'_> {
     }
 
     fn scratch(&self) -> Scratch {
-        match (&self.parts, &self.bytes) {
+        match (&self.parts, &self.dots) {
             (Some(parts), _) => parts.scratch(),
-            (_, Some(bytes)) => bytes.scratch().clone(),
+            (_, Some(dots)) => dots.scratch().clone(),
             _ => self.schedule().scratch().clone(),
         }
     }
@@ -268,7 +268,7 @@ impl MatmulPlan<'_> {
         }
         tile_plan.validate().map_err(|law| Error::Plan { op: OP, broken: law.to_string() })?;
         self.threads = self.context.threads.count();
-        (self.parts, self.bytes, self.few_rows) = (None, None, None);
+        (self.parts, self.dots, self.few_rows) = (None, None, None);
         self.schedule = Schedule::new(&tile_plan, self.kernel, self.threads).into();
         self.tile_plan = tile_plan.into();
         Ok(self)
@@ -314,9 +314,9 @@ impl MatmulPlan<'_> {
         check_zero(OP, "out", Zero::Tensor(out.zero()), out.format(), None)?;
         check_blocks(OP, "lhs", lhs, self.op.block_scaled)?;
         epilogue.check(OP, &self.op.out, Some(m), n)?;
-        match (&self.parts, &self.bytes) {
+        match (&self.parts, &self.dots) {
             (Some(parts), _) => parts.check(OP, workspace)?,
-            (_, Some(bytes)) => workspace.check(OP, bytes.scratch())?,
+            (_, Some(dots)) => workspace.check(OP, dots.scratch())?,
             _ => workspace.check(OP, self.schedule().scratch())?,
         }
         let right = match *rhs {
@@ -393,9 +393,9 @@ impl MatmulPlan<'_> {
             let epilogue = (!epilogue.is_identity()).then(finish);
             let start = out.start();
             parts.run(&run, epilogue.as_ref(), C::words_mut(out.into_data()), start, threads, workspace);
-        } else if let Some(bytes) = self.bytes.as_ref().filter(|_| run.lhs.operand().is_some()) {
+        } else if let Some(dots) = self.dots.as_ref().filter(|_| run.lhs.operand().is_some()) {
             let start = out.start();
-            bytes.run(&run, &finish(), C::words_mut(out.into_data()), start, threads, workspace);
+            dots.run(&run, &finish(), C::words_mut(out.into_data()), start, threads, workspace);
         } else {
             let epilogue = finish();
             let dst = MatSpec { start: out.start() as isize, ..self.gemm.dst };

@@ -100,7 +100,7 @@ impl MatmulPlan<'_> {
             && form.format.same_kind(self.op.rhs.format)
             && form.dims == self.op.rhs.dims()
             && (self.parts.is_some()
-                || self.bytes.is_some() && !self.transposed
+                || self.dots.is_some() && !self.transposed
                 || self.schedule().starts_at_panels(self.transposed));
         if fits && self.context.backend == Backend::Reference {
             let what = "a packed operand on the reference backend".to_string();

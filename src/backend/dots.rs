@@ -1,0 +1,34 @@
+//! The dot products that executors of their own have.
+
+use tile25_kernels::gemm::{ByteKernel, PairKernel};
+use tile25_kernels::pack::Form;
+use tile25_kernels::registry::Kernel;
+
+/// What multiplies units of several neighbours along k.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Dots {
+    /// Four 8-bit integers; sums are i32.
+    Bytes(ByteKernel),
+    /// Two bf16; sums are f32.
+    Pairs(PairKernel),
+}
+
+impl Dots {
+    /// For panels of `kernel`.
+    pub(super) fn new(kernel: Kernel) -> Option<Dots> {
+        let tile = [kernel.mr, kernel.nr];
+        match kernel.form {
+            Form::I8x4 => ByteKernel::new(kernel.isa, tile).map(Dots::Bytes),
+            Form::Bf16x2 => PairKernel::new(kernel.isa, tile).map(Dots::Pairs),
+            _ => None,
+        }
+    }
+
+    /// The name and the rows of the tile, where it is not the one of the registry.
+    pub(super) fn tiles(self) -> Option<(&'static str, usize)> {
+        match self {
+            Dots::Bytes(bytes) => bytes.tiles(),
+            Dots::Pairs(_) => None,
+        }
+    }
+}
