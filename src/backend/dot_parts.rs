@@ -26,7 +26,7 @@ use crate::epilogue::{Accum, OfKernel};
 use crate::workspace::{Scratch, Workspace};
 
 use super::dots::Dots;
-use super::fork::{cut, free_pair, within, worth};
+use super::fork::{WORTH_ANOTHER_CUT, evenly_by, free_pair, within, worth};
 use super::parts::{lies, places};
 use super::schedule::{Gemm, Reader};
 use super::sums::{Finishing, Place, Sums};
@@ -83,8 +83,8 @@ impl DotParts {
         let dots = Dots::new(kernel)?;
         let (mr, nr) = (dots.tiles().map_or(kernel.mr, |(_, rows)| rows), kernel.nr);
         let threads = worth(problem.macs(), threads);
-        let units = [problem.batch, problem.m.div_ceil(mr), problem.n.div_ceil(nr)];
-        let counts = cut(units, [problem.m, problem.n], threads);
+        let extents = [problem.m, problem.n];
+        let counts = evenly_by(problem.batch, extents, [mr, nr], threads, WORTH_ANOTHER_CUT);
         let few = counts.iter().product::<usize>() < threads && problem.segments() >= 2;
         if few && dots.tiles().is_none() {
             return None; // k has to be split; AMX is faster without: 16 x 48 x 65536 on two threads 3 times (Granite Rapids)

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
 use tile25_kernels::buf::Buf;
+use tile25_kernels::isa::is_amd;
 use tile25_kernels::mat::{Index, MatMut};
 
 use crate::context::Threads;
@@ -12,11 +13,19 @@ use crate::context::Threads;
 /// again before the next call. On Granite Rapids with one and two threads, in us: 128 x 128 x 128 28 and 40, 144 x 144 x 144 38 and 57, 160 x 160 x 160 51 and 33, 256 x 256 x 256 192 and 140
 /// (benches/record/2026-11-27-along-rows.md).
 const PART_MACS: u64 = 152 * 152 * 152 / 2;
+/// Multiply-adds from which on two threads share them on AMD's: a worker is awake there when the next product of a row of them comes. Zen 5, percent of the peak of two threads by one and by two: 72 x 72 x 72 42 and
+/// 58, 96 x 96 x 96 47 and 77, 128 x 128 x 128 49 and 68; 64 x 64 x 64 44 and 44 (benches/record/2026-11-28-zen5.md). More threads were not measured: they take parts of [`PART_MACS`].
+const PAIR_MACS_AMD: u64 = 72 * 72 * 72;
 
 /// Threads that so many multiply-adds are worth, of those there are.
-pub(super) fn worth(macs: u64, threads: usize) -> usize {
-    threads.min(usize::try_from(macs / PART_MACS).unwrap_or(usize::MAX).max(1))
+pub(crate) fn worth(macs: u64, threads: usize) -> usize {
+    let least = if is_amd() && macs >= PAIR_MACS_AMD { 2 } else { 1 };
+    threads.min(usize::try_from(macs / PART_MACS).unwrap_or(usize::MAX).max(least))
 }
+
+/// How much smaller the largest part of a matrix must be for another cut than the one that reads least. Zen 5, two threads, the columns of 256 x 256 x 256 cut into 144 and 112 and its rows into 128 and 128: 84 and 97 %
+/// of the peak; 512 x 512 x 512, 288 and 224 or 256 and 256: 82 and 93 (benches/record/2026-11-28-zen5.md).
+pub(super) const WORTH_ANOTHER_CUT: f64 = 0.97;
 
 /// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
 /// divides evenly, then rows by columns such that a part reads least.
@@ -34,16 +43,28 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 /// As [`cut`], but along the index of a group that gives the smallest largest part: with few positions or channels a panel more or less is a difference.
-pub(super) fn evenly(groups: usize, [m, n]: [usize; 2], [mr, nr]: [usize; 2], threads: usize) -> [usize; 3] {
+pub(super) fn evenly(groups: usize, [m, n]: [usize; 2], grains: [usize; 2], threads: usize) -> [usize; 3] {
+    evenly_by(groups, [m, n], grains, threads, 1.0)
+}
+
+/// As [`evenly`] where that makes the largest part smaller than so many `times` that of [`cut`]: of that the parts read least, and may pack least.
+pub(super) fn evenly_by(
+    groups: usize,
+    [m, n]: [usize; 2],
+    [mr, nr]: [usize; 2],
+    threads: usize,
+    times: f64,
+) -> [usize; 3] {
     let counts = cut([groups, m.div_ceil(mr), n.div_ceil(nr)], [m, n], threads);
     let parts = counts[1] * counts[2];
     let largest = |extent: usize, grain: usize, parts: usize| {
         extent.min(extent.div_ceil(grain).div_ceil(parts) * grain)
     };
     let area = |&[_, rows, cols]: &[usize; 3]| largest(m, mr, rows) * largest(n, nr, cols);
+    let most = area(&counts) as f64 * times;
     let others = (1..=parts).filter(|rows| parts.is_multiple_of(*rows));
     let others = others.map(|rows| [counts[0], rows, parts / rows]);
-    std::iter::once(counts).chain(others).min_by_key(area).unwrap_or(counts)
+    others.filter(|counts| (area(counts) as f64) < most).min_by_key(area).unwrap_or(counts)
 }
 
 /// Does `work` for every unit, each with its own `len` elements of `out`, on up to `threads` threads.

@@ -10,7 +10,7 @@ mod dots;
 pub(crate) mod few_channels;
 pub(crate) mod few_inputs;
 pub(crate) mod few_rows;
-mod fork;
+pub(crate) mod fork;
 mod input;
 pub(crate) mod parts;
 pub(crate) mod reference;

@@ -20,7 +20,7 @@ use crate::epilogue::{Accum, OfKernel};
 use crate::error::Error;
 use crate::workspace::{Scratch, Workspace};
 
-use super::fork::{cut, free_pair, split, within, worth};
+use super::fork::{WORTH_ANOTHER_CUT, evenly_by, free_pair, split, within, worth};
 use super::schedule::{Gemm, Reader};
 use super::tile::{Run, Source};
 
@@ -50,8 +50,9 @@ impl Parts {
             return None;
         }
         let (threads, busy) = (worth(problem.weight(), threads), worth(problem.macs(), threads));
+        let (extents, grains) = ([problem.m, problem.n], [kernel.mr, kernel.nr]);
         let units = [problem.batch, problem.m.div_ceil(kernel.mr), problem.n.div_ceil(kernel.nr)];
-        let counts = cut(units, [problem.m, problem.n], threads);
+        let counts = evenly_by(problem.batch, extents, grains, threads, WORTH_ANOTHER_CUT);
         if counts.iter().product::<usize>() < busy && problem.segments() >= 2 {
             return None; // k has to be split
         }

@@ -24,7 +24,7 @@ const BLOCK_BYTES: usize = 448 * 1024;
 const WAVE_BYTES: usize = 8 * 1024 * 1024;
 /// Below this many multiply-adds one die and one thread do it all: a fork costs more than it saves.
 /// A fork and join of rayon takes 5 to 20 us here, 64^3 takes 2 us on one thread (benches/record/2026-11-24-blocks.md).
-pub const ONE_DIE_MACS: u64 = 96 * 96 * 96;
+const ONE_DIE_MACS: u64 = 96 * 96 * 96;
 /// Tasks that one thread should find at least, so that the last one does not wait long for the other threads.
 const TASKS_PER_THREAD: usize = 12;
 /// A product with fewer rows and columns than this is split along k when its blocks cannot feed the threads.

@@ -80,6 +80,9 @@ const NEAR_BYTES: usize = 16 * 1024;
 /// holds, asked for and not: 64 x 64 x 64 70 and 36 % of the peak, 56 x 56 x 56 61 and 38, 48 x 48 x 48 63 and 60, 40 x 40 x 40 49 and 52, 128 x 32 x 32 50 and 63, 9 x 64 x 64 30 and 34
 /// (benches/record/2026-11-28-attention.md).
 const ASK_FOR_NEXT_FROM: [usize; 2] = [16, 48];
+/// Bytes of a product up to which it does so on AMD's. Zen 5, asked for and not: 1000 x 64 x 64 x 64 73 and 65 % of the peak; 96 x 128 x 64 x 128, of twice as many bytes, 89 and 94, by the short loops
+/// (benches/record/2026-11-28-zen5.md).
+const ASK_FOR_NEXT_BYTES_AMD: usize = 64 * 1024;
 
 /// What is kept of an operand over one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,11 +262,12 @@ impl Blocking {
     /// Whether, while one of `batch` products with `m` rows and `k` steps is computed, what the next one reads is asked for: together they leave the second-level cache,
     /// two of them do not.
     pub(super) fn asks_for_next(&self, batch: usize, [m, k]: [usize; 2]) -> bool {
+        let most = if is_amd() { ASK_FOR_NEXT_BYTES_AMD } else { NEAR_CACHE_BYTES / 2 };
         m >= ASK_FOR_NEXT_FROM[0]
             && k >= ASK_FOR_NEXT_FROM[1]
             && self.products == 1
             && !self.along_k
-            && self.bytes <= NEAR_CACHE_BYTES / 2
+            && self.bytes <= most
             && self.bytes.saturating_mul(batch) > NEAR_CACHE_BYTES
     }
 

@@ -13,6 +13,7 @@ use crate::backend::dot_parts::DotParts;
 use crate::backend::dot_windows::DotWindows;
 use crate::backend::few_channels::Few;
 use crate::backend::few_inputs::FewInputs;
+use crate::backend::fork::worth;
 use crate::backend::parts::Parts;
 use crate::backend::schedule::{Gemm, Schedule};
 use crate::backend::weight_gradient::WeightGradient;
@@ -20,7 +21,6 @@ use crate::backend::windows::Windowed;
 use crate::context::Context;
 use crate::epilogue::Accum;
 use crate::ops::operand::{grain, kernel};
-use crate::plan::matmul::ONE_DIE_MACS;
 use crate::plan::{TilePlan, matmul as planner};
 use crate::workspace::Scratch;
 
@@ -123,7 +123,7 @@ impl Part {
         kernel: Kernel,
         context: &Context<'_>,
     ) -> Self {
-        let threads = if gemm.problem.macs() <= ONE_DIE_MACS { 1 } else { context.threads.count() };
+        let threads = worth(gemm.problem.macs(), context.threads.count());
         let part = |gemm, turn, how| Part { gemm, turn, kernel, threads, how, tile_plan: OnceLock::new() };
         let of_weights = direction == Direction::BackwardWeights;
         let sum = if of_weights { Sum::Positions } else { Sum::Taps };

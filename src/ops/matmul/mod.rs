@@ -11,6 +11,7 @@ use tile25_kernels::registry::Kernel;
 
 use crate::backend::dot_parts::DotParts;
 use crate::backend::few_rows::FewRows;
+use crate::backend::fork::worth;
 use crate::backend::parts::Parts;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::schedule::{Gemm, Reader, Schedule};
@@ -22,7 +23,6 @@ use crate::layout::{Layout, MAX_RANK, broadcast};
 use crate::ops::operand::{
     check_accum, check_blocks, check_operand, check_zero, formats, grain, kernel, source,
 };
-use crate::plan::matmul::ONE_DIE_MACS;
 use crate::plan::{Formats, Problem, TilePlan, matmul as planner};
 use crate::view::{Spec, View, ViewMut};
 use crate::workspace::{Scratch, Workspace};
@@ -132,8 +132,8 @@ impl Matmul {
                 return Err(Error::Unsupported { op: OP, what });
             }
         };
-        let threads_for = |work: u64| if work <= ONE_DIE_MACS { 1 } else { context.threads.count() };
-        let (threads, readers) = (threads_for(gemm.problem.macs()), threads_for(gemm.problem.weight()));
+        let threads = |work: u64| worth(work, context.threads.count());
+        let (threads, readers) = (threads(gemm.problem.macs()), threads(gemm.problem.weight()));
         let parts = Parts::new(&gemm, kernel, readers);
         let dots = DotParts::new(&gemm, kernel, threads);
         let few_rows = FewRows::new(&gemm, readers).filter(|_| !self.block_scaled);
