@@ -149,7 +149,7 @@ mod rows_of_bytes {
                 blocks: None,
             };
             let mut out = vec![0xee; x.len() * pitch];
-            pack_rows(isa, window, operand, x.clone(), k.clone(), pitch, &mut out);
+            pack_rows(isa, window, operand, x.clone(), k.clone(), 0, pitch, &mut out);
             for (row, out) in x.clone().zip(out.chunks(pitch)) {
                 for (step, &code) in k.clone().zip(out) {
                     let (xc, kc) = (window.x.cursor(row), window.k.cursor(step));

@@ -411,7 +411,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
         let Depthwise { sum, scan, block, at_a_time, elements: [_, _, of_band, of_sums], .. } =
             self.depthwise;
         let [_, rows, cols] = part.ranges();
-        let (mut band, mut sums) = free_pair(self.scratch);
+        let (mut band, mut sums) = free_pair(self.scratch, self.depthwise.place.counts.iter().product());
         let (band, sums) = (band.as_mut_slice::<T>(*of_band), sums.as_mut_slice::<T>(*of_sums));
         for col in cols.clone().step_by(*at_a_time) {
             let cols = col..cols.end.min(col + at_a_time);

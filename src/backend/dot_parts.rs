@@ -16,7 +16,7 @@ use bytemuck::Pod;
 use tile25_kernels::axis::Window;
 use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom};
 use tile25_kernels::format::{Format, Words, WordsMut};
-use tile25_kernels::gemm::{ByteRows, Lies, Lines, Write};
+use tile25_kernels::gemm::{ByteKernel, Lies, Lines, Write};
 use tile25_kernels::mat::{MatMut, Matrices, Places};
 use tile25_kernels::pack::{Operand, Side, Zero, copy_pair_rows, pack_segments};
 use tile25_kernels::registry::Kernel;
@@ -68,6 +68,7 @@ pub(crate) struct DotParts {
     /// Where the lhs lies, if its rows are read in place or copied as they are.
     lhs: Option<Places>,
     place: Place,
+    slots: usize,
     scratch: Scratch,
 }
 
@@ -112,15 +113,16 @@ impl DotParts {
             block: [problem.m.min(ROWS), problem.n.min(most)],
             lhs: if in_place { places(&gemm.lhs, lies, Side::Lhs) } else { None },
             place: Place { places: dst, here, counts, grains: [1, mr, nr] },
+            slots: threads,
             scratch: Scratch::default(),
         };
         parts.scratch.panels = std::iter::repeat_n(parts.pair(), threads).flatten().collect();
         Some(parts)
     }
 
-    /// Whether rows of the lhs are multiplied as they are, and not in panels.
-    pub(crate) fn multiplies_rows(&self) -> bool {
-        self.dots.tiles().is_some() || self.lhs.is_some()
+    /// Whether rows of bytes are read where they lie, or by AMX, which copies them through any window.
+    pub(crate) fn reads_bytes(&self) -> bool {
+        matches!(self.dots, Dots::Bytes(_)) && (self.dots.tiles().is_some() || self.lhs.is_some())
     }
 
     /// The kernel, by the name of its tiles.
@@ -139,20 +141,25 @@ impl DotParts {
             (self.block, 0..self.k.min(self.k_block()), self.kernel);
         let (lhs, tails) = match self.dots {
             Dots::Bytes(_) if self.lhs.is_some() => (0, 2 * n),
-            Dots::Bytes(bytes) => (bytes.row_bytes(m, &k), 2 * n),
+            Dots::Bytes(_) => (ByteKernel::row_bytes(m, k.len()), 2 * n),
             Dots::Pairs(_) if self.lhs.is_some() => (m * pitch(k.len()) * form.element_bytes(), 0),
             Dots::Pairs(_) => (form.panel_bytes(m, &k, mr), 0),
         };
         let sums = if self.place.here { 0 } else { m * n };
         let word = size_of::<i32>();
-        let rhs = form.panel_bytes(n, &k, nr).max(form.panel_bytes(n, &k, self.width(n)));
+        let rhs = form.panel_bytes(n, &k, nr).max(form.panel_bytes(n, &k, self.own_width(n)));
         let sizes = [lhs, sums * word, rhs, tails * word];
         sizes.map(|bytes| bytes.next_multiple_of(64))
     }
 
-    /// Columns of a panel that is packed here, for a block of `n`: as wide as a tile of the registry, unless rows of pairs meet it.
-    fn width(&self, n: usize) -> usize {
+    /// Columns of a panel of the rhs, for a block of `n`: those of the registry, unless it is packed here and rows meet it.
+    fn width(&self, rhs: &Source<'_>, n: usize) -> usize {
+        if matches!(rhs, Source::Packed { .. }) { self.kernel.nr } else { self.own_width(n) }
+    }
+
+    fn own_width(&self, n: usize) -> usize {
         match self.dots {
+            Dots::Bytes(bytes) if bytes.tiles().is_none() => wide_panel(n, self.kernel.nr),
             Dots::Pairs(_) if self.lhs.is_some() => wide_panel(n, self.kernel.nr),
             _ => self.kernel.nr,
         }
@@ -259,7 +266,7 @@ impl Job<'_> {
     /// Computes a part with the first scratch that nobody uses.
     fn part<T: PartSum, W: FinishFrom<T>>(&self, mut dst: Sums<'_, T, W>) {
         let [lhs, sums, rhs, tails] = self.parts.sizes();
-        let (mut first, mut second) = free_pair(&self.workspace.panels);
+        let (mut first, mut second) = free_pair(&self.workspace.panels, self.parts.slots);
         let (lhs, apart) = first.as_mut_slice::<u8>(lhs + sums).split_at_mut(lhs);
         let (rhs, tails) = second.as_mut_slice::<u8>(rhs + tails).split_at_mut(rhs);
         let apart: &mut [T] = bytemuck::cast_slice_mut(apart);
@@ -329,7 +336,7 @@ impl PartSum for i32 {
         packed: &mut Option<Columns>,
         scratch: &mut Scratches<'_>,
     ) {
-        let DotParts { dots, formats, k, ref lhs, kernel: Kernel { nr, .. }, .. } = *job.parts;
+        let DotParts { dots, formats, k, ref lhs, kernel: Kernel { isa, form, .. }, .. } = *job.parts;
         let Dots::Bytes(bytes) = dots else { unreachable!("sums of bytes") };
         let Run { gemm, lhs: ref left, rhs: ref right, .. } = *job.run;
         let Scratches { lhs: lhs_room, rhs: rhs_room, zeros, sums } = scratch;
@@ -341,20 +348,23 @@ impl PartSum for i32 {
         let fresh = k > k_block || packed.as_ref() != Some(&own);
         let mut write = if job.finishing.accum == Accum::Add { Write::Add } else { Write::Replace };
         let mut row_sums = [0i32; ROWS];
-        let made_good = job.parts.multiplies_rows();
-        if fresh && made_good {
+        let width = job.parts.width(right, cols.len());
+        let flip = if lhs.is_some() { 0 } else { bytes.flip(formats[0]) };
+        let format = if flip == 0 { formats[0] } else { Format::U8 };
+        if fresh {
             zeros.fill(0);
             sums.fill(0);
         }
         for from in (0..k).step_by(k_block) {
             let steps = from..k.min(from + k_block);
             if let (Some((operand, window)), true) = (&right_here, fresh) {
-                bytes.pack_rhs(window, *operand, cols.clone(), steps.clone(), rhs_room);
+                let (x, k) = (cols.clone(), steps.clone());
+                pack_segments(isa, form, Side::Rhs, window, *operand, x, k, width, rhs_room);
             }
-            let panels = |segment: Range<usize>| job.panels(batch, &cols, (rhs_room, from), nr, segment);
-            if fresh && made_good {
-                for segment in job.parts.kernel.form.segments(&steps) {
-                    bytes.add_tails(panels(segment.clone()), segment.len(), zeros, sums);
+            let panels = |segment: Range<usize>| job.panels(batch, &cols, (rhs_room, from), width, segment);
+            if fresh {
+                for segment in form.segments(&steps) {
+                    bytes.add_tails((panels(segment.clone()), width), segment.len(), zeros, sums);
                 }
             }
             let (operand, window) = &left;
@@ -362,24 +372,29 @@ impl PartSum for i32 {
                 (Words::U8(data), Some(places)) => {
                     let (_, start) = job.run.lhs.operand().expect("as above");
                     let matrices = Matrices::new(data, start as isize, places).expect("the view was checked");
-                    ByteRows::Rows(matrices.matrix(batch).part(rows.clone(), steps.clone()))
+                    matrices.matrix(batch).part(rows.clone(), steps.clone())
                 }
-                _ => bytes.keep(window, *operand, rows.clone(), steps.clone(), lhs_room),
+                _ => bytes.keep(window, *operand, rows.clone(), steps.clone(), flip, lhs_room),
             };
-            if let (ByteRows::Rows(codes), true) = (here, zeros.iter().any(|&zero| zero != 0)) {
-                bytes.add_row_sums(codes, formats[0], &mut row_sums[..rows.len()]);
+            if zeros.iter().any(|&zero| zero != 0) {
+                let codes = here.part(0..rows.len(), 0..steps.len());
+                bytes.add_row_sums(codes, format, &mut row_sums[..rows.len()]);
             }
             let to = (&mut *dst, at_batch, to_rows.clone(), to_cols.clone());
-            bytes.multiply(here, formats[0], panels, steps, to, write);
+            bytes.multiply((here, format), (panels, width), steps, to, write);
             write = Write::Add;
         }
-        if made_good {
-            let zero = match left.0.zero {
-                Zero::PerX(all) => Zero::PerX(&all[rows]),
-                zero => zero,
-            };
-            bytes.make_good((dst, at_batch, to_rows, to_cols), zero, &row_sums, zeros, sums);
-        }
+        // Turned over, a code and its zero point are greater by as much.
+        let (mut of_rows, more) = ([0i32; ROWS], i32::from(flip));
+        let zero = match left.0.zero {
+            Zero::Tensor(zero) => Zero::Tensor(zero + more),
+            Zero::PerX(all) => {
+                let of_rows = &mut of_rows[..rows.len()];
+                of_rows.iter_mut().zip(&all[rows]).for_each(|(row, zero)| *row = zero + more);
+                Zero::PerX(of_rows)
+            }
+        };
+        bytes.make_good((dst, at_batch, to_rows, to_cols), zero, &row_sums, zeros, sums);
         *packed = Some(own);
     }
 }
@@ -404,10 +419,7 @@ impl PartSum for f32 {
         let k_block = job.parts.k_block();
         let own = (job.place_of_rhs(batch, right_here.as_ref().map(|here| &here.1)), cols.clone());
         let fresh = k > k_block || packed.as_ref() != Some(&own);
-        let width = match right {
-            Source::Packed { .. } => job.parts.kernel.nr,
-            _ => job.parts.width(cols.len()),
-        };
+        let width = job.parts.width(right, cols.len());
         let (to_rows, to_cols) = (at_row..at_row + rows.len(), at_col..at_col + cols.len());
         let mut write = if job.finishing.accum == Accum::Add { Write::Add } else { Write::Replace };
         for from in (0..k).step_by(k_block) {

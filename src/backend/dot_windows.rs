@@ -432,7 +432,7 @@ impl Job<'_> {
         let (bytes, [.., k]) = (self.windows.bytes(), self.windows.shape);
         let (operand, first) = self.run.lhs.operand().expect("the input was not packed before");
         let [of_groups, rows, cols] = part.ranges();
-        let (mut band, mut sums) = free_pair(self.scratch);
+        let (mut band, mut sums) = free_pair(self.scratch, self.windows.slots);
         let (band, sums) = (band.as_mut_slice::<u8>(pair[0]), sums.as_mut_slice::<u8>(pair[1]));
         let sums: &mut [T] = bytemuck::cast_slice_mut(sums);
         let width = scan.axes[2].positions;

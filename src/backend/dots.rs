@@ -16,10 +16,9 @@ pub(super) enum Dots {
 impl Dots {
     /// For panels of `kernel`.
     pub(super) fn new(kernel: Kernel) -> Option<Dots> {
-        let tile = [kernel.mr, kernel.nr];
         match kernel.form {
-            Form::I8x4 => ByteKernel::new(kernel.isa, tile).map(Dots::Bytes),
-            Form::Bf16x2 => PairKernel::new(kernel.isa, tile).map(Dots::Pairs),
+            Form::I8x4 => ByteKernel::new(kernel.isa).map(Dots::Bytes),
+            Form::Bf16x2 => PairKernel::new(kernel.isa, [kernel.mr, kernel.nr]).map(Dots::Pairs),
             _ => None,
         }
     }

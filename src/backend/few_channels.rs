@@ -130,7 +130,7 @@ impl<T: Real + Transpose> Job<'_, T> {
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
         let Few { kernel, scan, block, shape: [channels, _], elements, .. } = self.few;
         let [batches, rows, cols] = part.ranges();
-        let (mut band, mut sums) = free_pair(self.scratch);
+        let (mut band, mut sums) = free_pair(self.scratch, self.few.place.counts.iter().product());
         let (band, sums) = (band.as_mut_slice::<T>(elements[0]), sums.as_mut_slice::<T>(elements[1]));
         let mut col = cols.start;
         while col < cols.end {

@@ -157,7 +157,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
         let FewInputs { kernel, scan, groups, width, at_once, k, elements, .. } = self.planned;
         let [of_groups, rows, cols] = part.ranges();
-        let (mut band, mut sums) = free_pair(self.scratch);
+        let (mut band, mut sums) = free_pair(self.scratch, self.planned.slots);
         let (panel, band) = band.as_mut_slice::<T>(elements[1]).split_at_mut(elements[0]);
         let sums = sums.as_mut_slice::<T>(elements[2]);
         for group in of_groups {

@@ -119,10 +119,14 @@ pub(super) fn split<T: Copy + Send>(
     rayon::join(|| split(left, of_left, grains, part), || split(right, of_right, grains, part));
 }
 
-/// A pair of scratches that nobody uses: the thread's own, whose lines lie in its caches, or else another. There are as many as threads: one is free unless the pool has grown since the
+/// One of the first `slots` pairs of scratches, one that nobody uses: the thread's own, whose lines lie in its caches, or else another. There are as many as threads: one is free unless the pool has grown since the
 /// plan was made. A panic in an earlier run broke no scratch.
-pub(super) fn free_pair(panels: &[RwLock<Buf>]) -> (RwLockWriteGuard<'_, Buf>, RwLockWriteGuard<'_, Buf>) {
-    let (pairs, _) = panels.as_chunks::<2>();
+pub(super) fn free_pair(
+    panels: &[RwLock<Buf>],
+    slots: usize,
+) -> (RwLockWriteGuard<'_, Buf>, RwLockWriteGuard<'_, Buf>) {
+    // Those behind are of another part of a plan, which may need less.
+    let pairs = &panels.as_chunks::<2>().0[..slots];
     let own = rayon::current_thread_index().unwrap_or(0) % pairs.len();
     let (before, from) = pairs.split_at(own);
     let free = from.iter().chain(before).find_map(|pair| match pair[0].try_write() {

@@ -278,7 +278,7 @@ impl<T: Real> Job<'_, T> {
         if [lhs, rhs] == [0, 0] {
             return self.multiply(dst, blocking, [&mut [], &mut []]);
         }
-        let (mut first, mut second) = free_pair(self.panels);
+        let (mut first, mut second) = free_pair(self.panels, self.parts.slots);
         self.multiply(dst, blocking, [first.as_mut_slice(lhs), second.as_mut_slice(rhs)]);
     }
 

@@ -209,7 +209,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
         let WeightGradient { gradient, of_group, channels_inside, at_once, shape, elements, .. } =
             self.planned;
         let [of_groups, rows, cols] = part.ranges();
-        let (mut band, mut sums) = free_pair(self.scratch);
+        let (mut band, mut sums) = free_pair(self.scratch, self.planned.slots);
         let (band, of_strip) = band.as_mut_slice::<T>(elements[1]).split_at_mut(elements[0]);
         let sums = sums.as_mut_slice::<T>(elements[2]);
         let pitch = self.planned.scan.pitch;

@@ -278,7 +278,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
         let Windowed { kernel, width, packs_late, shape: [.., k], panel, elements, .. } = *self.windowed;
         let Windowed { cols: at_a_time, at_once, .. } = *self.windowed;
         let [groups, rows, cols] = part.ranges();
-        let (mut band, mut sums) = free_pair(self.scratch);
+        let (mut band, mut sums) = free_pair(self.scratch, self.windowed.slots);
         let (panel, band) = band.as_mut_slice::<T>(elements[0]).split_at_mut(panel);
         let sums = sums.as_mut_slice::<T>(elements[1]);
         for group in groups {

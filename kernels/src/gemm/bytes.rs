@@ -1,7 +1,7 @@
 //! Blocks of a product of 8-bit integers by a packed rhs: what an executor calls once it has brought the rows of the lhs where the kernel reads them.
 //!
-//! AMX multiplies codes as they are, whole rows in place, and zero points are made good in the sums afterwards; so do the dot products with rows of u8 (`dot_rows.rs`). Of i8 they take panels of both
-//! sides, whose tails the microkernel uses (`ukernel.rs`). Sums of integers are exact in any order (N4), so both have the same bits.
+//! AMX multiplies codes as they are, whole rows in place, and zero points are made good in the sums afterwards; so do the dot products with rows of u8 (`dot_rows.rs`), those of i8 are turned to u8 on
+//! their way. Sums of integers are exact in any order (N4), so both have the same bits.
 
 use std::ops::Range;
 
@@ -9,36 +9,25 @@ use crate::axis::Window;
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::mat::{Band, MatMut, MatRef, WriteRows};
-use crate::pack::{Form, Operand, Side, Zero, pack_rows, pack_segments};
+use crate::pack::{Form, Operand, Zero, pack_rows};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::TILE_COLS;
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
 
 #[cfg(target_arch = "x86_64")]
 use super::dot_rows::{Line, Panels, Rows};
-use super::{Acc, Block, Lines, Write};
-
-/// The rows of an lhs, where a kernel of bytes reads them.
-#[derive(Clone, Copy, Debug)]
-pub enum ByteRows<'a> {
-    /// Each row side by side, as many bytes as k, rounded up to a multiple of 4.
-    Rows(MatRef<'a, u8>),
-    /// Panels of 8 rows, a segment behind the other.
-    Panels(&'a [u8]),
-}
+use super::{Lines, Write};
 
 /// What multiplies bytes by panels of [`Form::I8x4`] on an instruction set.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteKernel {
     isa: Isa,
-    mr: usize,
-    nr: usize,
 }
 
 impl ByteKernel {
-    /// For tiles of `mr` x `nr` by the dot products; `None` where the instruction set has none.
-    pub fn new(isa: Isa, [mr, nr]: [usize; 2]) -> Option<Self> {
-        isa.has_dots().then_some(ByteKernel { isa, mr, nr })
+    /// By the dot products, or AMX; `None` where the instruction set has neither.
+    pub fn new(isa: Isa) -> Option<Self> {
+        isa.has_dots().then_some(ByteKernel { isa })
     }
 
     /// Its name and the rows of its tile, where it is not the one of the registry.
@@ -61,113 +50,79 @@ impl ByteKernel {
     }
 
     /// Bytes of a copy of `m` rows over `k` steps.
-    pub fn row_bytes(&self, m: usize, k: &Range<usize>) -> usize {
-        if self.tiles().is_some() { m * Self::pitch(k.len()) } else { Form::I8x4.panel_bytes(m, k, self.mr) }
+    pub fn row_bytes(m: usize, k: usize) -> usize {
+        m * Self::pitch(k)
     }
 
-    /// Copies rows `x` of an lhs over steps `k`, at most as `out` has room for.
+    /// What turns codes of `format` to those of u8 where rows are copied: dot products are of u8 by i8.
+    pub fn flip(&self, format: Format) -> u8 {
+        if format == Format::I8 && self.tiles().is_none() { 0x80 } else { 0 }
+    }
+
+    /// Copies rows `x` of an lhs over steps `k`, the bits of `flip` turned over in each code; each row has as many columns as k, rounded up to a multiple of 4. What stands behind k meets zeros.
     ///
     /// # Panics
-    /// As [`pack`] and [`pack_rows`].
+    /// As [`pack_rows`].
     pub fn keep<'o>(
         &self,
         window: &Window,
         operand: Operand<'_>,
         x: Range<usize>,
         k: Range<usize>,
+        flip: u8,
         out: &'o mut [u8],
-    ) -> ByteRows<'o> {
-        let (m, bytes) = (x.len(), self.row_bytes(x.len(), &k));
-        if self.tiles().is_some() {
-            let pitch = Self::pitch(k.len());
-            pack_rows(self.isa, window, operand, x, k.clone(), pitch, out);
-            let rows = MatRef::row_major(&out[..bytes], m, pitch);
-            return ByteRows::Rows(rows.part(0..m, 0..k.len().next_multiple_of(4)));
-        }
-        self.pack(Side::Lhs, window, operand, x, k, out);
-        ByteRows::Panels(&out[..bytes])
+    ) -> MatRef<'o, u8> {
+        let (m, len, pitch) = (x.len(), k.len(), Self::pitch(k.len()));
+        let out = &mut out[..m * pitch];
+        pack_rows(self.isa, window, operand, x, k, flip, pitch, out);
+        MatRef::row_major(out, m, pitch).part(0..m, 0..len.next_multiple_of(4))
     }
 
-    /// Packs columns `x` of an rhs over steps `k`: a segment behind the other.
+    /// Codes of rows of `format`, side by side, by panels of `width` columns, of steps `k`, whose first is the first of a segment, into a block of `dst`; `rhs` gives the panels of the block's columns over
+    /// a segment.
     ///
     /// # Panics
-    /// As [`pack`].
-    pub fn pack_rhs(
-        &self,
-        window: &Window,
-        operand: Operand<'_>,
-        x: Range<usize>,
-        k: Range<usize>,
-        out: &mut [u8],
-    ) {
-        self.pack(Side::Rhs, window, operand, x, k, out);
-    }
-
-    fn pack(
-        &self,
-        side: Side,
-        window: &Window,
-        operand: Operand<'_>,
-        x: Range<usize>,
-        k: Range<usize>,
-        out: &mut [u8],
-    ) {
-        let width = if side == Side::Lhs { self.mr } else { self.nr };
-        pack_segments(self.isa, Form::I8x4, side, window, operand, x, k, width, out);
-    }
-
-    /// Codes of rows by columns, of steps `k`, whose first is the first of a segment, into a block of `dst`; `rhs` gives the panels of the block's columns over a segment.
-    ///
-    /// # Panics
-    /// If an operand is smaller than the block.
+    /// If an operand is smaller than the block, rows are of i8 without AMX, or with it panels are of others than 48 columns.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "the dot products are those of AVX-512")
+    )]
     pub fn multiply<'r>(
         &self,
-        lhs: ByteRows<'_>,
-        format: Format,
-        rhs: impl Fn(Range<usize>) -> &'r [u8],
+        (lhs, format): (MatRef<'_, u8>, Format),
+        (rhs, width): (impl Fn(Range<usize>) -> &'r [u8], usize),
         k: Range<usize>,
         (dst, batch, rows, cols): (&mut MatMut<'_, i32>, usize, Range<usize>, Range<usize>),
-        mut write: Write,
+        write: Write,
     ) {
-        let (m, mut done) = (rows.len(), 0);
-        for segment in Form::I8x4.segments(&k) {
-            let kc = segment.len();
-            match lhs {
-                #[cfg(target_arch = "x86_64")]
-                ByteRows::Rows(lhs) => {
-                    let first = segment.start - k.start;
-                    let panels: &[I8x4] = bytemuck::cast_slice(rhs(segment));
-                    let lines = kc.div_ceil(4) + I8x4::TAIL;
-                    let len = lines * TILE_COLS;
-                    let mut band = dst.band(batch, rows.clone(), cols.clone());
-                    let Isa::Amx(token) = self.isa else {
-                        assert!(format == Format::U8, "rows are of u8 without AMX");
-                        let lhs = lhs.part(0..m, first..first + kc.next_multiple_of(4));
-                        let panels = Panels { units: panels, width: self.nr, lines, from: 0 };
-                        self.dot_rows(lhs, &[(0, lhs.cols())], panels, &mut band, write);
-                        write = Write::Add;
-                        continue;
-                    };
-                    // So many steps of a panel at a time stay in a first-level cache while all rows pass.
-                    for from in (0..kc).step_by(crate::KC) {
-                        let end = kc.min(from + crate::KC).next_multiple_of(4);
-                        let lhs = lhs.part(0..m, first + from..first + end);
-                        let panels = (panels, len, from / 4 * TILE_COLS);
-                        band.multiply_bytes(token, lhs, format == Format::I8, panels, write == Write::Add);
-                        write = Write::Add;
-                    }
-                }
-                #[cfg(not(target_arch = "x86_64"))]
-                ByteRows::Rows(_) => unreachable!("rows of {format} are read by AMX"),
-                ByteRows::Panels(lhs) => {
-                    let bytes = Form::I8x4.packed_bytes(m, kc, self.mr);
-                    let block = Block { lhs: &lhs[done..done + bytes], rhs: rhs(segment), kc, write };
-                    let mut tile = dst.tile(batch, rows.clone(), cols.clone());
-                    i32::multiply(self.isa, Form::I8x4, block, &mut tile);
-                    done += bytes;
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("the dot products are those of AVX-512");
+        #[cfg(target_arch = "x86_64")]
+        {
+            let (m, mut write) = (rows.len(), write);
+            for segment in Form::I8x4.segments(&k) {
+                let (kc, first) = (segment.len(), segment.start - k.start);
+                let units: &[I8x4] = bytemuck::cast_slice(rhs(segment));
+                let lines = kc.div_ceil(4) + I8x4::TAIL;
+                let mut band = dst.band(batch, rows.clone(), cols.clone());
+                let Isa::Amx(token) = self.isa else {
+                    assert!(format == Format::U8, "rows are of u8 without AMX");
+                    let lhs = lhs.part(0..m, first..first + kc.next_multiple_of(4));
+                    let panels = Panels { units, width, lines, from: 0 };
+                    self.dot_rows(lhs, &[(0, lhs.cols())], panels, &mut band, write);
+                    write = Write::Add;
+                    continue;
+                };
+                assert!(width == TILE_COLS, "panels of {width} columns");
+                // So many steps of a panel at a time stay in a first-level cache while all rows pass.
+                for from in (0..kc).step_by(crate::KC) {
+                    let end = kc.min(from + crate::KC).next_multiple_of(4);
+                    let lhs = lhs.part(0..m, first + from..first + end);
+                    let panels = (units, lines * TILE_COLS, from / 4 * TILE_COLS);
+                    band.multiply_bytes(token, lhs, format == Format::I8, panels, write == Write::Add);
+                    write = Write::Add;
                 }
             }
-            write = Write::Add;
         }
     }
 
@@ -233,13 +188,13 @@ impl ByteKernel {
         }
     }
 
-    /// Adds what the tails of the panels of a segment of `kc` steps say: zero points to `zeros`, sums to `sums`, one a column.
-    pub fn add_tails(&self, panels: &[u8], kc: usize, zeros: &mut [i32], sums: &mut [i32]) {
+    /// Adds what the tails of the panels of a segment of `kc` steps say, panels of `width` columns: zero points to `zeros`, sums to `sums`, one a column.
+    pub fn add_tails(&self, (panels, width): (&[u8], usize), kc: usize, zeros: &mut [i32], sums: &mut [i32]) {
         let lines = kc.div_ceil(4) + I8x4::TAIL;
-        let panels = bytemuck::cast_slice::<u8, i32>(panels).chunks_exact(lines * self.nr);
-        let columns = zeros.chunks_mut(self.nr).zip(sums.chunks_mut(self.nr));
+        let panels = bytemuck::cast_slice::<u8, i32>(panels).chunks_exact(lines * width);
+        let columns = zeros.chunks_mut(width).zip(sums.chunks_mut(width));
         for (panel, (zeros, sums)) in panels.zip(columns) {
-            let (of_zeros, of_sums) = panel[(lines - I8x4::TAIL) * self.nr..].split_at(self.nr);
+            let (of_zeros, of_sums) = panel[(lines - I8x4::TAIL) * width..].split_at(width);
             zeros.copy_from_slice(&of_zeros[..zeros.len()]);
             for (sum, more) in sums.iter_mut().zip(of_sums) {
                 *sum = sum.wrapping_add(*more);

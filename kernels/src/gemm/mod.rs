@@ -28,7 +28,7 @@ mod windows;
 pub use blocking::{Blocking, FEW_ROWS_COLS, Lies};
 pub use by_line::ByLine;
 pub use by_position::{ByPosition, POSITION_SLACK, position_sums};
-pub use bytes::{ByteKernel, ByteRows};
+pub use bytes::ByteKernel;
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use few_rows_bf16::{FEW_ROWS_BF16, few_rows_bf16};
 pub use few_rows_bytes::{Bytes, FEW_ROWS_BYTES, few_rows_bytes};

@@ -20,23 +20,26 @@ const AT_ONCE: usize = 16;
 /// Steps of k that are turned at a time.
 const TURNED: usize = 64;
 
-/// Copies rows `x` over `k` of `window` over an operand of bytes to the front of `out`, one `pitch` behind the other; `pitch` is at least k, rounded up to a multiple of 4.
+/// Copies rows `x` over `k` of `window` over an operand of bytes to the front of `out`, one `pitch` behind the other; `pitch` is at least k, rounded up to a multiple of 4. The bits of `flip` are turned over in
+/// each code.
 ///
 /// # Panics
 /// If `out` is shorter, the window leaves the operand where its coordinates are valid, or the operand is not of bytes.
+#[expect(clippy::too_many_arguments, reason = "two ranges, two sides of a copy, and how")]
 pub fn pack_rows(
     isa: Isa,
     window: &Window,
     operand: Operand<'_>,
     x: Range<usize>,
     k: Range<usize>,
+    flip: u8,
     pitch: usize,
     out: &mut [u8],
 ) {
     let Words::U8(data) = operand.words else { panic!("rows of bytes of {}", operand.format) };
     let padded = k.len().next_multiple_of(4);
     assert!(pitch >= padded && out.len() >= x.len() * pitch);
-    isa.dispatch_but_dots(Rows { window, data, zero: operand.zero, x, k, pitch, out });
+    isa.dispatch_but_dots(Rows { window, data, zero: operand.zero, x, k, flip, pitch, out });
 }
 
 struct Rows<'a> {
@@ -45,6 +48,7 @@ struct Rows<'a> {
     zero: Zero<'a>,
     x: Range<usize>,
     k: Range<usize>,
+    flip: u8,
     pitch: usize,
     out: &'a mut [u8],
 }
@@ -53,7 +57,7 @@ impl WithSimd for Rows<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Rows { window, data, zero, x, k, pitch, out } = self;
+        let Rows { window, data, zero, x, k, flip, pitch, out } = self;
         let (of_x, of_k) = (window.x.inner(), window.k.inner());
         let one_run = window.is_plain() && window.x.dims().len() == 1 && window.k.dims().len() == 1;
         let turns = one_run && of_x.stride == 1 && of_k.stride != 1;
@@ -75,6 +79,11 @@ impl WithSimd for Rows<'_> {
                 };
                 let row = &mut out[(done + i) * pitch..][..pitch][whole..];
                 copy(window, data, lane, code, &k, row);
+            }
+            if flip != 0 {
+                for code in &mut out[done * pitch..(done + many) * pitch] {
+                    *code ^= flip;
+                }
             }
             done += many;
         }

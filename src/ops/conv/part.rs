@@ -179,9 +179,8 @@ impl Part {
         // The gradient of the weights has positions for k: its rows are not side by side. Few rows or columns a group leave most of a tile idle. In panels of both sides
         // parts were 0.73 to 1.13 times as fast as tickets with kernels of 3 x 3, 0.97 to 1.17 times of one element (Granite Rapids held to the dot product).
         if !of_weights
-            && kernel.form == Form::I8x4
             && gemm.problem.m.min(gemm.problem.n) >= LANES_AT_MOST
-            && let Some(bytes) = DotParts::new(&gemm, kernel, threads).filter(DotParts::multiplies_rows)
+            && let Some(bytes) = DotParts::new(&gemm, kernel, threads).filter(DotParts::reads_bytes)
         {
             return part(gemm, turn, How::Bytes(Box::new(bytes)));
         }
