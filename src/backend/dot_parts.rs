@@ -81,7 +81,7 @@ impl DotParts {
         if problem.k == 0 || here && dst.band_stride().is_none() {
             return None;
         }
-        let dots = Dots::new(kernel)?;
+        let dots = Dots::new(kernel).filter(|dots| !matches!(dots, Dots::Floats(_)))?;
         let (mr, nr) = (dots.tiles().map_or(kernel.mr, |(_, rows)| rows), kernel.nr);
         let threads = worth(problem.macs(), threads);
         let extents = [problem.m, problem.n];
@@ -104,6 +104,7 @@ impl DotParts {
             }
             // Copied, for the later of two neighbours would come first, but row by row.
             Dots::Pairs(_) => formats.lhs == Format::Bf16 && problem.k.is_multiple_of(2) && side_by_side,
+            Dots::Floats(_) => unreachable!("f32 has parts of its own"),
         };
         let mut parts = DotParts {
             kernel,
@@ -143,7 +144,7 @@ impl DotParts {
             Dots::Bytes(_) if self.lhs.is_some() => (0, 2 * n),
             Dots::Bytes(_) => (ByteKernel::row_bytes(m, k.len()), 2 * n),
             Dots::Pairs(_) if self.lhs.is_some() => (m * pitch(k.len()) * form.element_bytes(), 0),
-            Dots::Pairs(_) => (form.panel_bytes(m, &k, mr), 0),
+            _ => (form.panel_bytes(m, &k, mr), 0),
         };
         let sums = if self.place.here { 0 } else { m * n };
         let word = size_of::<i32>();

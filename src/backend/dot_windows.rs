@@ -1,4 +1,4 @@
-//! Executes a convolution over a window of its input by a dot product, of four 8-bit integers or of two bf16: rows of the product are positions, columns are channels.
+//! Executes a convolution over a window of its input by a dot product, of four 8-bit integers or of two bf16, or by multiply-adds of f32 in the same loops: rows of the product are positions, columns are channels.
 //!
 //! ```text
 //! the weights packed, unless they were before
@@ -24,7 +24,9 @@ use tile25_kernels::epilogue::{Finish, FinishFrom};
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{Lines, Write};
 use tile25_kernels::mat::{MatMut, Places};
-use tile25_kernels::pack::{Operand, PANEL_WIDTH, Side, Zero, copy_byte_band, copy_pair_band, pack};
+use tile25_kernels::pack::{
+    Operand, PANEL_WIDTH, Side, Zero, copy_band, copy_byte_band, copy_pair_band, pack,
+};
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Band, Scan};
 
@@ -74,7 +76,9 @@ impl Dots {
                 (0..k).step_by(run).flat_map(of_run).collect()
             }
             Dots::Pairs(_) if !run.is_multiple_of(2) => return None,
-            Dots::Pairs(_) => (0..k).step_by(KC).map(|from| from..k.min(from + KC)).collect(),
+            Dots::Pairs(_) | Dots::Floats(_) => {
+                (0..k).step_by(KC).map(|from| from..k.min(from + KC)).collect()
+            }
         };
         let fits = |k: &Range<usize>| pieces(run, k.clone()).count() <= RUNS;
         segments.iter().all(fits).then_some(segments)
@@ -127,6 +131,7 @@ impl DotWindows {
         match dots {
             Dots::Bytes(bytes) if bytes.tiles().is_some() => return None,
             Dots::Pairs(_) if formats.lhs != Format::Bf16 => return None,
+            Dots::Floats(_) if formats.lhs != Format::F32 => return None,
             _ => {}
         }
         let (m, n, k) = (problem.m, problem.n, problem.k);
@@ -257,9 +262,9 @@ impl DotWindows {
             (Dots::Bytes(_), WordsMut::F32(dst)) => self.typed::<i32, f32>(call, dst),
             (Dots::Bytes(_), WordsMut::U16(dst)) => self.typed::<i32, u16>(call, dst),
             (Dots::Bytes(_), WordsMut::U8(dst)) => self.typed::<i32, u8>(call, dst),
-            (Dots::Pairs(_), WordsMut::F32(dst)) => self.typed::<f32, f32>(call, dst),
-            (Dots::Pairs(_), WordsMut::U16(dst)) => self.typed::<f32, u16>(call, dst),
-            (Dots::Pairs(_), WordsMut::U8(dst)) => self.typed::<f32, u8>(call, dst),
+            (Dots::Pairs(_) | Dots::Floats(_), WordsMut::F32(dst)) => self.typed::<f32, f32>(call, dst),
+            (Dots::Pairs(_) | Dots::Floats(_), WordsMut::U16(dst)) => self.typed::<f32, u16>(call, dst),
+            (Dots::Pairs(_) | Dots::Floats(_), WordsMut::U8(dst)) => self.typed::<f32, u8>(call, dst),
             (dots, _) => unreachable!("no such result of {dots:?}"),
         }
     }
@@ -364,10 +369,17 @@ impl DotSum for i32 {
 
 impl DotSum for f32 {
     fn copy(windows: &DotWindows, place: &Band, operand: Operand<'_>, start: isize, band: &mut [u8]) -> i32 {
-        let Words::U16(data) = operand.words else { unreachable!("bf16") };
-        let codes = band.len() / 2;
-        let band = bytemuck::cast_slice_mut(&mut band[..2 * codes]);
-        copy_pair_band(windows.kernel.isa, &windows.scan, place, (data, start), band)
+        let (isa, scan) = (windows.kernel.isa, &windows.scan);
+        match operand.words {
+            Words::U16(data) => {
+                copy_pair_band(isa, scan, place, (data, start), bytemuck::cast_slice_mut(band))
+            }
+            Words::F32(data) => {
+                copy_band(isa, scan, place, data, start, bytemuck::cast_slice_mut(band));
+                0
+            }
+            _ => unreachable!("bf16 or f32"),
+        }
     }
 
     fn multiply_lines(
@@ -377,7 +389,14 @@ impl DotSum for f32 {
         to: To<'_, '_, f32>,
         write: Write,
     ) -> [usize; 2] {
-        let Dots::Pairs(pairs) = windows.dots else { unreachable!("sums of pairs") };
+        let pairs = match windows.dots {
+            Dots::Pairs(pairs) => pairs,
+            Dots::Floats(floats) => {
+                floats.multiply_lines(lhs, (panels, windows.width, windows.panel_lines(), at), to, write);
+                return [0; 2];
+            }
+            Dots::Bytes(_) => unreachable!("sums of bytes are integers"),
+        };
         let least = [least; LINES];
         let lhs = (lhs, &least[..lhs.lines.len()]);
         pairs.multiply_lines(lhs, (panels, windows.width, windows.panel_lines(), at), to, write)
@@ -518,10 +537,14 @@ mod tests {
         for (run, count) in [(1, 1), (21, 7), (192, 3), (768, 3), (770, 2), (1536, 3), (4, 1000), (5000, 1)] {
             for dots in kernels_of(isa).filter_map(Dots::new) {
                 let Some(segments) = dots.segments(run, count) else {
-                    assert!(matches!(dots, Dots::Pairs(_)) && (run % 2 == 1 || run < KC / RUNS));
+                    assert!(!matches!(dots, Dots::Bytes(_)) && (run % 2 == 1 || run < KC / RUNS));
                     continue;
                 };
-                let (unit, mut end) = (if let Dots::Pairs(_) = dots { 2 } else { 4 }, 0);
+                let (unit, most, mut end) = match dots {
+                    Dots::Bytes(_) => (4, SEGMENT + 4, 0),
+                    Dots::Pairs(_) => (2, KC, 0),
+                    Dots::Floats(_) => (1, KC, 0),
+                };
                 for segment in segments {
                     assert_eq!(segment.start, end);
                     for (i, from, len) in pieces(run, segment.clone()) {
@@ -530,7 +553,7 @@ mod tests {
                         end += len;
                     }
                     assert_eq!(segment.end, end);
-                    assert!(segment.len() <= if unit == 2 { KC } else { SEGMENT + 4 });
+                    assert!(segment.len() <= most);
                 }
                 assert_eq!(end, run * count);
             }

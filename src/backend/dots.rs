@@ -1,6 +1,6 @@
 //! The dot products that executors of their own have.
 
-use tile25_kernels::gemm::{ByteKernel, PairKernel};
+use tile25_kernels::gemm::{ByteKernel, FloatKernel, PairKernel};
 use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
 
@@ -11,6 +11,8 @@ pub(super) enum Dots {
     Bytes(ByteKernel),
     /// Two bf16; sums are f32.
     Pairs(PairKernel),
+    /// One f32, which has their loops over lines.
+    Floats(FloatKernel),
 }
 
 impl Dots {
@@ -18,6 +20,7 @@ impl Dots {
     pub(super) fn new(kernel: Kernel) -> Option<Dots> {
         match kernel.form {
             Form::I8x4 => ByteKernel::new(kernel.isa).map(Dots::Bytes),
+            Form::F32 => FloatKernel::new(kernel.isa).map(Dots::Floats),
             Form::Bf16x2 => PairKernel::new(kernel.isa, [kernel.mr, kernel.nr]).map(Dots::Pairs),
             _ => None,
         }
@@ -27,7 +30,7 @@ impl Dots {
     pub(super) fn tiles(self) -> Option<(&'static str, usize)> {
         match self {
             Dots::Bytes(bytes) => bytes.tiles(),
-            Dots::Pairs(_) => None,
+            Dots::Pairs(_) | Dots::Floats(_) => None,
         }
     }
 }

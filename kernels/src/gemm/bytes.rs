@@ -15,7 +15,7 @@ use crate::simd::x86::TILE_COLS;
 use crate::simd::{I8x4, Simd, Unit, WithSimd};
 
 #[cfg(target_arch = "x86_64")]
-use super::dot_rows::{Line, Panels, Rows};
+use super::dot_rows::{Line, Panels, Rows, multiply_lines};
 use super::{Lines, Write};
 
 /// What multiplies bytes by panels of [`Form::I8x4`] on an instruction set.
@@ -145,21 +145,7 @@ impl ByteKernel {
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("the dot products are those of AVX-512");
         #[cfg(target_arch = "x86_64")]
-        {
-            let units: &[I8x4] = bytemuck::cast_slice(panels);
-            let mut band = dst.band(batch, rows, cols.clone());
-            // A panel at a time: what of it is met stays in the first-level cache while the lines pass.
-            for (panel, col) in (0..cols.len()).step_by(width).enumerate() {
-                let (n, mut row) = (width.min(cols.len() - col), 0);
-                let units = &units[panel * lines * width..][..lines * width];
-                for &line in lhs.lines {
-                    let mut dst = band.part(row..row + line.1, col..col + n);
-                    row += line.1;
-                    let panels = Panels { units, width, lines, from };
-                    self.dot_rows(lhs.rows(line), lhs.runs, panels, &mut dst, write);
-                }
-            }
-        }
+        multiply_lines::<I8x4>(self.isa, lhs, (panels, width, lines, from), (dst, batch, rows, cols), write);
     }
 
     /// Runs of rows by panels, by the dot products.

@@ -1,4 +1,4 @@
-//! Rows of bytes, multiplied where they lie by a dot product: of four 8-bit integers, or of two bf16.
+//! Rows of four-byte units, multiplied where they lie: of four 8-bit integers or two bf16 by their dot product, of one f32.
 //!
 //! ```text
 //! acc[0..M][0..NV] = 0
@@ -15,12 +15,13 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Down, MatRef, Quads, WriteRows};
+use crate::isa::Isa;
+use crate::mat::{Band, Down, MatMut, MatRef, Quads, WriteRows};
 use crate::simd::x86::Avx512Dot;
 use crate::simd::{Bf16x2, Dot, I8x4, Lanes, Simd, Unit, WideBf16x2, WithToken};
 
-use super::Write;
 use super::in_place::NEAR;
+use super::{Lines, Write};
 
 /// Bytes of a unit.
 const UNIT: usize = 4;
@@ -40,6 +41,7 @@ pub(super) trait InRows: Unit {
 
 impl InRows for I8x4 {}
 impl InRows for Bf16x2 {}
+impl InRows for f32 {}
 impl InRows for WideBf16x2 {
     const ANY_HEIGHT: bool = false;
 }
@@ -71,9 +73,14 @@ pub(super) struct Line<'a> {
     pub(super) runs: &'a [(usize, usize)],
 }
 
-/// Rows of a tile of so many vectors at most: 24 sums.
+/// Rows of a tile of so many vectors at most: 24 sums, or as many rows as are read from one address.
 const fn tallest(vectors: usize) -> usize {
-    if vectors == VECTORS[1] { 6 } else { 8 }
+    match vectors {
+        1 => 16,
+        2 => 12,
+        3 => 8,
+        _ => 6,
+    }
 }
 
 /// Columns of a panel whose tiles have so many vectors.
@@ -117,6 +124,32 @@ where
                     tiles_of(s, height, line, rows, rhs, &mut dst, write);
                 }
             }
+        }
+    }
+}
+
+/// Some lines by the columns of panels of `width` into rows of `dst`, a line behind the other; see [`super::ByteKernel::multiply_lines`].
+pub(super) fn multiply_lines<U: InRows>(
+    isa: Isa,
+    lhs: Lines<'_, '_>,
+    (panels, width, lines, from): (&[u8], usize, usize, usize),
+    (dst, batch, rows, cols): (&mut MatMut<'_, U::Acc>, usize, Range<usize>, Range<usize>),
+    write: Write,
+) where
+    Avx512Dot: Dot<U>,
+{
+    let dots = isa.dots().expect("the kernel was made where there are dot products");
+    let units: &[U] = bytemuck::cast_slice(panels);
+    let mut band = dst.band(batch, rows, cols.clone());
+    // A panel at a time: what of it is met stays in the first-level cache while the lines pass.
+    for (panel, col) in (0..cols.len()).step_by(width).enumerate() {
+        let (n, mut row) = (width.min(cols.len() - col), 0);
+        let units = &units[panel * lines * width..][..lines * width];
+        for &line in lhs.lines {
+            let dst = &mut band.part(row..row + line.1, col..col + n);
+            row += line.1;
+            let panels = Panels { units, width, lines, from };
+            dots.vectorize(Rows { line: Line { lhs: lhs.rows(line), runs: lhs.runs }, panels, dst, write });
         }
     }
 }
@@ -194,14 +227,20 @@ fn write_out<U: Unit, const M: usize, const NV: usize>(
 ) where
     Avx512Dot: Dot<U>,
 {
+    // All segments before the first is written: else sums would go through memory from run to run. No -0 leaves one of floats (N1); to integers it is nothing.
+    let mut segments = *acc;
+    for sums in &mut segments {
+        for sum in sums {
+            *sum = s.add(*sum, s.splat(U::Acc::zeroed()));
+        }
+    }
     let last = dst.n() - (NV - 1) * LANES;
-    for (i, acc) in acc.iter().enumerate() {
+    for (i, segments) in segments.iter().enumerate() {
         let row = dst.row(i);
-        for (j, &acc) in acc.iter().enumerate() {
+        for (j, &segment) in segments.iter().enumerate() {
             let at = &mut row[j * LANES..];
             let n = if j + 1 < NV { LANES } else { last };
-            // No -0 leaves a segment of floats (N1); to integers it is nothing.
-            let mut sum = s.add(acc, s.splat(U::Acc::zeroed()));
+            let mut sum = segment;
             if write == Write::Add {
                 let old = if n == LANES { s.load(at) } else { s.load_first_n(at, n) };
                 sum = s.add(old, sum);
@@ -244,4 +283,4 @@ macro_rules! tiles {
         }
     )*};
 }
-tiles!([3 2 1]: 8 7 6 5 4 3 2 1; [4]: 6 5 4 3 2 1;);
+tiles!([3 2 1]: 8 7 6 5 4 3 2 1; [4]: 6 5 4 3 2 1; [2 1]: 12 11 10 9; [1]: 16 15 14 13;);

@@ -14,6 +14,7 @@ mod few_rows_bytes;
 #[cfg(target_arch = "x86_64")]
 mod few_rows_dot;
 mod few_rows_transposed;
+mod floats;
 mod in_place;
 mod lines;
 mod macro_kernel;
@@ -32,6 +33,7 @@ pub use bytes::ByteKernel;
 pub use few_channels::{FEW_CHANNELS, FewChannels, SLACK};
 pub use few_rows_bf16::{FEW_ROWS_BF16, few_rows_bf16};
 pub use few_rows_bytes::{Bytes, FEW_ROWS_BYTES, few_rows_bytes};
+pub use floats::FloatKernel;
 pub use in_place::{InPlace, Later};
 pub use lines::Lines;
 pub use macro_kernel::{Acc, Block, add_segment};

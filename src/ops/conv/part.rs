@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use tile25_kernels::axis::Axis;
 use tile25_kernels::format::Format;
+use tile25_kernels::isa::is_amd;
 use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
@@ -21,7 +22,7 @@ use crate::backend::windows::Windowed;
 use crate::context::Context;
 use crate::epilogue::Accum;
 use crate::ops::operand::{grain, kernel};
-use crate::plan::{TilePlan, matmul as planner};
+use crate::plan::{Problem, TilePlan, matmul as planner};
 use crate::workspace::Scratch;
 
 use super::Direction;
@@ -63,7 +64,7 @@ pub enum Way {
     WeightGradient,
     /// 8-bit integers, a part of the result a thread: rows read in place or, with AMX, copied through the window, columns packed.
     Bytes,
-    /// 8-bit integers by the dot product of four bytes, positions are rows, from a band of some lines.
+    /// 8-bit integers, bf16 or f32 line by line from a band: positions are rows, the distance from one to the next is known. The dot products of AVX-512 have it.
     DotWindows,
     /// Along a tile plan, ticket by ticket: what the others leave, such as gradients of the weights of narrow formats.
     Tickets,
@@ -167,6 +168,11 @@ impl Part {
             let matrices = formats.lhs != formats.sums
                 && of_positions.problem.m >= MATRIX_FROM
                 && scan.axes.iter().all(|axis| axis.taps == 1);
+            if Self::lines_pay(&of_positions, scan, kernel)
+                && let Some(windows) = DotWindows::new(&of_positions, *scan, kernel, threads)
+            {
+                return part(of_positions, Turn::Transposed, How::DotWindows(Box::new(windows)));
+            }
             if !matrices && let Some(windowed) = Windowed::new(&of_positions, *scan, kernel, threads) {
                 return part(of_positions, Turn::Transposed, How::Windows(Box::new(windowed)));
             }
@@ -203,6 +209,19 @@ impl Part {
         let tile_plan = planner::plan(gemm.problem, grain(kernel), threads);
         let how = How::Tickets(Box::new(Schedule::new(&tile_plan, kernel, threads)));
         Part { gemm, turn, kernel, threads, how, tile_plan: tile_plan.into() }
+    }
+
+    /// Whether f32 is multiplied line by line from a band rather than through a window that looks up every row ([`Windowed`]). Of few channels rows are short, and of few columns tiles are taller. Zen 5, percent of the
+    /// peak, by windows and by lines: 3 to 32 channels 3 x 3 s2 @224 50 and 64, 3 to 64 7 x 7 s2 87 and 92; others, measured there alone: 256 to 256 3 x 3 @14 82 and 86, planar 78 and 83, 64 to 32 of 1 x 3 x 3 77
+    /// and 86; but of 49 positions, 512 to 512 @7, 64 and 60, and channels last of single taps 82 and 70 (benches/record/2026-11-28-zen5.md).
+    fn lines_pay(of_positions: &Gemm, scan: &Scan, kernel: Kernel) -> bool {
+        let Problem { batch, m, n, .. } = of_positions.problem;
+        let (channels, across) = (scan.channels, scan.axes[2]);
+        let (few, narrow) = (channels.0 < LANES_AT_MOST, n <= LANES_AT_MOST);
+        let taps = channels.1 != 1 || across.taps >= 3 && across.tap_step == 1;
+        kernel.form == Form::F32
+            && (batch == 1 || n >= LANES_AT_MOST)
+            && (few || narrow || is_amd() && taps && m >= MATRIX_FROM)
     }
 
     /// A product for each image, where all of one lie in memory as matrices that are read and written in place.
