@@ -444,7 +444,7 @@ impl PartSum for f32 {
                     let mut least = [0; LINES];
                     for (line, least) in least[..count].iter_mut().enumerate() {
                         let rows = line * LINE..rows.len().min((line + 1) * LINE);
-                        let codes: &mut [u16] = bytemuck::cast_slice_mut(&mut *lhs_room);
+                        let codes: &mut [u16] = bytemuck::cast_slice_mut(lhs_room);
                         let to = &mut codes[rows.start * pitch + here.start..];
                         *least = copy_pair_rows(isa, matrix.part(rows, here.clone()), to, pitch);
                     }

@@ -87,12 +87,10 @@ impl Dots {
 
 /// The runs, of `run` elements each, of which steps `k` have a part: which run, from which of its elements on, and how many.
 fn pieces(run: usize, k: Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
-    let next = move |from: usize| from + (run - from % run).min(k.end - from);
-    let all = std::iter::successors(Some(k.start), {
-        let next = next.clone();
-        move |&from| Some(next(from))
-    });
-    all.take_while(move |&from| from < k.end).map(move |from| (from / run, from % run, next(from) - from))
+    let end = k.end;
+    let next = move |from: usize| from + (run - from % run).min(end - from);
+    let all = std::iter::successors(Some(k.start), move |&from| Some(next(from)));
+    all.take_while(move |&from| from < end).map(move |from| (from / run, from % run, next(from) - from))
 }
 
 /// A planned convolution over a window by a dot product.

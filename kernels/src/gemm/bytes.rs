@@ -8,8 +8,12 @@ use std::ops::Range;
 use crate::axis::Window;
 use crate::format::Format;
 use crate::isa::Isa;
-use crate::mat::{Band, MatMut, MatRef, WriteRows};
-use crate::pack::{Form, Operand, Zero, pack_rows};
+#[cfg(target_arch = "x86_64")]
+use crate::mat::Band;
+use crate::mat::{MatMut, MatRef, WriteRows};
+#[cfg(target_arch = "x86_64")]
+use crate::pack::Form;
+use crate::pack::{Operand, Zero, pack_rows};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86::TILE_COLS;
 use crate::simd::{I8x4, Simd, Unit, WithSimd};

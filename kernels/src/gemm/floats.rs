@@ -12,6 +12,7 @@ use super::{Lines, Write};
 /// What multiplies lines of f32 by panels of [`Form::F32`](crate::pack::Form::F32) on an instruction set.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatKernel {
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the kernels are those of AVX-512"))]
     isa: Isa,
 }
 

@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 
-#[cfg(target_arch = "x86_64")]
 use crate::simd::opaque;
 
 /// Tallest column that is read by [`Across`].

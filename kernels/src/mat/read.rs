@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::simd::{prefetch, prefetch_near};
 
-#[cfg(target_arch = "x86_64")]
 use super::CACHE_LINE;
+#[cfg(target_arch = "x86_64")]
 use super::columns::Quads;
 use super::columns::{Across, RowSteps};
 use super::requests::lines;
