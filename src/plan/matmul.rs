@@ -22,7 +22,7 @@ pub struct Grain {
 const BLOCK_BYTES: usize = 448 * 1024;
 /// Most bytes of a wave's packed A over one segment, and of its packed B: all tasks of the wave share them, through the last-level cache.
 const WAVE_BYTES: usize = 8 * 1024 * 1024;
-/// Below this many multiply-adds one die and one thread do it all: a fork costs more than it saves.
+/// Below this many multiply-adds one die does it all: a ticket costs more than it saves. How many threads a product is worth is `backend::fork`'s.
 /// A fork and join of rayon takes 5 to 20 us here, 64^3 takes 2 us on one thread (benches/record/2026-11-24-blocks.md).
 const ONE_DIE_MACS: u64 = 96 * 96 * 96;
 /// Tasks that one thread should find at least, so that the last one does not wait long for the other threads.

@@ -221,7 +221,7 @@ pub struct MatmulPlan<'p> {
     threads: usize,
     /// Where the host does not walk the tile plan.
     parts: Option<Parts>,
-    /// The same of 8-bit integers; but a lhs that was packed before takes the tile plan, as an rhs does whose product is transposed.
+    /// The same of 8-bit integers and of bf16, by dot products; but a lhs that was packed before takes the tile plan, as an rhs does whose product is transposed.
     dots: Option<DotParts>,
     /// A few rows of narrow formats, which are multiplied where they lie unless the rhs was packed before.
     few_rows: Option<FewRows>,
@@ -238,7 +238,7 @@ impl MatmulPlan<'_> {
     }
 
     /// Which die computes what. The plan is of the transposed product where the output lies column-major. Float products whose result is
-    /// as wide as their sums, and those of 8-bit integers where the processor has a dot product of four bytes, have the same bits by any plan, and a host runs them in other pieces, faster: their plan is made when first asked for, and walked only
+    /// as wide as their sums, and those of 8-bit integers and smaller ones of bf16 by a dot product, have the same bits by any plan, and a host runs them in other pieces, faster: their plan is made when first asked for, and walked only
     /// where it was handed in by [`with_tile_plan`](Self::with_tile_plan).
     pub fn tile_plan(&self) -> &TilePlan {
         self.tile_plan.get_or_init(|| planner::plan(self.gemm.problem, grain(self.kernel), self.threads))
