@@ -1,4 +1,4 @@
-//! Products and convolutions of bf16 by every way: where there is a dot product of two, pairs of channels, and what its exponent guard makes of them.
+//! Products and convolutions of bf16 by every way: where there is a dot product of two, pairs of channels, and what its exponent guard makes of them. Convolutions of f32 that have the same loops.
 
 mod support;
 
@@ -34,7 +34,7 @@ fn has_pairs(context: &Context<'_>) -> bool {
 fn convolutions_of_pairs() {
     const SHAPES: [Shape; 11] = [
         ([1, 3, 20, 1], [15, 16], [7, 7], 2, 1, 3),
-        ([2, 64, 50, 1], [7, 9], [3, 3], 1, 1, 1),
+        ([2, 64, 50, 1], [9, 9], [3, 3], 1, 1, 1),
         ([1, 64, 64, 1], [6, 20], [3, 3], 2, 1, 1),
         ([1, 34, 17, 1], [5, 30], [5, 2], 1, 1, 2),
         ([1, 300, 20, 1], [4, 5], [3, 3], 2, 1, 1),
@@ -45,7 +45,7 @@ fn convolutions_of_pairs() {
         ([1, 2, 20, 1], [20, 21], [7, 7], 1, 2, 6),
         ([2, 12, 20, 1], [14, 19], [3, 3], 1, 6, 6),
     ];
-    fn check<C: Element>() {
+    fn check<A: Element, C: Element>() {
         let pools = pools();
         let mut rng = Rng::new(31);
         for ([batch, c_in, c_out, groups], image, kernel, stride, dilation, pad) in SHAPES {
@@ -66,9 +66,8 @@ fn convolutions_of_pairs() {
                 let (first, out) = if turned { (y, x) } else { (x, y) };
                 let (first, weights, out) = (layout(first, planar), layout(w, planar), layout(out, planar));
                 let how_drawn = if wide { Draw::Wide } else { Draw::Smooth };
-                let mut of = |n: usize| -> Vec<bf16> {
-                    (0..n).map(|_| draw(&mut rng, Format::Bf16, how_drawn)).collect()
-                };
+                let mut of =
+                    |n: usize| -> Vec<A> { (0..n).map(|_| draw(&mut rng, A::FORMAT, how_drawn)).collect() };
                 let (a, b) = (of(len(&first)), of(len(&weights)));
                 let old: Vec<C> = (0..len(&out)).map(|_| draw(&mut rng, C::FORMAT, Draw::Smooth)).collect();
                 let run = |context: &Context<'_>, packed: bool| {
@@ -99,8 +98,9 @@ fn convolutions_of_pairs() {
             }
         }
     }
-    check::<f32>();
-    check::<bf16>();
+    check::<bf16, f32>();
+    check::<bf16, bf16>();
+    check::<f32, f32>();
 }
 
 /// Several blocks of rows, of columns and of k; rows copied side by side and packed, of an even and an odd number of elements; panels of 48 columns and of 64, packed once.

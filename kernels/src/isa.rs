@@ -45,7 +45,7 @@ impl fmt::Display for NoSuchIsa {
 
 impl std::error::Error for NoSuchIsa {}
 
-/// Whether the processor is AMD's, by the feature that tells: SSE4a. Four facts that decide about time alone hang on it, by measurement of Zen 4, Zen 5, Emerald Rapids and Granite Rapids
+/// Whether the processor is AMD's, by the feature that tells: SSE4a. What decides about time alone hangs on it here and there, by measurement of Zen 4, Zen 5, Emerald Rapids and Granite Rapids
 /// (benches/record): there vectors that cross a cache line are read about as fast as others; the last-level cache is near, where Intel's is a mesh that all cores of a socket share;
 /// `vdpbf16ps` starts every cycle or twice, where Intel's takes two cycles; and threads that wait for the next of many short pieces of work were still awake.
 pub fn is_amd() -> bool {

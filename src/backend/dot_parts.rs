@@ -8,7 +8,7 @@
 //!     rows of the lhs in place, or copied; multiplied; of integers zero points made good; the epilogue
 //! ```
 //!
-//! A k of more than [`K_BLOCK`] steps is brought near a block of it at a time. Rows may be read through any window: those of a convolution are positions.
+//! A k of more than [`K_BLOCK`] bytes is brought near a block of it at a time. Rows may be read through any window: those of a convolution are positions.
 
 use std::ops::Range;
 
@@ -81,7 +81,7 @@ impl DotParts {
         if problem.k == 0 || here && dst.band_stride().is_none() {
             return None;
         }
-        let dots = Dots::new(kernel).filter(|dots| !matches!(dots, Dots::Floats(_)))?;
+        let dots = Dots::new(kernel)?;
         let (mr, nr) = (dots.tiles().map_or(kernel.mr, |(_, rows)| rows), kernel.nr);
         let threads = worth(problem.macs(), threads);
         let extents = [problem.m, problem.n];
@@ -104,7 +104,8 @@ impl DotParts {
             }
             // Copied, for the later of two neighbours would come first, but row by row.
             Dots::Pairs(_) => formats.lhs == Format::Bf16 && problem.k.is_multiple_of(2) && side_by_side,
-            Dots::Floats(_) => unreachable!("f32 has parts of its own"),
+            // [`super::parts`] has them.
+            Dots::Floats(_) => return None,
         };
         let mut parts = DotParts {
             kernel,

@@ -1,4 +1,4 @@
-//! The dot products that executors of their own have.
+//! What multiplies in the executors of dot products, whose loops f32 has too.
 
 use tile25_kernels::gemm::{ByteKernel, FloatKernel, PairKernel};
 use tile25_kernels::pack::Form;
