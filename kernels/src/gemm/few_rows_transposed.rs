@@ -1,108 +1,159 @@
-//! Products of a few rows by a matrix whose columns lie side by side: 16 x 16 elements are transposed in registers, for lanes have to be columns (N1).
+//! Products of a few rows by a matrix whose columns lie side by side, or of a matrix whose rows lie side by side by a few columns: 16 x 16 elements of the matrix are transposed in registers, for its
+//! lines have to be lanes (N1).
 //!
 //! ```text
-//! for each group of 16 columns, two at a time
+//! for each group of 16 lines of the matrix, sometimes two at a time
 //!   for each segment of k
-//!     s[0..M][16] = +0.0
+//!     s[0..few][16] = +0.0
 //!     for each 16 steps of k
 //!       transpose 16 x 16 elements in registers
-//!       s[i][..] = fma(a[i][k], b[k][..], s[i][..])
+//!       s[i][..] = fma(few[i][k], b[k][..], s[i][..])
 //!     dst = s + 0.0, or dst += s + 0.0
 //! ```
 
 use crate::KC;
 use crate::mat::{Band, MatRef, WriteRows};
-use crate::simd::{FloatLanes, Lanes, Simd};
+use crate::simd::{FloatLanes, Lanes, Simd, prefetch_near};
 
 use super::Write;
 use super::few_rows::finish;
 
-/// Columns of a group: a vector of AVX-512.
+/// Lines of a group: a vector of AVX-512.
 const GROUP: usize = 16;
-/// Steps of k at a time: a cache line of a column.
+/// Steps of k at a time: a cache line of each line.
 const LINE: usize = 16;
-/// Rows up to which two groups are computed at a time, for the sums of one wait for each other; unless their columns share too few sets of the first-level cache, of 64 lines apart. On Zen 5
+/// Few rows, or columns, up to which two groups are computed at a time, for the sums of one wait for each other; unless their lines share too few sets of the first-level cache, of 64 lines apart. On Zen 5
 /// 1 x 256 x 256 10.7 % of the peak by one, 14.6 by two; 1 x 1024 x 1024, whose columns share one set, 10.1 and 5.8.
-const PAIRED_ROWS: usize = 4;
-/// Columns of two groups that may share a set.
+const PAIRED: usize = 4;
+/// Lines of two groups that may share a set.
 const IN_A_SET: usize = 8;
-/// Most rows.
-pub(super) const FEW_ROWS_TRANSPOSED: usize = 8;
+/// Most rows, or columns.
+pub(super) const FEW_TRANSPOSED: usize = 8;
+/// Columns up to which a lhs is transposed whatever its rows; with more of them, if rows share sets of the first-level cache. Zen 5, transposed and by tiles: 128 x 4 x 1024 30.9 and 18.1 % of the peak, 3136 x 4 x 256 24.6
+/// and 18.4, 1000 x 6 x 100 30.0 and 31.8; 128 x 6 x 1024 30.4 and 26.7, 4096 x 8 x 4096 31.5 and 26.
+const FEW_COLUMNS: usize = 4;
+/// Rows and steps of k of a lhs from which on it is transposed. Not swept.
+const FROM: usize = 2 * GROUP;
+/// Bytes of a matrix from which on it is asked for ahead. Zen 5: 1 x 1024 x 1024 10.6 % of the peak, asked for 9.0; 1 x 4096 x 4096 4.5 and 5.0.
+const FROM_MEMORY: usize = 8 * 1024 * 1024;
+/// Steps of k that each line is asked for ahead then. A KiB of one line at a time instead: 4096 x 4 x 4096 16 % of the peak in place of 21.
+const STEPS_AHEAD: usize = 8 * LINE;
 
-/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs whose columns lie side by side, and up to [`FEW_ROWS_TRANSPOSED`] rows.
+/// Whether [`few_columns`] multiplies a lhs by so many columns faster than tiles do.
 #[inline(always)]
-pub(super) fn transposed<S: Simd>(
+pub(super) fn takes(lhs: MatRef<'_, f32>, columns: usize) -> bool {
+    lhs.has_whole_rows()
+        && lhs.rows() >= FROM
+        && lhs.cols() >= FROM
+        && (columns <= FEW_COLUMNS || columns <= FEW_TRANSPOSED && lhs.in_a_set(GROUP) > IN_A_SET)
+}
+
+/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs whose columns lie side by side, and up to [`FEW_TRANSPOSED`] rows.
+#[inline(always)]
+pub(super) fn few_rows<S: Simd>(
     s: S,
     lhs: MatRef<'_, f32>,
     rhs: MatRef<'_, f32>,
     dst: &mut Band<'_, f32>,
     add: bool,
 ) {
-    let columns = rhs.transposed();
-    match dst.m() {
-        1 => groups::<S, 1>(s, lhs, columns, dst, add),
-        2 => groups::<S, 2>(s, lhs, columns, dst, add),
-        3 => groups::<S, 3>(s, lhs, columns, dst, add),
-        4 => groups::<S, 4>(s, lhs, columns, dst, add),
-        5 => groups::<S, 5>(s, lhs, columns, dst, add),
-        6 => groups::<S, 6>(s, lhs, columns, dst, add),
-        7 => groups::<S, 7>(s, lhs, columns, dst, add),
-        8 => groups::<S, 8>(s, lhs, columns, dst, add),
-        rows => unreachable!("{rows} rows are not few"),
-    }
+    few::<S, false>(s, lhs, rhs.transposed(), dst, add);
 }
 
-/// `columns` are those of the rhs, as rows.
+/// `dst = lhs rhs` or `dst += lhs rhs` for a lhs whose rows lie side by side, and up to [`FEW_TRANSPOSED`] columns.
 #[inline(always)]
-fn groups<S: Simd, const M: usize>(
+pub(super) fn few_columns<S: Simd>(
     s: S,
     lhs: MatRef<'_, f32>,
-    columns: MatRef<'_, f32>,
+    rhs: MatRef<'_, f32>,
     dst: &mut Band<'_, f32>,
     add: bool,
 ) {
-    let (n, mut j) = (columns.rows(), 0);
-    if M <= PAIRED_ROWS && columns.in_a_set(2 * GROUP) <= IN_A_SET {
-        while n - j >= 2 * GROUP {
-            some_groups::<S, M, 2>(s, lhs, columns, j, dst, add);
+    few::<S, true>(s, rhs.transposed(), lhs, dst, add);
+}
+
+/// The products of each of `few` with each of `lines`: of a row with columns, or with `COLUMNS` of a column with rows.
+#[inline(always)]
+fn few<S: Simd, const COLUMNS: bool>(
+    s: S,
+    few: MatRef<'_, f32>,
+    lines: MatRef<'_, f32>,
+    dst: &mut Band<'_, f32>,
+    add: bool,
+) {
+    match few.rows() {
+        1 => groups::<S, 1, COLUMNS>(s, few, lines, dst, add),
+        2 => groups::<S, 2, COLUMNS>(s, few, lines, dst, add),
+        3 => groups::<S, 3, COLUMNS>(s, few, lines, dst, add),
+        4 => groups::<S, 4, COLUMNS>(s, few, lines, dst, add),
+        5 => groups::<S, 5, COLUMNS>(s, few, lines, dst, add),
+        6 => groups::<S, 6, COLUMNS>(s, few, lines, dst, add),
+        7 => groups::<S, 7, COLUMNS>(s, few, lines, dst, add),
+        8 => groups::<S, 8, COLUMNS>(s, few, lines, dst, add),
+        count => unreachable!("{count} are not few"),
+    }
+}
+
+#[inline(always)]
+fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
+    s: S,
+    few: MatRef<'_, f32>,
+    lines: MatRef<'_, f32>,
+    dst: &mut Band<'_, f32>,
+    add: bool,
+) {
+    let (n, mut j) = (lines.rows(), 0);
+    if n.saturating_mul(lines.cols()) >= FROM_MEMORY / size_of::<f32>() {
+        while j < n {
+            some_groups::<S, M, 1, COLUMNS, true>(s, few, lines, j, dst, add);
+            j += GROUP;
+        }
+    }
+    if M <= PAIRED && lines.in_a_set(2 * GROUP) <= IN_A_SET {
+        while j + 2 * GROUP <= n {
+            some_groups::<S, M, 2, COLUMNS, false>(s, few, lines, j, dst, add);
             j += 2 * GROUP;
         }
     }
     while j < n {
-        some_groups::<S, M, 1>(s, lhs, columns, j, dst, add);
+        some_groups::<S, M, 1, COLUMNS, false>(s, few, lines, j, dst, add);
         j += GROUP;
     }
 }
 
-/// `G` groups at a time, from column `j` on.
+/// `G` groups at a time, from line `j` on. `AHEAD`: asked for before they are read.
 #[inline(always)]
-fn some_groups<S: Simd, const M: usize, const G: usize>(
+fn some_groups<S: Simd, const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool>(
     s: S,
-    lhs: MatRef<'_, f32>,
-    columns: MatRef<'_, f32>,
+    few: MatRef<'_, f32>,
+    lines: MatRef<'_, f32>,
     j: usize,
     dst: &mut Band<'_, f32>,
     add: bool,
 ) {
-    let (n, k) = (columns.rows(), columns.cols());
+    let (n, k) = (lines.rows(), lines.cols());
     let width = (G * GROUP).min(n - j);
-    // Lanes beyond the last column repeat it.
-    let rows: [[&[f32]; GROUP]; G] = std::array::from_fn(|g| {
-        std::array::from_fn(|lane| columns.row(j + (g * GROUP + lane).min(width - 1)))
-    });
+    // Lanes beyond the last line repeat it.
+    let rows: [[&[f32]; GROUP]; G] =
+        std::array::from_fn(|g| std::array::from_fn(|lane| lines.row(j + (g * GROUP + lane).min(width - 1))));
     for first in (0..k).step_by(KC) {
         let segment = first..k.min(first + KC);
         let whole = segment.len() / LINE * LINE;
         let mut sums = [[[0.0f32; GROUP]; M]; G];
         for step in (segment.start..segment.start + whole).step_by(LINE) {
             for (rows, sums) in rows.iter().zip(&mut sums) {
-                // Of each column its line at once: columns a power of two apart share a set of the first-level cache, which keeps eight lines.
-                let mut lines: [&[f32; LINE]; GROUP] = [&[0.0; LINE]; GROUP];
-                for (line, row) in lines.iter_mut().zip(rows) {
-                    *line = row[step..].first_chunk().expect("a line is left");
+                // Of each line its part at once: lines a power of two apart share a set of the first-level cache, which keeps eight or twelve of them.
+                let mut parts: [&[f32; LINE]; GROUP] = [&[0.0; LINE]; GROUP];
+                for (part, row) in parts.iter_mut().zip(rows) {
+                    *part = row[step..].first_chunk().expect("a part is left");
                 }
-                let b = s.transpose_16x16(lines);
-                steps::<S, M>(s, lhs.part(0..M, step..step + LINE), &b, sums);
+                if AHEAD {
+                    for part in parts {
+                        prefetch_near(part.as_ptr().wrapping_add(STEPS_AHEAD));
+                    }
+                }
+                let b = s.transpose_16x16(parts);
+                steps::<S, M>(s, few.part(0..M, step..step + LINE), &b, sums);
             }
         }
         for step in segment.start + whole..segment.end {
@@ -111,15 +162,25 @@ fn some_groups<S: Simd, const M: usize, const G: usize>(
                 for (b, row) in b[0].iter_mut().zip(rows) {
                     *b = row[step];
                 }
-                steps::<S, M>(s, lhs.part(0..M, step..step + 1), &b, sums);
+                steps::<S, M>(s, few.part(0..M, step..step + 1), &b, sums);
             }
         }
         let write = if first > 0 || add { Write::Add } else { Write::Replace };
-        for row in 0..M {
-            for (g, sums) in sums.iter().enumerate() {
-                let at = j + g * GROUP;
-                let end = (at + GROUP).min(n);
-                finish(s, &sums[row][..end - at], &mut dst.row(row)[at..end], write);
+        for (g, sums) in sums.iter().enumerate() {
+            let at = j + g * GROUP;
+            let lanes = at..(at + GROUP).min(n);
+            if COLUMNS {
+                for (lane, row) in lanes.enumerate() {
+                    for (to, sums) in dst.row(row)[..M].iter_mut().zip(sums) {
+                        // N1, N2.
+                        let segment = sums[lane] + 0.0;
+                        *to = if write == Write::Add { *to + segment } else { segment };
+                    }
+                }
+            } else {
+                for (row, sums) in sums.iter().enumerate() {
+                    finish(s, &sums[..lanes.len()], &mut dst.row(row)[lanes.clone()], write);
+                }
             }
         }
     }
@@ -129,7 +190,7 @@ fn some_groups<S: Simd, const M: usize, const G: usize>(
 #[inline(always)]
 fn steps<S: Simd, const M: usize>(
     s: S,
-    lhs: MatRef<'_, f32>,
+    few: MatRef<'_, f32>,
     b: &[[f32; GROUP]],
     sums: &mut [[f32; GROUP]; M],
 ) {
@@ -139,7 +200,7 @@ fn steps<S: Simd, const M: usize>(
         for (acc, sums) in acc.iter_mut().zip(&*sums) {
             *acc = Lanes::<f32>::load(s, &sums[at..]);
         }
-        for (a, b) in lhs.across::<M, false>().zip(b) {
+        for (a, b) in few.across::<M, false>().zip(b) {
             let b = Lanes::<f32>::load(s, &b[at..]);
             for (row, acc) in acc.iter_mut().enumerate() {
                 let a = Lanes::<f32>::splat(s, a.at(row));

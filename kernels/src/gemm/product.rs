@@ -24,7 +24,7 @@ use crate::simd::{Lanes, Simd, Unit};
 
 use super::blocking::{ASK_FROM, Blocking, FEW_ROWS_COLS, Kept, SMALL_K, SMALL_NEAR_K};
 use super::few_rows::{self, FEW_ROWS_STREAMED};
-use super::few_rows_transposed::FEW_ROWS_TRANSPOSED;
+use super::few_rows_transposed::FEW_TRANSPOSED;
 use super::source::{Part, Source};
 use super::{InPlace, Later, Real, Ukernel, Write};
 
@@ -95,6 +95,9 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         let plain =
             self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= small_k;
         if self.dst.rows().len() <= FEW_ROWS_STREAMED && self.few_rows(s, isa) {
+            return;
+        }
+        if self.dst.cols().len() <= FEW_TRANSPOSED && self.few_columns(isa) {
             return;
         }
         let asks_for_next =
@@ -197,9 +200,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         let rhs = match *self.rhs {
             Source::InPlace(rhs) if self.blocking.streams || few_rows::has_strips::<T, S>(m) => rhs,
             Source::Pack { matrices: Some(rhs), .. }
-                if T::TRANSPOSES
-                    && m <= FEW_ROWS_TRANSPOSED
-                    && rhs.matrix(0).transposed().has_whole_rows() =>
+                if T::TRANSPOSES && m <= FEW_TRANSPOSED && rhs.matrix(0).transposed().has_whole_rows() =>
             {
                 rhs
             }
@@ -217,8 +218,34 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             } else if rhs.has_whole_rows() {
                 few_rows::near(s, lhs, rhs, &mut band, self.add);
             } else {
-                T::few_rows_transposed(isa, lhs, rhs, &mut band, self.add);
+                T::few_transposed::<false>(isa, lhs, rhs, &mut band, self.add);
             }
+            if let Some(epilogue) = self.epilogue {
+                let mut tile = self.dst.tile(batch, rows.clone(), cols.clone());
+                T::finish_in_place(isa, epilogue, &mut tile);
+            }
+        }
+        true
+    }
+
+    /// Products of a lhs whose rows lie side by side by so few columns; false where the loops below do better or must.
+    #[inline(always)]
+    fn few_columns(&mut self, isa: Isa) -> bool {
+        let (rows, cols) = (self.dst.rows(), self.dst.cols());
+        let (&Source::InPlace(lhs), Some(rhs)) = (self.lhs, self.rhs.matrices()) else { return false };
+        if !T::transposes(lhs.matrix(0).part(rows.clone(), 0..self.k), cols.len()) {
+            return false;
+        }
+        for batch in self.dst.batch() {
+            let lhs = lhs.matrix(batch).part(rows.clone(), 0..self.k);
+            let rhs = rhs.matrix(batch).part(0..self.k, cols.clone());
+            T::few_transposed::<true>(
+                isa,
+                lhs,
+                rhs,
+                &mut self.dst.band(batch, rows.clone(), cols.clone()),
+                self.add,
+            );
             if let Some(epilogue) = self.epilogue {
                 let mut tile = self.dst.tile(batch, rows.clone(), cols.clone());
                 T::finish_in_place(isa, epilogue, &mut tile);

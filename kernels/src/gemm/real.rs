@@ -15,13 +15,15 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     const FORM: Form;
     /// A segment of zeros.
     const ZEROS: &'static [Self];
-    /// Whether a few rows can be multiplied by a matrix whose columns lie side by side without packing it.
+    /// Whether a few rows can be multiplied by a matrix whose columns lie side by side without packing it, and such a matrix the other way round by a few columns.
     const TRANSPOSES: bool;
-    /// Multiplies a few rows by such a matrix.
+    /// Whether such a matrix is multiplied by so many columns faster than by tiles.
+    fn transposes(lhs: MatRef<'_, Self>, columns: usize) -> bool;
+    /// Multiplies a few rows by such a matrix, or with `COLUMNS` a matrix whose rows lie side by side by a few columns.
     ///
     /// # Panics
     /// Unless [`Real::TRANSPOSES`].
-    fn few_rows_transposed(
+    fn few_transposed<const COLUMNS: bool>(
         isa: Isa,
         lhs: MatRef<'_, Self>,
         rhs: MatRef<'_, Self>,
@@ -59,20 +61,24 @@ macro_rules! jobs {
     )*};
 }
 
-/// A few rows of f32 times a transposed matrix.
-struct FewRows<'a, 'b, 'c>(MatRef<'a, f32>, MatRef<'a, f32>, &'b mut Band<'c, f32>, bool);
+/// A few rows of f32 times a transposed matrix, or with `COLUMNS` a matrix times a few columns.
+struct Few<'a, 'b, 'c, const COLUMNS: bool>(MatRef<'a, f32>, MatRef<'a, f32>, &'b mut Band<'c, f32>, bool);
 
-impl WithSimd for FewRows<'_, '_, '_> {
+impl<const COLUMNS: bool> WithSimd for Few<'_, '_, '_, COLUMNS> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let FewRows(lhs, rhs, dst, add) = self;
-        few_rows_transposed::transposed(s, lhs, rhs, dst, add);
+        let Few(lhs, rhs, dst, add) = self;
+        if COLUMNS {
+            few_rows_transposed::few_columns(s, lhs, rhs, dst, add);
+        } else {
+            few_rows_transposed::few_rows(s, lhs, rhs, dst, add);
+        }
     }
 }
 
 macro_rules! real {
-    ($t:ty, $form:ident, transposed: $transposes:literal, $transposed:expr) => {
+    ($t:ty, $form:ident, transposed: $transposes:literal, $takes:expr, $few:ident) => {
         jobs! {
             Product<'_, '_, $t>,
             Windows<'_, '_, '_, $t>,
@@ -86,15 +92,18 @@ macro_rules! real {
             const FORM: Form = Form::$form;
             const ZEROS: &'static [$t] = &[0.0; KC];
             const TRANSPOSES: bool = $transposes;
-            fn few_rows_transposed(
+            #[inline(always)]
+            fn transposes(lhs: MatRef<'_, $t>, columns: usize) -> bool {
+                $takes(lhs, columns)
+            }
+            fn few_transposed<const COLUMNS: bool>(
                 isa: Isa,
                 lhs: MatRef<'_, $t>,
                 rhs: MatRef<'_, $t>,
                 dst: &mut Band<'_, $t>,
                 add: bool,
             ) {
-                let run: fn(Isa, MatRef<'_, $t>, MatRef<'_, $t>, &mut Band<'_, $t>, bool) = $transposed;
-                run(isa, lhs, rhs, dst, add);
+                $few::<COLUMNS>(isa, lhs, rhs, dst, add);
             }
             fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, product));
@@ -120,10 +129,28 @@ macro_rules! real {
         }
     };
 }
-real!(f32, F32, transposed: true, |isa, lhs, rhs, dst, add| {
-    isa.dispatch_but_dots(FewRows(lhs, rhs, dst, add));
-});
-real!(f64, F64, transposed: false, |_, _, _, _, _| unreachable!("f64 is packed"));
+real!(f32, F32, transposed: true, few_rows_transposed::takes, few_f32);
+real!(f64, F64, transposed: false, |_, _| false, few_f64);
+
+fn few_f32<const COLUMNS: bool>(
+    isa: Isa,
+    lhs: MatRef<'_, f32>,
+    rhs: MatRef<'_, f32>,
+    dst: &mut Band<'_, f32>,
+    add: bool,
+) {
+    isa.dispatch_but_dots(Few::<COLUMNS>(lhs, rhs, dst, add));
+}
+
+fn few_f64<const COLUMNS: bool>(
+    _: Isa,
+    _: MatRef<'_, f64>,
+    _: MatRef<'_, f64>,
+    _: &mut Band<'_, f64>,
+    _: bool,
+) {
+    unreachable!("f64 is packed");
+}
 
 /// Whether no weight of whole vectors is infinite or a NaN.
 #[inline(always)]

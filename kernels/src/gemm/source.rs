@@ -58,15 +58,19 @@ impl<'a, T: Real> Source<'a, T> {
         }
     }
 
+    /// Its matrices where they lie, whether they are read there or packed.
+    #[inline(always)]
+    pub(super) fn matrices(&self) -> Option<Matrices<'a, T>> {
+        match self {
+            Source::InPlace(matrices) | Source::Pack { matrices: Some(matrices), .. } => Some(*matrices),
+            _ => None,
+        }
+    }
+
     /// Product `batch` of it where it lies, whether it is read there or packed.
     #[inline(always)]
     pub(super) fn matrix(&self, batch: usize) -> Option<MatRef<'a, T>> {
-        match self {
-            Source::InPlace(matrices) | Source::Pack { matrices: Some(matrices), .. } => {
-                Some(matrices.matrix(batch))
-            }
-            _ => None,
-        }
+        self.matrices().map(|matrices| matrices.matrix(batch))
     }
 
     /// Panel `panel` of `width` of `extent` lanes over a segment of `steps`, of panels packed before; a row is a step of k.
