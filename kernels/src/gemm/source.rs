@@ -47,6 +47,7 @@ pub(super) struct Part<'r> {
 }
 
 /// Rows that are asked for before they are copied.
+const PANELS_AT_A_TIME: usize = 8;
 const STEPS_AHEAD: usize = 16;
 
 impl<'a, T: Real> Source<'a, T> {
@@ -105,18 +106,31 @@ impl<'a, T: Real> Source<'a, T> {
                 let down =
                     if side == Side::Lhs { matrix.transposed() } else { matrix }.part(k.clone(), x.clone());
                 if down.has_whole_rows() {
-                    // Step by step through all panels: rows are read as they lie.
-                    for (step, row) in down.down().enumerate() {
-                        down.prefetch_row(step + STEPS_AHEAD);
-                        for (panel, lanes) in row.chunks(width).enumerate() {
-                            let to = &mut out[panel * width * k.len() + step * width..][..width];
-                            for at in (0..width).step_by(<S as Lanes<T>>::LANES) {
-                                let (n, room) = (
-                                    lanes.len().saturating_sub(at).min(<S as Lanes<T>>::LANES),
-                                    <S as Lanes<T>>::LANES.min(width - at),
-                                );
-                                let v = s.load_first_n(&lanes[at.min(lanes.len())..], n);
-                                s.store_first_n(&mut to[at..], room, v);
+                    // Step by step through some panels: rows are read as they lie.
+                    let some = PANELS_AT_A_TIME * width;
+                    for (some, out) in (0..down.cols()).step_by(some).zip(out.chunks_mut(some * k.len())) {
+                        let lanes = some..down.cols().min(some + PANELS_AT_A_TIME * width);
+                        let down = down.part(0..k.len(), lanes);
+                        for (step, row) in down.down().enumerate() {
+                            down.prefetch_row(step + STEPS_AHEAD);
+                            if let (8, (lanes, [])) = (width, row.as_chunks::<8>()) {
+                                let mut at = step * 8;
+                                for lanes in lanes {
+                                    out[at..at + 8].copy_from_slice(lanes);
+                                    at += 8 * k.len();
+                                }
+                                continue;
+                            }
+                            for (panel, lanes) in row.chunks(width).enumerate() {
+                                let to = &mut out[panel * width * k.len() + step * width..][..width];
+                                for at in (0..width).step_by(<S as Lanes<T>>::LANES) {
+                                    let (n, room) = (
+                                        lanes.len().saturating_sub(at).min(<S as Lanes<T>>::LANES),
+                                        <S as Lanes<T>>::LANES.min(width - at),
+                                    );
+                                    let v = s.load_first_n(&lanes[at.min(lanes.len())..], n);
+                                    s.store_first_n(&mut to[at..], room, v);
+                                }
                             }
                         }
                     }
