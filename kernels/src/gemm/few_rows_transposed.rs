@@ -11,6 +11,8 @@
 //!     dst = s + 0.0, or dst += s + 0.0
 //! ```
 
+use std::ops::Range;
+
 use crate::KC;
 use crate::mat::{Band, MatRef, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd, prefetch_near};
@@ -20,11 +22,13 @@ use super::few_rows::finish;
 
 /// Lines of a group: a vector of AVX-512.
 const GROUP: usize = 16;
+/// Vectors of a group, where they are shortest.
+const VECTORS: usize = 4;
 /// Steps of k at a time: a cache line of each line.
 const LINE: usize = 16;
-/// Few rows, or columns, up to which two groups are computed at a time, for the sums of one wait for each other; unless their lines share too few sets of the first-level cache, of 64 lines apart. On Zen 5
-/// 1 x 256 x 256 10.7 % of the peak by one, 14.6 by two; 1 x 1024 x 1024, whose columns share one set, 10.1 and 5.8.
-const PAIRED: usize = 4;
+/// Few rows, and few columns, up to which two groups are computed at a time, for the sums of one wait for each other; unless their lines share too few sets of the first-level cache, of 64 lines apart. On Zen 5
+/// 1 x 256 x 256 12.5 % of the peak by one, 16.5 by two, 4 x 768 x 768 nt 36 and 28; 3136 x 4 x 256 30 and 35, 1000 x 3 x 1000 28 and 34; 1 x 1024 x 1024, whose columns share one set, 10.1 and 5.8.
+const PAIRED: [usize; 2] = [2, 4];
 /// Lines of two groups that may share a set.
 const IN_A_SET: usize = 8;
 /// Most rows, or columns.
@@ -102,113 +106,147 @@ fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
     dst: &mut Band<'_, f32>,
     add: bool,
 ) {
-    let (n, mut j) = (lines.rows(), 0);
-    if n.saturating_mul(lines.cols()) >= FROM_MEMORY / size_of::<f32>() {
-        while j < n {
-            some_groups::<S, M, 1, COLUMNS, true>(s, few, lines, j, dst, add);
-            j += GROUP;
-        }
-    }
-    if M <= PAIRED && lines.in_a_set(2 * GROUP) <= IN_A_SET {
-        while j + 2 * GROUP <= n {
-            some_groups::<S, M, 2, COLUMNS, false>(s, few, lines, j, dst, add);
-            j += 2 * GROUP;
-        }
-    }
+    let (n, k) = (lines.rows(), lines.cols());
+    let from_memory = n.saturating_mul(k) >= FROM_MEMORY / size_of::<f32>();
+    let by_two = M <= PAIRED[COLUMNS as usize] && !from_memory && lines.in_a_set(2 * GROUP) <= IN_A_SET;
+    let mut job = Job::<M, COLUMNS> { few, lines, dst, add };
+    let mut j = 0;
     while j < n {
-        some_groups::<S, M, 1, COLUMNS, false>(s, few, lines, j, dst, add);
-        j += GROUP;
+        let two = by_two && j + 2 * GROUP <= n;
+        let mut first = 0;
+        while first < k {
+            let len = KC.min(k - first);
+            if two {
+                job.streams::<S, 2, false>(s, [[j, first], [j + GROUP, first]], len);
+            } else if from_memory {
+                job.streams::<S, 1, true>(s, [[j, first]], len);
+            } else {
+                job.streams::<S, 1, false>(s, [[j, first]], len);
+            }
+            first += len;
+        }
+        j += if two { 2 * GROUP } else { GROUP };
     }
 }
 
-/// `G` groups at a time, from line `j` on. `AHEAD`: asked for before they are read.
-#[inline(always)]
-fn some_groups<S: Simd, const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool>(
-    s: S,
-    few: MatRef<'_, f32>,
-    lines: MatRef<'_, f32>,
-    j: usize,
-    dst: &mut Band<'_, f32>,
+/// The products of `M` rows, or columns, with all lines.
+struct Job<'a, 'b, 'c, const M: usize, const COLUMNS: bool> {
+    few: MatRef<'a, f32>,
+    lines: MatRef<'a, f32>,
+    dst: &'b mut Band<'c, f32>,
     add: bool,
-) {
-    let (n, k) = (lines.rows(), lines.cols());
-    let width = (G * GROUP).min(n - j);
-    // Lanes beyond the last line repeat it.
-    let rows: [[&[f32]; GROUP]; G] =
-        std::array::from_fn(|g| std::array::from_fn(|lane| lines.row(j + (g * GROUP + lane).min(width - 1))));
-    for first in (0..k).step_by(KC) {
-        let segment = first..k.min(first + KC);
-        let whole = segment.len() / LINE * LINE;
-        let mut sums = [[[0.0f32; GROUP]; M]; G];
-        for step in (segment.start..segment.start + whole).step_by(LINE) {
-            for (rows, sums) in rows.iter().zip(&mut sums) {
-                // Of each line its part at once: lines a power of two apart share a set of the first-level cache, which keeps eight or twelve of them.
-                let mut parts: [&[f32; LINE]; GROUP] = [&[0.0; LINE]; GROUP];
-                for (part, row) in parts.iter_mut().zip(rows) {
-                    *part = row[step..].first_chunk().expect("a part is left");
-                }
-                if AHEAD {
-                    for part in parts {
-                        prefetch_near(part.as_ptr().wrapping_add(STEPS_AHEAD));
-                    }
-                }
-                let b = s.transpose_16x16(parts);
-                steps::<S, M>(s, few.part(0..M, step..step + LINE), &b, sums);
+}
+
+impl<const M: usize, const COLUMNS: bool> Job<'_, '_, '_, M, COLUMNS> {
+    /// Groups over `len` steps of a segment, `G` of them at a time, each from a line and the first step of a segment on. `AHEAD`: they are asked for before they are read.
+    #[inline(always)]
+    fn streams<S: Simd, const G: usize, const AHEAD: bool>(
+        &mut self,
+        s: S,
+        streams: [[usize; 2]; G],
+        len: usize,
+    ) {
+        let n = self.lines.rows();
+        let mut rows: [[&[f32]; GROUP]; G] = [[&[]; GROUP]; G];
+        for (rows, [line, first]) in rows.iter_mut().zip(streams) {
+            for (lane, row) in rows.iter_mut().enumerate() {
+                // Lanes beyond the last line repeat it.
+                *row = &self.lines.row((line + lane).min(n - 1))[first..first + len];
             }
         }
-        for step in segment.start + whole..segment.end {
-            for (rows, sums) in rows.iter().zip(&mut sums) {
+        let whole = len / LINE * LINE;
+        // Of a group as many vectors as it has.
+        let mut acc = [[[Lanes::<f32>::splat(s, 0.0); M]; VECTORS]; G];
+        for step in (0..whole).step_by(LINE) {
+            // One by one, for a loop that is not unrolled would have its sums in memory.
+            acc[0] = self.line::<S, AHEAD>(s, &rows[0], streams[0][1], step, acc[0]);
+            if G > 1 {
+                acc[1] = self.line::<S, AHEAD>(s, &rows[1], streams[1][1], step, acc[1]);
+            }
+        }
+        for step in whole..len {
+            for ((rows, acc), [_, first]) in rows.iter().zip(&mut acc).zip(streams) {
                 let mut b = [[0.0f32; GROUP]];
                 for (b, row) in b[0].iter_mut().zip(rows) {
                     *b = row[step];
                 }
-                steps::<S, M>(s, few.part(0..M, step..step + 1), &b, sums);
+                *acc = steps::<S, M>(s, self.few.part(0..M, first + step..first + step + 1), &b, *acc);
             }
         }
-        let write = if first > 0 || add { Write::Add } else { Write::Replace };
-        for (g, sums) in sums.iter().enumerate() {
-            let at = j + g * GROUP;
-            let lanes = at..(at + GROUP).min(n);
-            if COLUMNS {
-                for (lane, row) in lanes.enumerate() {
-                    for (to, sums) in dst.row(row)[..M].iter_mut().zip(sums) {
-                        // N1, N2.
-                        let segment = sums[lane] + 0.0;
-                        *to = if write == Write::Add { *to + segment } else { segment };
-                    }
+        for (acc, [line, first]) in acc.iter().zip(streams) {
+            let mut sums = [[0.0f32; GROUP]; M];
+            for (vector, acc) in acc[..GROUP / <S as Lanes<f32>>::LANES].iter().enumerate() {
+                for (sums, &acc) in sums.iter_mut().zip(acc) {
+                    Lanes::<f32>::store(s, &mut sums[vector * <S as Lanes<f32>>::LANES..], acc);
                 }
-            } else {
-                for (row, sums) in sums.iter().enumerate() {
-                    finish(s, &sums[..lanes.len()], &mut dst.row(row)[lanes.clone()], write);
+            }
+            let write = if first > 0 || self.add { Write::Add } else { Write::Replace };
+            self.take(s, &sums, line..(line + GROUP).min(n), write);
+        }
+    }
+
+    /// `acc` and a line's steps of a group from `step` of a segment on, which begins at `first`.
+    #[inline(always)]
+    fn line<S: Simd, const AHEAD: bool>(
+        &self,
+        s: S,
+        rows: &[&[f32]; GROUP],
+        first: usize,
+        step: usize,
+        acc: [[<S as Lanes<f32>>::V; M]; VECTORS],
+    ) -> [[<S as Lanes<f32>>::V; M]; VECTORS] {
+        // Of each line its part at once: lines a power of two apart share a set of the first-level cache, which keeps eight or twelve of them.
+        let mut parts: [&[f32; LINE]; GROUP] = [&[0.0; LINE]; GROUP];
+        for (part, row) in parts.iter_mut().zip(rows) {
+            *part = row[step..].first_chunk().expect("a part is left");
+        }
+        if AHEAD {
+            for part in parts {
+                prefetch_near(part.as_ptr().wrapping_add(STEPS_AHEAD));
+            }
+        }
+        let b = s.transpose_16x16(parts);
+        steps::<S, M>(s, self.few.part(0..M, first + step..first + step + LINE), &b, acc)
+    }
+
+    /// The sums of a segment into the result.
+    #[inline(always)]
+    fn take<S: Simd>(&mut self, s: S, sums: &[[f32; GROUP]; M], lanes: Range<usize>, write: Write) {
+        if COLUMNS {
+            for (lane, row) in lanes.enumerate() {
+                for (to, sums) in self.dst.row(row)[..M].iter_mut().zip(sums) {
+                    // N1, N2.
+                    let segment = sums[lane] + 0.0;
+                    *to = if write == Write::Add { *to + segment } else { segment };
                 }
+            }
+        } else {
+            for (row, sums) in sums.iter().enumerate() {
+                finish(s, &sums[..lanes.len()], &mut self.dst.row(row)[lanes.clone()], write);
             }
         }
     }
 }
 
-/// Some steps of k of one group.
+/// `acc` and some steps of k of one group. By value: sums behind a reference would go through memory with every step.
 #[inline(always)]
 fn steps<S: Simd, const M: usize>(
     s: S,
     few: MatRef<'_, f32>,
     b: &[[f32; GROUP]],
-    sums: &mut [[f32; GROUP]; M],
-) {
+    mut acc: [[<S as Lanes<f32>>::V; M]; VECTORS],
+) -> [[<S as Lanes<f32>>::V; M]; VECTORS] {
     let lanes = <S as Lanes<f32>>::LANES;
-    for at in (0..GROUP).step_by(lanes) {
-        let mut acc = [Lanes::<f32>::splat(s, 0.0); M];
-        for (acc, sums) in acc.iter_mut().zip(&*sums) {
-            *acc = Lanes::<f32>::load(s, &sums[at..]);
-        }
+    for (acc, at) in acc.iter_mut().zip((0..GROUP).step_by(lanes)) {
+        let mut sums = *acc;
         for (a, b) in few.across::<M, false>().zip(b) {
             let b = Lanes::<f32>::load(s, &b[at..]);
-            for (row, acc) in acc.iter_mut().enumerate() {
+            for (row, sum) in sums.iter_mut().enumerate() {
                 let a = Lanes::<f32>::splat(s, a.at(row));
-                *acc = FloatLanes::<f32>::mul_add(s, a, b, *acc);
+                *sum = FloatLanes::<f32>::mul_add(s, a, b, *sum);
             }
         }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            Lanes::<f32>::store(s, &mut sums[at..], acc);
-        }
+        *acc = sums;
     }
+    acc
 }
