@@ -23,7 +23,7 @@ use crate::mat::{Band, MatRef, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch};
 
 use super::Write;
-use super::in_place::write_out;
+use super::in_place::{NEAR, write_out};
 
 /// Most rows that the first form takes with vectors of 64 bytes, those of the tallest tile, and with others.
 const NEAR_ROWS: [usize; 2] = [8, 4];
@@ -34,6 +34,11 @@ pub(super) const FEW_ROWS_STREAMED: usize = 16;
 const CHUNK: usize = 16;
 /// Bytes that each row is asked for ahead.
 const AHEAD_BYTES: usize = 1024;
+/// Rows up to which the first form asks for what it reads soon ([`NEAR`]): the fewer, the less there is to compute meanwhile. Zen 5, asked for and not: 1 x 768 x 768 20 and 16 % of the peak, 3 x 768 x 768 54 and 40, 3 x 768 x 3072
+/// 55 and 46, 4 x 768 x 3072 69 and 56; 8 x 512 x 512 79 and 82. Rows that share a set of the first-level cache do not stay there until they are read: 4 x 3072 x 768 51 and 55.
+const ASKING_ROWS: usize = 4;
+/// Bytes of a matrix from which on it does. 1 x 128 x 128 26 and 28 %, 1 x 256 x 256 20.8 both.
+const ASKING_FROM: usize = 128 * 1024;
 /// Bytes of sums of a block of columns: the longer the rows that are read, the nearer to the bandwidth of memory.
 const SUMS_BYTES: usize = 256 * 1024;
 /// Columns of a block are a multiple of these, which every strip divides.
@@ -80,9 +85,22 @@ pub(super) fn near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
 ) {
     let write = if add { Write::Add } else { Write::Replace };
     let lanes = <S as Lanes<T>>::LANES;
+    let bytes = (rhs.rows() * rhs.cols()).saturating_mul(size_of::<T>());
+    let asks = dst.m() <= ASKING_ROWS && bytes >= ASKING_FROM && rhs.in_a_set(NEAR) <= NEAR / 2;
     macro_rules! strip {
         ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal)) => {
-            s.apart(Strip::<T, $m, $v, $masked> { lhs, rhs, dst, write, from: $from, to: $to })
+            if const { $m <= ASKING_ROWS } && asks {
+                s.apart(Strip::<T, $m, $v, $masked, { $m <= ASKING_ROWS }> {
+                    lhs,
+                    rhs,
+                    dst,
+                    write,
+                    from: $from,
+                    to: $to,
+                })
+            } else {
+                s.apart(Strip::<T, $m, $v, $masked, false> { lhs, rhs, dst, write, from: $from, to: $to })
+            }
         };
     }
     if const { is_wide::<T, S>() } {
@@ -113,7 +131,7 @@ pub(super) const fn has_strips<T, S: Lanes<T>>(m: usize) -> bool {
     m <= NEAR_ROWS[!is_wide::<T, S>() as usize]
 }
 
-/// `acc` and the products of all steps of a strip; `MASKED`: its only vector is a part of one; `AHEAD`: asks for what follows in each row. By value: sums
+/// `acc` and the products of all steps of a strip; `MASKED`: its only vector is a part of one; `AHEAD`: asks for what follows in each row; `ASKS`: for rows that follow. By value: sums
 /// behind a reference would go through memory with every step.
 #[inline(always)]
 fn accumulate<
@@ -123,6 +141,7 @@ fn accumulate<
     const V: usize,
     const MASKED: bool,
     const AHEAD: bool,
+    const ASKS: bool,
 >(
     s: S,
     lhs: MatRef<'_, T>,
@@ -133,6 +152,11 @@ fn accumulate<
     let mut rows = rhs.down();
     let mut columns = lhs.across::<M, false>();
     while let (Some(row), Some(column)) = (rows.next(), columns.next()) {
+        if ASKS {
+            for v in 0..V {
+                rows.prefetch(NEAR, v * S::LANES);
+            }
+        }
         let row = &row[..(V - 1) * S::LANES + if MASKED { last } else { S::LANES }];
         // What is fewer stays in registers over a step: the vectors of the row, or the elements of the column.
         if M <= 4 {
@@ -172,7 +196,7 @@ fn vector<T, S: Lanes<T>, const MASKED: bool, const AHEAD: bool>(s: S, row: &[T]
 }
 
 /// `V` vectors of columns, `from..to`, over all of k; see [`accumulate`].
-struct Strip<'a, 'b, 'c, T, const M: usize, const V: usize, const MASKED: bool> {
+struct Strip<'a, 'b, 'c, T, const M: usize, const V: usize, const MASKED: bool, const ASKS: bool> {
     lhs: MatRef<'a, T>,
     rhs: MatRef<'a, T>,
     dst: &'b mut Band<'c, T>,
@@ -181,8 +205,8 @@ struct Strip<'a, 'b, 'c, T, const M: usize, const V: usize, const MASKED: bool> 
     to: usize,
 }
 
-impl<T, S, const M: usize, const V: usize, const MASKED: bool> WithToken<S>
-    for Strip<'_, '_, '_, T, M, V, MASKED>
+impl<T, S, const M: usize, const V: usize, const MASKED: bool, const ASKS: bool> WithToken<S>
+    for Strip<'_, '_, '_, T, M, V, MASKED, ASKS>
 where
     T: Zeroable + Copy,
     S: FloatLanes<T>,
@@ -195,7 +219,7 @@ where
             let segment = first..rhs.rows().min(first + KC);
             let acc = [[s.splat(T::zeroed()); V]; M];
             let (a, b) = (lhs.part(0..M, segment.clone()), rhs.part(segment, from..to));
-            let acc = accumulate::<T, S, M, V, MASKED, false>(s, a, b, acc);
+            let acc = accumulate::<T, S, M, V, MASKED, false, ASKS>(s, a, b, acc);
             write_out(s, &acc, &mut dst.part(0..M, from..to), write);
             write = Write::Add;
         }
@@ -315,7 +339,7 @@ where
                 }
             }
         }
-        let acc = accumulate::<T, S, M, V, MASKED, AHEAD>(s, lhs, rhs, acc);
+        let acc = accumulate::<T, S, M, V, MASKED, AHEAD, false>(s, lhs, rhs, acc);
         for (i, acc) in acc.iter().enumerate() {
             for (v, &acc) in acc.iter().enumerate() {
                 s.store(&mut sums[(v * m + i) * S::LANES..], acc);
