@@ -330,6 +330,11 @@ impl<'a, T: Element> ViewMut<'a, T> {
         self.data
     }
 
+    /// All elements, without a copy of the view: small products notice one.
+    pub(crate) fn data_mut(&mut self) -> &mut [T] {
+        self.data
+    }
+
     pub(crate) fn zero(&self) -> i32 {
         self.zero
     }

@@ -273,7 +273,7 @@ struct Job<'a, T> {
 impl<T: Real> Job<'_, T> {
     /// Computes a part with the first scratch that nobody uses.
     fn part(&self, dst: MatMut<'_, T>) {
-        let blocking = self.parts.blocking;
+        let blocking = &self.parts.blocking;
         let [lhs, rhs] = blocking.scratch();
         if [lhs, rhs] == [0, 0] {
             return self.multiply(dst, blocking, [&mut [], &mut []]);
@@ -282,7 +282,7 @@ impl<T: Real> Job<'_, T> {
         self.multiply(dst, blocking, [first.as_mut_slice(lhs), second.as_mut_slice(rhs)]);
     }
 
-    fn multiply(&self, dst: MatMut<'_, T>, blocking: Blocking, scratch: [&mut [T]; 2]) {
+    fn multiply(&self, dst: MatMut<'_, T>, blocking: &Blocking, scratch: [&mut [T]; 2]) {
         let Job { k, add, epilogue, .. } = *self;
         let (lhs, rhs) = (self.lhs, self.rhs);
         let mut product = Product { lhs, rhs, k, dst, add, epilogue, blocking, scratch };

@@ -44,7 +44,7 @@ pub struct Product<'a, 'b, T> {
     /// What finishes a sum, if anything does.
     pub epilogue: Option<&'a Epilogue<'a, T>>,
     /// How.
-    pub blocking: Blocking,
+    pub blocking: &'b Blocking,
     /// As much as [`Blocking::scratch`] says, for each operand.
     pub scratch: [&'b mut [T]; 2],
 }

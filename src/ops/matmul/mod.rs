@@ -295,7 +295,8 @@ impl MatmulPlan<'_> {
         epilogue: Epilogue<'a, C>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
-        self.run_on(&lhs, &rhs.into(), out, &epilogue, workspace)
+        let mut out = out;
+        self.run_on(&lhs, &rhs.into(), &mut out, &epilogue, workspace)
     }
 
     /// [`run`](Self::run), its views not copied another time: small products notice that.
@@ -303,7 +304,7 @@ impl MatmulPlan<'_> {
         &self,
         lhs: &View<'a, A>,
         rhs: &Rhs<'a, B>,
-        mut out: ViewMut<'_, C>,
+        out: &mut ViewMut<'_, C>,
         epilogue: &Epilogue<'a, C>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
@@ -325,7 +326,7 @@ impl MatmulPlan<'_> {
                 check_zero(OP, "rhs", view.zero(), view.format(), Some(("columns", n)))?;
                 check_blocks(OP, "rhs", view, self.op.block_scaled)?;
                 if self.context.backend == Backend::Reference {
-                    let out = Output::new(out, self.op.accum, epilogue, Layout::clone);
+                    let out = Output::new(out.rb_mut(), self.op.accum, epilogue, Layout::clone);
                     match self.op.formats.sums {
                         Format::F64 => reference_matmul::<f64, A, B, C>(lhs, view, out),
                         Format::I32 => reference_matmul::<i32, A, B, C>(lhs, view, out),
@@ -339,7 +340,7 @@ impl MatmulPlan<'_> {
                     let (left, right) = ((lhs.words(), lhs.start()), (view.words(), view.start()));
                     let (left, right) = if self.transposed { (right, left) } else { (left, right) };
                     let (k, start, threads) = (self.gemm.problem.k, out.start(), &self.context.threads);
-                    let mut words = C::words_mut(out.rb_mut().into_data());
+                    let mut words = C::words_mut(out.data_mut());
                     if parts.run_in_place(
                         left,
                         right,
@@ -386,20 +387,20 @@ impl MatmulPlan<'_> {
             let (left, right) = ((lhs.words(), lhs.start(), zero), (view.words(), view.start(), rhs_zero));
             let (left, right) = if transposed { (right, left) } else { (left, right) };
             let (isa, accum, start) = (self.context.isa, self.op.accum, out.start());
-            let dst = (C::words_mut(out.into_data()), start);
+            let dst = (C::words_mut(out.data_mut()), start);
             few_rows.run(isa, left, right, accum, epilogue.as_ref(), dst, threads);
         } else if let Some(parts) = &self.parts {
             // Sums in the format of the result that nothing changes need no epilogue: small products notice one.
             let epilogue = (!epilogue.is_identity()).then(finish);
             let start = out.start();
-            parts.run(&run, epilogue.as_ref(), C::words_mut(out.into_data()), start, threads, workspace);
+            parts.run(&run, epilogue.as_ref(), C::words_mut(out.data_mut()), start, threads, workspace);
         } else if let Some(dots) = self.dots.as_ref().filter(|_| run.lhs.operand().is_some()) {
             let start = out.start();
-            dots.run(&run, &finish(), C::words_mut(out.into_data()), start, threads, workspace);
+            dots.run(&run, &finish(), C::words_mut(out.data_mut()), start, threads, workspace);
         } else {
             let epilogue = finish();
             let dst = MatSpec { start: out.start() as isize, ..self.gemm.dst };
-            self.schedule().run(&run, &epilogue, C::words_mut(out.into_data()), dst, threads, workspace);
+            self.schedule().run(&run, &epilogue, C::words_mut(out.data_mut()), dst, threads, workspace);
         }
         Ok(())
     }
