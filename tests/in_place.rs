@@ -33,6 +33,12 @@ fn products_read_in_place_are_the_same() {
             [1, 35, 128, 300],
             [3, 11, 64, 20],
             [3, 17, 52, 20],
+            // An rhs of one panel, which is brought to one where it does not lie so: of each width, in parts of its columns.
+            [1, 20, 100, 40],
+            [2, 40, 64, 100],
+            [1, 130, 61, 200],
+            [3, 70, 30, 33],
+            [2, 65, 16, 256],
             // Products that ask for the next one.
             [30, 29, 64, 100],
             [20, 40, 100, 90],

@@ -114,6 +114,8 @@ pub struct Blocking {
     pub(super) bytes: usize,
     /// Whether tiles go along the rows of the result, all panels of a block of columns near.
     pub(super) along_rows: bool,
+    /// Whether the rhs is one panel, or would be one if it were brought to one.
+    pub(super) one_panel: bool,
     /// Whether a block of rows goes through all of k before the next.
     pub(super) along_k: bool,
     /// Whether tiles of few columns may be taller than others.
@@ -176,8 +178,10 @@ impl Blocking {
         let large = area(m, n) > NEAR_CACHE_BYTES && m.div_ceil(mr) >= KEEP_FROM;
         // The short loops, which AMD's take up to here, went along the rows of a large result as well.
         let near_on_amd = is_amd() && far == [false; 2] && k <= SMALL_NEAR_K;
+        // The widest tile has four thirds of a panel's columns.
+        let one_panel = n <= nr / 3 * 4;
         let along_rows = !along_k
-            && n >= nr
+            && !one_panel
             && match k <= ALONG_ROWS_SHORT_K || near_on_amd {
                 true if large => true,
                 _ if is_amd() || !lhs_lies_well => false,
@@ -202,7 +206,7 @@ impl Blocking {
             && from_memory;
         let sums = if streams { m * streamed_columns([m, n], bytes) } else { 0 };
         // Rows of one panel, one behind the other: copied they would lie no better.
-        let is_panel = |down: isize| n <= nr / 3 * 4 && down.unsigned_abs() <= nr / 3 * 4;
+        let is_panel = |down: isize| one_panel && down.unsigned_abs() <= nr / 3 * 4;
         let keep_rhs = match rhs {
             _ if along_rows => true,
             Lies::Strided([_, down]) if !along_k && is_panel(down) => false,
@@ -222,6 +226,8 @@ impl Blocking {
         let (lhs, lhs_panels) =
             if keep_lhs { (Kept::Block, m.min(rows).div_ceil(mr)) } else { (Kept::Nothing, 0) };
         let whole = n.next_multiple_of(nr);
+        // What cannot be read in place is read once, into a panel as wide as it.
+        let one_panel = one_panel && !along_k && !keep_lhs;
         let (rhs, cols, rhs_panels) = match keep_rhs {
             false => (Kept::Nothing, whole, 0),
             // One panel, read by every block of rows.
@@ -232,6 +238,7 @@ impl Blocking {
                 let cols = n.div_ceil(n.div_ceil(most)).next_multiple_of(nr);
                 (Kept::Block, cols, n.min(cols).div_ceil(nr))
             }
+            true if one_panel => (Kept::Block, whole, n.div_ceil(nr)),
             // Each panel is read by one block of rows only.
             true if m <= rows => (Kept::Panel, whole, 1),
             true => {
@@ -252,6 +259,7 @@ impl Blocking {
             bytes: all,
             along_rows,
             along_k,
+            one_panel,
             tall,
             streams,
             from_memory,

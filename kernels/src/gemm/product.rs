@@ -16,9 +16,10 @@
 use std::ops::Range;
 
 use crate::KC;
+use crate::axis::Axis;
 use crate::epilogue::Epilogue;
 use crate::isa::Isa;
-use crate::mat::{MatMut, MatRef, Matrices};
+use crate::mat::{MatMut, MatRef, MatSpec, Matrices, Places};
 use crate::pack::Side;
 use crate::simd::{Lanes, Simd, Unit};
 
@@ -105,7 +106,10 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) =
             (self.lhs, self.rhs, plain && !asks_for_next)
         {
-            self.small(s, isa, lhs, rhs);
+            self.small(s, isa, self.dst.batch(), lhs, (rhs, 0));
+            return;
+        }
+        if self.blocking.one_panel && self.k <= small_k && self.one_panel(s, isa) {
             return;
         }
         for batch in self.dst.batch() {
@@ -117,21 +121,62 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         }
     }
 
-    /// The loops of a product that is read in place over a short k: it should not pay for more.
+    /// Products by an rhs of one panel that cannot be read in place: it is brought to one, which can. False if one is read where it lies.
+    #[inline(always)]
+    fn one_panel<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) -> bool {
+        let &Source::InPlace(lhs) = self.lhs else { return false };
+        let (nr, [_, widest]) = (<S as Ukernel<T>>::NR, <S as InPlace<T>>::widest());
+        let (cols, k) = (self.dst.cols(), self.k);
+        let [_, _, all] = self.dst.places().extents();
+        let width = if cols.len() <= nr { nr } else { widest };
+        let fits = match self.rhs {
+            Source::InPlace(_) => false,
+            Source::Pack { .. } => cols.len() <= width,
+            Source::Panels { .. } => cols.len() <= nr,
+        };
+        if !fits {
+            return false;
+        }
+        let scratch = std::mem::take(&mut self.scratch[1]);
+        for batch in self.dst.batch() {
+            let axis = |extent, stride: usize| Axis::strided(extent, stride as isize);
+            let (start, batches) = (0, axis(batch + 1, 0));
+            let places = Places::new(MatSpec {
+                start,
+                batch: batches,
+                rows: axis(k, width),
+                cols: axis(cols.len(), 1),
+            });
+            let panel = match self.rhs.packed_panel(batch, all, k, cols.start / nr, nr) {
+                Some(panel) => panel,
+                None => {
+                    let part = Part { side: Side::Rhs, batch, x: &cols, k: &(0..k), width };
+                    self.rhs.keep(s, isa, part, &mut scratch[..width * k]);
+                    &scratch[..width * k]
+                }
+            };
+            let rhs = Matrices::new(panel, 0, &places).expect("a panel has so many places");
+            self.small(s, isa, batch..batch + 1, lhs, (rhs, cols.start));
+        }
+        self.scratch[1] = scratch;
+        true
+    }
+
+    /// The loops of some products that are read in place over a short k: they should not pay for more. The rhs begins at a column of the result.
     #[inline(always)]
     fn small<S: InPlace<T> + Ukernel<T>>(
         &mut self,
         s: S,
         isa: Isa,
+        all: Range<usize>,
         lhs: Matrices<'_, T>,
-        rhs: Matrices<'_, T>,
+        rhs: (Matrices<'_, T>, usize),
     ) {
         let (nr, lanes, [wide, widest]) = (<S as Ukernel<T>>::NR, <S as Lanes<T>>::LANES, S::widest());
         let (rows, cols) = (self.dst.rows(), self.dst.cols());
         let nr = if cols.len().next_multiple_of(lanes) == widest { widest } else { nr };
         // As many products at a time as stay in a first-level cache until their last tile.
         let at_a_time = self.blocking.products;
-        let all = self.dst.batch();
         let mut first = all.start;
         while first < all.end {
             let batch = first..all.end.min(first + at_a_time);
@@ -169,7 +214,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         &mut self,
         s: S,
         lhs: Matrices<'_, T>,
-        rhs: Matrices<'_, T>,
+        (rhs, from): (Matrices<'_, T>, usize),
         batch: Range<usize>,
         rows: Range<usize>,
         cols: Range<usize>,
@@ -185,7 +230,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             };
             let tiles = i..i + left / m * m;
             let a = lhs.parts(batch.clone(), tiles.clone(), 0..self.k);
-            let b = rhs.parts(batch.clone(), 0..self.k, cols.clone());
+            let b = rhs.parts(batch.clone(), 0..self.k, cols.start - from..cols.end - from);
             i = tiles.end;
             let bands = self.dst.bands(batch.clone(), tiles, cols.clone());
             s.in_place_batch(a, b, bands, [m, cols.len()], write);

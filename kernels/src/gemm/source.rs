@@ -91,6 +91,22 @@ impl<'a, T: Real> Source<'a, T> {
         Some(MatRef::row_major(&panels[at..], k.len(), width))
     }
 
+    /// The same as elements, over all steps, which are one segment.
+    #[inline(always)]
+    pub(super) fn packed_panel(
+        &self,
+        batch: usize,
+        extent: usize,
+        steps: usize,
+        panel: usize,
+        width: usize,
+    ) -> Option<&'a [T]> {
+        let Source::Panels { panels, batch: index } = self else { return None };
+        let at =
+            index.offset(batch) as usize * extent.next_multiple_of(width) * steps + panel * width * steps;
+        Some(&panels[at..at + width * steps])
+    }
+
     /// Makes the kept panels of lanes `x` over a segment: `[panel][k][lane]`.
     #[inline(always)]
     pub(super) fn keep<S: Simd + FloatLanes<T>>(&self, s: S, isa: Isa, part: Part<'_>, out: &mut [T]) {
