@@ -2,6 +2,7 @@
 
 use crate::KC;
 use crate::isa::is_amd;
+use crate::mat::in_a_set;
 
 use super::few_rows::{FEW_ROWS_STREAMED, streamed_columns};
 
@@ -32,6 +33,13 @@ const LAST_CACHE_BYTES: usize = 4 * 1024 * 1024;
 const LIES_WELL_BYTES: usize = 40 * 1024;
 /// The same on AMD's. Zen 5, squares, in place and kept: 128 93 and 87 % of the peak, 256 95 and 91, 384 91 and 93.
 const LIES_WELL_BYTES_AMD: usize = 300 * 1024;
+/// A panel of no more bytes than this stays in the first-level cache while a few tiles pass, and is not kept on AMD's. Zen 5, in place and kept: 64 x 3136 x 64 89 and 82 % of the peak, 128 x 784 x 128 94 and 89,
+/// 96 x 3136 x 96 92 and 86; but 64 x 3136 x 256, of 48 KiB, 87.5 and 88, and 256 x 3136 x 64 91.5 and 93.
+const NEAR_PANEL_BYTES: usize = 24 * 1024;
+/// See [`NEAR_PANEL_BYTES`]: tiles of so many rows of the lhs.
+const NEAR_PANEL_ROWS: usize = 16;
+/// See [`NEAR_PANEL_BYTES`]: rows of it that may begin in one set of the first-level cache.
+const NEAR_PANEL_IN_A_SET: usize = 8;
 /// Bytes from a column of an lhs that comes from memory to the next from which on it is asked for. The gradient of the weights of 64 to 256 channels @56, eight images, on Emerald Rapids: 42 % of the
 /// peak asked for, 30 not; not swept below.
 const COLUMNS_APART: usize = 1024;
@@ -210,6 +218,14 @@ impl Blocking {
         let keep_rhs = match rhs {
             _ if along_rows => true,
             Lies::Strided([_, down]) if !along_k && is_panel(down) => false,
+            Lies::Strided([_, down])
+                if is_amd()
+                    && m <= NEAR_PANEL_ROWS * mr
+                    && kc * nr * bytes <= NEAR_PANEL_BYTES
+                    && in_a_set(down.unsigned_abs().wrapping_mul(bytes), kc) <= NEAR_PANEL_IN_A_SET =>
+            {
+                false
+            }
             Lies::Strided(_) => !streams && exceeds(rhs, n, lies_well) && m.div_ceil(mr) >= KEEP_FROM,
             Lies::Transposed(_) | Lies::Otherwise => true,
         };

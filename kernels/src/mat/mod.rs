@@ -18,6 +18,7 @@ mod write;
 pub(crate) use columns::Quads;
 pub use columns::{Across, Column};
 pub use cut::{Cut, Rect};
+pub(crate) use read::in_a_set;
 pub use read::{Down, MatRef, Matrices, Parts};
 pub use requests::{CacheLevel, Requests};
 pub use runs::{Beads, Cols, Comb, FixedRows, Run, StripRun};

@@ -229,12 +229,10 @@ impl<'a, T: Copy> MatRef<'a, T> {
         Down { width, stride: width as isize, ..self.down() }
     }
 
-    /// How many of `rows` rows begin in one set of a first-level cache of 64 sets, at most, rows of lines that are no multiple of a line apart rounded down.
+    /// [`in_a_set`] of its rows.
     #[inline(always)]
     pub(crate) fn in_a_set(&self, rows: usize) -> usize {
-        const SETS: usize = 64;
-        let lines = self.row_stride.unsigned_abs().wrapping_mul(size_of::<T>()) / CACHE_LINE;
-        rows.div_ceil(SETS >> lines.trailing_zeros().min(SETS.ilog2()))
+        in_a_set(self.row_stride.unsigned_abs().wrapping_mul(size_of::<T>()), rows)
     }
 
     /// Whether the elements of a column lie side by side, as those of a panel do.
@@ -279,6 +277,13 @@ impl<'a> MatRef<'a, u8> {
         assert!(self.rows == M && self.has_whole_rows() && self.cols.is_multiple_of(4));
         Quads::new(self.first, self.cols / 4, RowSteps::new::<u8, M>(self.row_stride))
     }
+}
+
+/// How many of `rows` rows, so many bytes apart, begin in one set of a first-level cache of 64 sets, at most. Rows that are no multiple of a line apart are rounded down.
+#[inline(always)]
+pub(crate) fn in_a_set(apart: usize, rows: usize) -> usize {
+    const SETS: usize = 64;
+    rows.div_ceil(SETS >> (apart / CACHE_LINE).trailing_zeros().min(SETS.ilog2()))
 }
 
 /// Rows as slices; see [`MatRef::down`].
