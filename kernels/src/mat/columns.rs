@@ -95,6 +95,8 @@ impl<T: Copy, const M: usize, const SIDE: bool> Column<'_, T, M, SIDE> {
 pub(crate) struct Quads<'a, const M: usize> {
     at: *const u8,
     left: usize,
+    /// Four. Not seen as such: the compiler would keep an address a row, of which tall tiles have more than there are registers.
+    step: isize,
     odd: RowSteps,
     owner: PhantomData<&'a [u8]>,
 }
@@ -104,7 +106,7 @@ impl<const M: usize> Quads<'_, M> {
     /// `left` times four columns of a matrix of `M` rows, which is borrowed for as long, from row 0 of the first on.
     #[inline(always)]
     pub(super) fn new(at: *const u8, left: usize, odd: RowSteps) -> Self {
-        Quads { at, left, odd, owner: PhantomData }
+        Quads { at, left, step: opaque(4), odd, owner: PhantomData }
     }
 }
 
@@ -116,7 +118,7 @@ impl<'a, const M: usize> Iterator for Quads<'a, M> {
         self.left = self.left.checked_sub(1)?;
         // `at` is the first of four columns of the matrix, which has `M` rows; `left` times four columns follow.
         let quad = Quad { at: self.at, odd: self.odd, owner: PhantomData };
-        self.at = self.at.wrapping_add(4);
+        self.at = self.at.wrapping_offset(self.step);
         Some(quad)
     }
 }
