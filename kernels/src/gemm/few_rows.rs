@@ -35,7 +35,8 @@ const CHUNK: usize = 16;
 /// Bytes that each row is asked for ahead.
 const AHEAD_BYTES: usize = 1024;
 /// Rows up to which the first form asks for what it reads soon ([`NEAR`]): the fewer, the less there is to compute meanwhile. Zen 5, asked for and not: 1 x 768 x 768 20 and 16 % of the peak, 3 x 768 x 768 54 and 40, 3 x 768 x 3072
-/// 55 and 46, 4 x 768 x 3072 69 and 56; 8 x 512 x 512 79 and 82. Rows that share a set of the first-level cache do not stay there until they are read: 4 x 3072 x 768 51 and 55.
+/// 55 and 46, 4 x 768 x 3072 69 and 56; 8 x 512 x 512 79 and 82. Rows that share a set of the first-level cache do not stay there until they are read: 4 x 3072 x 768 51 and 55. With vectors of less
+/// than a line, which ask for each twice, one row alone: 1 x 768 x 768 44 and 39 % of the peak of AVX2, 3 x 768 x 768 45 and 52.
 const ASKING_ROWS: usize = 4;
 /// Bytes of a matrix from which on it does. 1 x 128 x 128 26 and 28 %, 1 x 256 x 256 20.8 both.
 const ASKING_FROM: usize = 128 * 1024;
@@ -89,7 +90,7 @@ pub(super) fn near<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     let asks = dst.m() <= ASKING_ROWS && bytes >= ASKING_FROM && rhs.in_a_set(NEAR) <= NEAR / 2;
     macro_rules! strip {
         ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal)) => {
-            if const { $m <= ASKING_ROWS } && asks {
+            if const { $m <= ASKING_ROWS && ($m == 1 || is_wide::<T, S>()) } && asks {
                 s.apart(Strip::<T, $m, $v, $masked, { $m <= ASKING_ROWS }> {
                     lhs,
                     rhs,
