@@ -106,7 +106,10 @@ mod kept {
         let dst = MatMut::new(&mut out, 0, &dst_places).expect("no two elements share a place");
         let scratch = [&mut lhs_scratch[..], &mut rhs_scratch[..]];
         let (lhs, rhs) = (&lhs, &rhs);
-        T::product(isa, &mut Product { lhs, rhs, k, dst, add: false, epilogue: None, blocking: &blocking, scratch });
+        T::product(
+            isa,
+            &mut Product { lhs, rhs, k, dst, add: false, epilogue: None, blocking: &blocking, scratch },
+        );
         out
     }
 

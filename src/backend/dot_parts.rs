@@ -85,7 +85,7 @@ impl DotParts {
         let (mr, nr) = (dots.tiles().map_or(kernel.mr, |(_, rows)| rows), kernel.nr);
         let threads = worth(problem.macs(), threads);
         let extents = [problem.m, problem.n];
-        let counts = evenly_by(problem.batch, extents, [mr, nr], threads, WORTH_ANOTHER_CUT);
+        let counts = evenly_by(problem.batch, extents, [mr, nr], threads, WORTH_ANOTHER_CUT, [0; 2]);
         let few = counts.iter().product::<usize>() < threads && problem.segments() >= 2;
         if few && dots.tiles().is_none() {
             return None; // k has to be split; AMX is faster without: 16 x 48 x 65536 on two threads 3 times (Granite Rapids)

@@ -27,6 +27,9 @@ pub(crate) fn worth(macs: u64, threads: usize) -> usize {
 /// of the peak; 512 x 512 x 512, 288 and 224 or 256 and 256: 82 and 93 (benches/record/2026-11-28-zen5.md).
 pub(super) const WORTH_ANOTHER_CUT: f64 = 0.97;
 
+/// What packing an element costs in multiply-adds: 1024 to 256 channels @14 of 1 x 1, whose weights are packed for 196 positions, takes a tenth more time than with weights that lie well on Zen 5.
+pub(super) const PACKING_PRICE: usize = 20;
+
 /// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
 /// divides evenly, then rows by columns such that a part reads least.
 pub(super) fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usize; 3] {
@@ -44,27 +47,32 @@ fn gcd(a: usize, b: usize) -> usize {
 
 /// As [`cut`], but along the index of a group that gives the smallest largest part: with few positions or channels a panel more or less is a difference.
 pub(super) fn evenly(groups: usize, [m, n]: [usize; 2], grains: [usize; 2], threads: usize) -> [usize; 3] {
-    evenly_by(groups, [m, n], grains, threads, 1.0)
+    evenly_by(groups, [m, n], grains, threads, 1.0, [0; 2])
 }
 
-/// As [`evenly`] where that makes the largest part smaller than so many `times` that of [`cut`]: of that the parts read least, and may pack least.
+/// As [`evenly`] where that makes the largest part cheaper than so many `times` that of [`cut`]: of that the parts read least, and may pack least. A step of k of a row of a part, and one of a column, cost as much besides as so many
+/// `prices` multiply-adds.
 pub(super) fn evenly_by(
     groups: usize,
     [m, n]: [usize; 2],
     [mr, nr]: [usize; 2],
     threads: usize,
     times: f64,
+    prices: [usize; 2],
 ) -> [usize; 3] {
     let counts = cut([groups, m.div_ceil(mr), n.div_ceil(nr)], [m, n], threads);
     let parts = counts[1] * counts[2];
     let largest = |extent: usize, grain: usize, parts: usize| {
         extent.min(extent.div_ceil(grain).div_ceil(parts) * grain)
     };
-    let area = |&[_, rows, cols]: &[usize; 3]| largest(m, mr, rows) * largest(n, nr, cols);
-    let most = area(&counts) as f64 * times;
+    let cost = |&[_, rows, cols]: &[usize; 3]| {
+        let (rows, cols) = (largest(m, mr, rows), largest(n, nr, cols));
+        rows * cols + prices[0] * rows + prices[1] * cols
+    };
+    let most = cost(&counts) as f64 * times;
     let others = (1..=parts).filter(|rows| parts.is_multiple_of(*rows));
     let others = others.map(|rows| [counts[0], rows, parts / rows]);
-    others.filter(|counts| (area(counts) as f64) < most).min_by_key(area).unwrap_or(counts)
+    others.filter(|counts| (cost(counts) as f64) < most).min_by_key(cost).unwrap_or(counts)
 }
 
 /// Does `work` for every unit, each with its own `len` elements of `out`, on up to `threads` threads.

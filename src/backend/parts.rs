@@ -20,7 +20,7 @@ use crate::epilogue::{Accum, OfKernel};
 use crate::error::Error;
 use crate::workspace::{Scratch, Workspace};
 
-use super::fork::{WORTH_ANOTHER_CUT, evenly_by, free_pair, split, within, worth};
+use super::fork::{PACKING_PRICE, WORTH_ANOTHER_CUT, evenly_by, free_pair, split, within, worth};
 use super::schedule::{Gemm, Reader};
 use super::tile::{Run, Source};
 
@@ -50,21 +50,26 @@ impl Parts {
             return None;
         }
         let (threads, busy) = (worth(problem.weight(), threads), worth(problem.macs(), threads));
-        let (extents, grains) = ([problem.m, problem.n], [kernel.mr, kernel.nr]);
-        let units = [problem.batch, problem.m.div_ceil(kernel.mr), problem.n.div_ceil(kernel.nr)];
-        let counts = evenly_by(problem.batch, extents, grains, threads, WORTH_ANOTHER_CUT);
-        if counts.iter().product::<usize>() < busy && problem.segments() >= 2 {
-            return None; // k has to be split
-        }
-        let largest =
-            |d: usize, grain: usize, extent: usize| extent.min(units[d].div_ceil(counts[d]) * grain);
-        let (m, n) = (largest(1, kernel.mr, problem.m), largest(2, kernel.nr, problem.n));
-        let bytes = problem.formats.sums.bytes();
         let formats = problem.formats;
         let (lhs, rhs) = (
             lies(&gemm.lhs, formats.lhs, formats.sums, Side::Lhs),
             lies(&gemm.rhs, formats.rhs, formats.sums, Side::Rhs),
         );
+        // What is packed by one part is packed by no other where the cut goes along it.
+        let price = |lies: Lies| if matches!(lies, Lies::Strided(_)) { 0 } else { PACKING_PRICE };
+        let extents = [problem.m, problem.n];
+        let grains = [kernel.mr, vector(kernel.nr)];
+        let prices = [price(lhs), price(rhs)];
+        let counts = evenly_by(problem.batch, extents, grains, threads, WORTH_ANOTHER_CUT, prices);
+        if counts.iter().product::<usize>() < busy && problem.segments() >= 2 {
+            return None; // k has to be split
+        }
+        // Of panels packed before a part has whole ones.
+        let units = [problem.batch, problem.m.div_ceil(kernel.mr), problem.n.div_ceil(kernel.nr)];
+        let largest =
+            |d: usize, grain: usize, extent: usize| extent.min(units[d].div_ceil(counts[d]) * grain);
+        let (m, n) = (largest(1, kernel.mr, problem.m), largest(2, kernel.nr, problem.n));
+        let bytes = formats.sums.bytes();
         let blocking = Blocking::new([m, n, problem.k], bytes, [kernel.mr, kernel.nr], lhs, rhs);
         Some(Parts {
             kernel,
@@ -180,9 +185,19 @@ impl Parts {
         if self.counts == [1; 3] {
             return job.part(dst);
         }
-        let grains = [1, self.kernel.mr, self.kernel.nr];
-        within(threads, self.counts, || split(dst, self.counts, grains, &|dst| job.part(dst)));
+        // Panels that were packed before are not cut.
+        let (mut counts, mut grains) = (self.counts, [1, self.kernel.mr, vector(self.kernel.nr)]);
+        if let gemm::Source::Panels { .. } = rhs {
+            grains[2] = self.kernel.nr;
+            counts[2] = counts[2].min(self.dst.extents()[2].div_ceil(grains[2]));
+        }
+        within(threads, counts, || split(dst, counts, grains, &|dst| job.part(dst)));
     }
+}
+
+/// Columns of a vector, of a panel of `nr`: parts begin at one.
+fn vector(nr: usize) -> usize {
+    if nr.is_multiple_of(3) { nr / 3 } else { nr / 2 }
 }
 
 /// What every kind of run has.

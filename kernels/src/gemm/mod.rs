@@ -13,7 +13,7 @@ mod few_rows_bf16;
 mod few_rows_bytes;
 #[cfg(target_arch = "x86_64")]
 mod few_rows_dot;
-mod few_rows_transposed;
+mod few_transposed;
 mod floats;
 mod in_place;
 mod lines;
@@ -22,6 +22,7 @@ mod pairs;
 mod per_channel;
 mod product;
 mod real;
+mod small;
 mod source;
 mod ukernel;
 mod windows;

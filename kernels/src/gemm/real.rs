@@ -7,7 +7,7 @@ use crate::mat::{Band, MatRef};
 use crate::pack::Form;
 use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
 
-use super::{Acc, ByLine, ByPosition, FewChannels, Positions, Product, Taps, Windows, few_rows_transposed};
+use super::{Acc, ByLine, ByPosition, FewChannels, Positions, Product, Taps, Windows, few_transposed};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
@@ -70,9 +70,9 @@ impl<const COLUMNS: bool> WithSimd for Few<'_, '_, '_, COLUMNS> {
     fn with_simd<S: Simd>(self, s: S) {
         let Few(lhs, rhs, dst, add) = self;
         if COLUMNS {
-            few_rows_transposed::few_columns(s, lhs, rhs, dst, add);
+            few_transposed::few_columns(s, lhs, rhs, dst, add);
         } else {
-            few_rows_transposed::few_rows(s, lhs, rhs, dst, add);
+            few_transposed::few_rows(s, lhs, rhs, dst, add);
         }
     }
 }
@@ -129,7 +129,7 @@ macro_rules! real {
         }
     };
 }
-real!(f32, F32, transposed: true, few_rows_transposed::takes, few_f32);
+real!(f32, F32, transposed: true, few_transposed::takes, few_f32);
 real!(f64, F64, transposed: false, |_, _| false, few_f64);
 
 fn few_f32<const COLUMNS: bool>(
