@@ -40,7 +40,7 @@ use super::fork::{evenly, free_pair, share, worth};
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Finishing, Place, Sums, scratch};
 use super::tile::{Run, Source};
-use super::windows::even_panel;
+use super::windows::wide_panel;
 
 /// Elements of a band, about: as many as one of f32 has.
 const BAND_ELEMENTS: usize = super::block::BAND_BYTES / 4;
@@ -135,7 +135,7 @@ impl DotWindows {
         }
         let (m, n, k) = (problem.m, problem.n, problem.k);
         let threads = worth(problem.macs(), threads);
-        let width = even_panel(n, kernel.nr);
+        let width = wide_panel(n, kernel.nr);
         let counts = evenly(problem.batch, [m, n], [kernel.mr, width], threads);
         let here = formats.out == formats.sums && places.band_stride().is_some();
         let scan = Scan { pitch: scan.channels.0, ..scan };

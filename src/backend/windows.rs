@@ -211,34 +211,22 @@ impl Execute for Windowed {
 }
 
 /// Columns of a panel, of a kernel whose full panels have `nr`. Where those are three vectors, four make one panel of tiles of fewer rows: not 48 + 16, whose tiles would wait for
-/// loads, nor 32 + 32, of which tiles of 8 rows have 16 sums (64 to 64 channels, 3 x 3 @56 on Granite Rapids: 73 % of the peak by 32 + 32, 78 by 64). More columns in such panels lose 2 to 6 percent:
+/// loads, nor 32 + 32, of which tiles of 8 rows have 16 sums (64 to 64 channels, 3 x 3 @56 on Granite Rapids: 73 % of the peak by 32 + 32, 78 by 64). More columns in such panels lose 2 to 6 percent there:
 /// each tile reads more of the rhs. Otherwise two vectors, if as many panels of these hold all `n`.
 pub(super) fn panel_width(n: usize, nr: usize) -> usize {
-    if !nr.is_multiple_of(3) {
-        return nr;
-    }
-    let vector = nr / 3;
-    match n.div_ceil(vector) {
-        4 => 4 * vector,
-        _ if n <= n.div_ceil(nr) * 2 * vector => 2 * vector,
-        _ => nr,
+    match wide_panel(n, nr) {
+        width if width == nr && nr.is_multiple_of(3) && n <= n.div_ceil(nr) * (nr / 3 * 2) => nr / 3 * 2,
+        width => width,
     }
 }
 
-/// Columns of a panel of units of the dot products: of four vectors, where they hold all `n`, for the reason of [`panel_width`].
+/// Columns of a panel of units of the dot products: of four vectors, where they hold all `n`, for the reason of [`panel_width`]. On AMD's also where they leave no column over and three do: one thread is as fast, but two have columns for equal
+/// parts and read no panels that the other has packed. Zen 5, 256 to 256 channels 3 x 3 @14 line by line 57 and 73 % of the peak, stride 2 @28 55 and 76, bf16 100 and 141; bf16 512 to 512 @14, stride 2, on one thread 130 and 121. Panels of both widths
+/// never have as many bytes: a plan for one refuses the other's.
 pub(super) fn wide_panel(n: usize, nr: usize) -> usize {
-    if nr.is_multiple_of(3) && n.div_ceil(nr / 3) == 4 { nr / 3 * 4 } else { nr }
-}
-
-/// [`wide_panel`] of lines: of four vectors on AMD's too where these leave no column over and three do. One thread as fast, but two have columns for equal parts and read no panels that the other has packed: Zen 5, 256 to 256 channels 3 x 3 @14 57 and 73 %
-/// of the peak, stride 2 @28 55 and 76, bf16 100 and 141; bf16 512 to 512 @14, stride 2, on one thread 130 and 121. Panels of both widths never have as many bytes: those of one are refused by a plan for the other.
-pub(super) fn even_panel(n: usize, nr: usize) -> usize {
     let wide = nr / 3 * 4;
-    if is_amd() && nr.is_multiple_of(3) && n.is_multiple_of(wide) && !n.is_multiple_of(nr) {
-        wide
-    } else {
-        wide_panel(n, nr)
-    }
+    let even = is_amd() && n.is_multiple_of(wide) && !n.is_multiple_of(nr);
+    if nr.is_multiple_of(3) && (n.div_ceil(nr / 3) == 4 || even) { wide } else { nr }
 }
 
 /// How the weights of a group are read.
@@ -326,15 +314,17 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::panel_width;
+    use super::{is_amd, panel_width};
 
     #[test]
     fn panels_have_two_three_or_four_vectors() {
         for (n, widths) in
-            [(1, [32, 8]), (12, [32, 12]), (16, [32, 16]), (33, [48, 12]), (64, [64, 12]), (65, [48, 12])]
+            [(1, [32, 8]), (12, [32, 12]), (16, [32, 16]), (33, [48, 12]), (63, [64, 12]), (65, [48, 12])]
         {
             assert_eq!([48, 12].map(|nr| panel_width(n, nr)), widths, "{n}");
             assert_eq!(panel_width(n, 16), 16);
         }
+        let even = if is_amd() { 64 } else { 48 };
+        assert_eq!([128, 192, 256].map(|n| panel_width(n, 48)), [even, 48, even]);
     }
 }
