@@ -51,16 +51,16 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         if !fits {
             return false;
         }
+        let axis = |extent, stride: usize| Axis::strided(extent, stride as isize);
+        // Every product of the batch has its rhs there in turn.
+        let places = Places::new(MatSpec {
+            start: 0,
+            batch: axis(self.dst.batch().end, 0),
+            rows: axis(k, width),
+            cols: axis(cols.len(), 1),
+        });
         let scratch = std::mem::take(&mut self.scratch[1]);
         for batch in self.dst.batch() {
-            let axis = |extent, stride: usize| Axis::strided(extent, stride as isize);
-            let (start, batches) = (0, axis(batch + 1, 0));
-            let places = Places::new(MatSpec {
-                start,
-                batch: batches,
-                rows: axis(k, width),
-                cols: axis(cols.len(), 1),
-            });
             let panel = match self.rhs.packed_panel(batch, all, k, cols.start / nr, nr) {
                 Some(panel) => panel,
                 None => {
