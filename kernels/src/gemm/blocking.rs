@@ -36,7 +36,7 @@ const LIES_WELL_BYTES_AMD: usize = 300 * 1024;
 /// A panel of no more bytes than this stays in the first-level cache while a few tiles pass, and is not kept on AMD's. Zen 5, in place and kept: 64 x 3136 x 64 89 and 82 % of the peak, 128 x 784 x 128 94 and 89,
 /// 96 x 3136 x 96 92 and 86; but 64 x 3136 x 256, of 48 KiB, 87.5 and 88, and 256 x 3136 x 64 91.5 and 93.
 const NEAR_PANEL_BYTES: usize = 24 * 1024;
-/// See [`NEAR_PANEL_BYTES`]: tiles of so many rows of the lhs.
+/// See [`NEAR_PANEL_BYTES`]: most tiles down the rows.
 const NEAR_PANEL_ROWS: usize = 16;
 /// See [`NEAR_PANEL_BYTES`]: rows of it that may begin in one set of the first-level cache.
 const NEAR_PANEL_IN_A_SET: usize = 8;

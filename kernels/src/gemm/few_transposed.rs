@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use crate::KC;
 use crate::mat::{Band, MatRef, WriteRows};
-use crate::simd::{FloatLanes, Lanes, Simd, prefetch_near};
+use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch_near};
 
 use super::Write;
 use super::few_rows::finish;
@@ -45,7 +45,7 @@ const STEPS_AHEAD: usize = 8 * LINE;
 
 /// Whether [`few_columns`] multiplies a lhs by so many columns faster than tiles do.
 #[inline(always)]
-pub(super) fn takes(lhs: MatRef<'_, f32>, columns: usize) -> bool {
+pub(super) fn takes_columns(lhs: MatRef<'_, f32>, columns: usize) -> bool {
     lhs.has_whole_rows()
         && lhs.rows() >= FROM
         && lhs.cols() >= FROM
@@ -98,6 +98,7 @@ fn few<S: Simd, const COLUMNS: bool>(
     }
 }
 
+/// The products of `M` of them, group by group, segment by segment.
 #[inline(always)]
 fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
     s: S,
@@ -109,19 +110,21 @@ fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
     let (n, k) = (lines.rows(), lines.cols());
     let from_memory = n.saturating_mul(k) >= FROM_MEMORY / size_of::<f32>();
     let by_two = M <= PAIRED[COLUMNS as usize] && !from_memory && lines.in_a_set(2 * GROUP) <= IN_A_SET;
-    let mut job = Job::<M, COLUMNS> { few, lines, dst, add };
     let mut j = 0;
     while j < n {
         let two = by_two && j + 2 * GROUP <= n;
         let mut first = 0;
         while first < k {
             let len = KC.min(k - first);
+            let write = if first > 0 || add { Write::Add } else { Write::Replace };
+            let steps = first..first + len;
+            let (few, lines, dst) = (few.part(0..M, steps.clone()), lines.part(0..n, steps), &mut *dst);
             if two {
-                job.streams::<S, 2, false>(s, [[j, first], [j + GROUP, first]], len);
+                s.apart(Groups::<M, 2, COLUMNS, false> { few, lines, dst, from: [j, j + GROUP], write });
             } else if from_memory {
-                job.streams::<S, 1, true>(s, [[j, first]], len);
+                s.apart(Groups::<M, 1, COLUMNS, true> { few, lines, dst, from: [j], write });
             } else {
-                job.streams::<S, 1, false>(s, [[j, first]], len);
+                s.apart(Groups::<M, 1, COLUMNS, false> { few, lines, dst, from: [j], write });
             }
             first += len;
         }
@@ -129,29 +132,27 @@ fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
     }
 }
 
-/// The products of `M` rows, or columns, with all lines.
-struct Job<'a, 'b, 'c, const M: usize, const COLUMNS: bool> {
+/// The products of `M` rows, or columns, with `G` groups of lines over a segment, each `from` a line on. `AHEAD`: lines are asked for before they are read.
+struct Groups<'a, 'b, 'c, const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool> {
     few: MatRef<'a, f32>,
     lines: MatRef<'a, f32>,
     dst: &'b mut Band<'c, f32>,
-    add: bool,
+    from: [usize; G],
+    write: Write,
 }
 
-impl<const M: usize, const COLUMNS: bool> Job<'_, '_, '_, M, COLUMNS> {
-    /// Groups over `len` steps of a segment, `G` of them at a time, each from a line and the first step of a segment on. `AHEAD`: they are asked for before they are read.
+impl<S: Simd, const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool> WithToken<S>
+    for Groups<'_, '_, '_, M, G, COLUMNS, AHEAD>
+{
+    type Output = ();
     #[inline(always)]
-    fn streams<S: Simd, const G: usize, const AHEAD: bool>(
-        &mut self,
-        s: S,
-        streams: [[usize; 2]; G],
-        len: usize,
-    ) {
-        let n = self.lines.rows();
+    fn with_token(mut self, s: S) {
+        let (n, len) = (self.lines.rows(), self.lines.cols());
         let mut rows: [[&[f32]; GROUP]; G] = [[&[]; GROUP]; G];
-        for (rows, [line, first]) in rows.iter_mut().zip(streams) {
+        for (rows, from) in rows.iter_mut().zip(self.from) {
             for (lane, row) in rows.iter_mut().enumerate() {
                 // Lanes beyond the last line repeat it.
-                *row = &self.lines.row((line + lane).min(n - 1))[first..first + len];
+                *row = self.lines.row((from + lane).min(n - 1));
             }
         }
         let whole = len / LINE * LINE;
@@ -159,39 +160,41 @@ impl<const M: usize, const COLUMNS: bool> Job<'_, '_, '_, M, COLUMNS> {
         let mut acc = [[[Lanes::<f32>::splat(s, 0.0); M]; VECTORS]; G];
         for step in (0..whole).step_by(LINE) {
             // One by one, for a loop that is not unrolled would have its sums in memory.
-            acc[0] = self.line::<S, AHEAD>(s, &rows[0], streams[0][1], step, acc[0]);
+            acc[0] = self.line(s, &rows[0], step, acc[0]);
             if G > 1 {
-                acc[1] = self.line::<S, AHEAD>(s, &rows[1], streams[1][1], step, acc[1]);
+                acc[1] = self.line(s, &rows[1], step, acc[1]);
             }
         }
         for step in whole..len {
-            for ((rows, acc), [_, first]) in rows.iter().zip(&mut acc).zip(streams) {
+            for (rows, acc) in rows.iter().zip(&mut acc) {
                 let mut b = [[0.0f32; GROUP]];
                 for (b, row) in b[0].iter_mut().zip(rows) {
                     *b = row[step];
                 }
-                *acc = steps::<S, M>(s, self.few.part(0..M, first + step..first + step + 1), &b, *acc);
+                *acc = steps::<S, M>(s, self.few.part(0..M, step..step + 1), &b, *acc);
             }
         }
-        for (acc, [line, first]) in acc.iter().zip(streams) {
+        for (acc, from) in acc.iter().zip(self.from) {
             let mut sums = [[0.0f32; GROUP]; M];
             for (vector, acc) in acc[..GROUP / <S as Lanes<f32>>::LANES].iter().enumerate() {
                 for (sums, &acc) in sums.iter_mut().zip(acc) {
                     Lanes::<f32>::store(s, &mut sums[vector * <S as Lanes<f32>>::LANES..], acc);
                 }
             }
-            let write = if first > 0 || self.add { Write::Add } else { Write::Replace };
-            self.take(s, &sums, line..(line + GROUP).min(n), write);
+            self.take(s, &sums, from..(from + GROUP).min(n));
         }
     }
+}
 
-    /// `acc` and a line's steps of a group from `step` of a segment on, which begins at `first`.
+impl<const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool>
+    Groups<'_, '_, '_, M, G, COLUMNS, AHEAD>
+{
+    /// `acc` and a cache line's steps of a group from `step` on.
     #[inline(always)]
-    fn line<S: Simd, const AHEAD: bool>(
+    fn line<S: Simd>(
         &self,
         s: S,
         rows: &[&[f32]; GROUP],
-        first: usize,
         step: usize,
         acc: [[<S as Lanes<f32>>::V; M]; VECTORS],
     ) -> [[<S as Lanes<f32>>::V; M]; VECTORS] {
@@ -206,12 +209,13 @@ impl<const M: usize, const COLUMNS: bool> Job<'_, '_, '_, M, COLUMNS> {
             }
         }
         let b = s.transpose_16x16(parts);
-        steps::<S, M>(s, self.few.part(0..M, first + step..first + step + LINE), &b, acc)
+        steps::<S, M>(s, self.few.part(0..M, step..step + LINE), &b, acc)
     }
 
     /// The sums of a segment into the result.
     #[inline(always)]
-    fn take<S: Simd>(&mut self, s: S, sums: &[[f32; GROUP]; M], lanes: Range<usize>, write: Write) {
+    fn take<S: Simd>(&mut self, s: S, sums: &[[f32; GROUP]; M], lanes: Range<usize>) {
+        let write = self.write;
         if COLUMNS {
             for (lane, row) in lanes.enumerate() {
                 for (to, sums) in self.dst.row(row)[..M].iter_mut().zip(sums) {

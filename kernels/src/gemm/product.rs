@@ -145,7 +145,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     fn few_columns(&mut self, isa: Isa) -> bool {
         let (rows, cols) = (self.dst.rows(), self.dst.cols());
         let (&Source::InPlace(lhs), Some(rhs)) = (self.lhs, self.rhs.matrices()) else { return false };
-        if !T::transposes(lhs.matrix(0).part(rows.clone(), 0..self.k), cols.len()) {
+        if !T::takes_columns(lhs.matrix(0).part(rows.clone(), 0..self.k), cols.len()) {
             return false;
         }
         for batch in self.dst.batch() {

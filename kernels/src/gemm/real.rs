@@ -16,20 +16,25 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     /// A segment of zeros.
     const ZEROS: &'static [Self];
     /// Whether a few rows can be multiplied by a matrix whose columns lie side by side without packing it, and such a matrix the other way round by a few columns.
-    const TRANSPOSES: bool;
-    /// Whether such a matrix is multiplied by so many columns faster than by tiles.
-    fn transposes(lhs: MatRef<'_, Self>, columns: usize) -> bool;
+    const TRANSPOSES: bool = false;
+    /// Whether a matrix is multiplied so by as many columns faster than by tiles.
+    #[inline(always)]
+    fn takes_columns(_lhs: MatRef<'_, Self>, _columns: usize) -> bool {
+        false
+    }
     /// Multiplies a few rows by such a matrix, or with `COLUMNS` a matrix whose rows lie side by side by a few columns.
     ///
     /// # Panics
     /// Unless [`Real::TRANSPOSES`].
     fn few_transposed<const COLUMNS: bool>(
-        isa: Isa,
-        lhs: MatRef<'_, Self>,
-        rhs: MatRef<'_, Self>,
-        dst: &mut Band<'_, Self>,
-        add: bool,
-    );
+        _isa: Isa,
+        _lhs: MatRef<'_, Self>,
+        _rhs: MatRef<'_, Self>,
+        _dst: &mut Band<'_, Self>,
+        _add: bool,
+    ) {
+        unreachable!("it is packed");
+    }
     /// Computes `product` with the instructions of `isa`.
     fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
     /// Computes `windows` with the instructions of `isa`.
@@ -78,7 +83,7 @@ impl<const COLUMNS: bool> WithSimd for Few<'_, '_, '_, COLUMNS> {
 }
 
 macro_rules! real {
-    ($t:ty, $form:ident, transposed: $transposes:literal, $takes:expr, $few:ident) => {
+    ($t:ty, $form:ident, { $($few:item)* }) => {
         jobs! {
             Product<'_, '_, $t>,
             Windows<'_, '_, '_, $t>,
@@ -91,20 +96,7 @@ macro_rules! real {
         impl Real for $t {
             const FORM: Form = Form::$form;
             const ZEROS: &'static [$t] = &[0.0; KC];
-            const TRANSPOSES: bool = $transposes;
-            #[inline(always)]
-            fn transposes(lhs: MatRef<'_, $t>, columns: usize) -> bool {
-                $takes(lhs, columns)
-            }
-            fn few_transposed<const COLUMNS: bool>(
-                isa: Isa,
-                lhs: MatRef<'_, $t>,
-                rhs: MatRef<'_, $t>,
-                dst: &mut Band<'_, $t>,
-                add: bool,
-            ) {
-                $few::<COLUMNS>(isa, lhs, rhs, dst, add);
-            }
+            $($few)*
             fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, product));
             }
@@ -129,28 +121,23 @@ macro_rules! real {
         }
     };
 }
-real!(f32, F32, transposed: true, few_transposed::takes, few_f32);
-real!(f64, F64, transposed: false, |_, _| false, few_f64);
-
-fn few_f32<const COLUMNS: bool>(
-    isa: Isa,
-    lhs: MatRef<'_, f32>,
-    rhs: MatRef<'_, f32>,
-    dst: &mut Band<'_, f32>,
-    add: bool,
-) {
-    isa.dispatch_but_dots(Few::<COLUMNS>(lhs, rhs, dst, add));
-}
-
-fn few_f64<const COLUMNS: bool>(
-    _: Isa,
-    _: MatRef<'_, f64>,
-    _: MatRef<'_, f64>,
-    _: &mut Band<'_, f64>,
-    _: bool,
-) {
-    unreachable!("f64 is packed");
-}
+real!(f32, F32, {
+    const TRANSPOSES: bool = true;
+    #[inline(always)]
+    fn takes_columns(lhs: MatRef<'_, f32>, columns: usize) -> bool {
+        few_transposed::takes_columns(lhs, columns)
+    }
+    fn few_transposed<const COLUMNS: bool>(
+        isa: Isa,
+        lhs: MatRef<'_, f32>,
+        rhs: MatRef<'_, f32>,
+        dst: &mut Band<'_, f32>,
+        add: bool,
+    ) {
+        isa.dispatch_but_dots(Few::<COLUMNS>(lhs, rhs, dst, add));
+    }
+});
+real!(f64, F64, {});
 
 /// Whether no weight of whole vectors is infinite or a NaN.
 #[inline(always)]

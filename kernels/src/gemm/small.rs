@@ -61,7 +61,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         });
         let scratch = std::mem::take(&mut self.scratch[1]);
         for batch in self.dst.batch() {
-            let panel = match self.rhs.packed_panel(batch, all, k, cols.start / nr, nr) {
+            let panel = match self.rhs.packed_elements(batch, all, k, &(0..k), cols.start / nr, nr) {
                 Some(panel) => panel,
                 None => {
                     let part = Part { side: Side::Rhs, batch, x: &cols, k: &(0..k), width };

@@ -291,11 +291,10 @@ impl MatmulPlan<'_> {
         &self,
         lhs: View<'a, A>,
         rhs: impl Into<Rhs<'a, B>>,
-        out: ViewMut<'_, C>,
+        mut out: ViewMut<'_, C>,
         epilogue: Epilogue<'a, C>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
-        let mut out = out;
         self.run_on(&lhs, &rhs.into(), &mut out, &epilogue, workspace)
     }
 
