@@ -128,6 +128,35 @@ mod panels {
             }
         }
     }
+
+    /// All of k of weights whose kernel positions lie inside their channels: as planar networks have them, and of the phases of their gradients; the last word is the last of all.
+    #[test]
+    fn panels_of_planar_weights_hold_what_the_window_says() {
+        let (of_x, of_y) = (70, 50);
+        for taps in [
+            &[(9, 1)][..],
+            &[(2, 6), (2, 2)],
+            &[(2, 3)],
+            &[],
+            &[(27, 1)],
+            &[(3, 9), (3, 3), (2, 1)],
+            &[(4, 14), (4, 2)],
+        ] {
+            let reach = 1 + taps.iter().map(|&(extent, stride)| (extent - 1) * stride).sum::<isize>();
+            let dims: Vec<_> =
+                taps.iter().map(|&(extent, stride)| Dim::plain(extent as usize, stride)).collect();
+            let count: usize = dims.iter().map(|dim| dim.extent).product();
+            for (x, channels) in
+                [((of_x, reach), (of_y / 5, of_x as isize * reach)), ((of_y, 7 * reach), (7, reach))]
+            {
+                let k = [&dims[..], &[Dim::plain(channels.0, channels.1)]].concat();
+                let window = Window::plain(0, Axis::strided(x.0, x.1), Axis::new(&k));
+                let last = (x.0 as isize - 1) * x.1 + (channels.0 as isize - 1) * channels.1 + reach;
+                check(&window, last as usize, 0..x.0, 0..count * channels.0);
+                check(&window, last as usize, 3..x.0 - 1, 0..count * channels.0);
+            }
+        }
+    }
 }
 
 mod rows_of_bytes {

@@ -79,6 +79,14 @@ impl<'a, T: Copy> Iterator for Parts<'a, T> {
     }
 }
 
+impl<'a, T> From<MatRef<'a, T>> for Parts<'a, T> {
+    /// That matrix and no other.
+    #[inline(always)]
+    fn from(part: MatRef<'a, T>) -> Self {
+        Parts { part, offsets: super::Offsets::of_one() }
+    }
+}
+
 /// A matrix to read.
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a, T> {
@@ -253,20 +261,22 @@ impl<'a, T: Copy> MatRef<'a, T> {
     }
 }
 
-impl<'a> MatRef<'a, u8> {
-    /// `rows` rows of `cols` bytes side by side, the first at `start` of `data`, each `apart` behind the one before.
+impl<'a, T> MatRef<'a, T> {
+    /// `rows` rows of `cols` elements side by side, the first at `start` of `data`, each `apart` behind the one before; they may overlap.
     ///
     /// # Panics
-    /// If a byte lies outside.
+    /// If an element lies outside.
     #[inline(always)]
-    pub(crate) fn spread(data: &'a [u8], start: isize, rows: usize, cols: usize, apart: usize) -> Self {
+    pub(crate) fn spread(data: &'a [T], start: isize, rows: usize, cols: usize, apart: usize) -> Self {
         let reach = rows.saturating_sub(1).checked_mul(apart).and_then(|reach| reach.checked_add(cols));
         let end = reach.and_then(|reach| start.checked_add_unsigned(reach)).expect("an offset");
         assert!(start >= 0 && end <= data.len() as isize, "a row lies outside");
         let first = data.as_ptr().wrapping_offset(start);
         MatRef { first, rows, cols, row_stride: apart as isize, col_stride: 1, owner: PhantomData }
     }
+}
 
+impl<'a> MatRef<'a, u8> {
     /// The columns of a matrix of `M` rows, four at a time, from the first four to the last.
     ///
     /// # Panics

@@ -11,6 +11,7 @@ mod band;
 mod code_band;
 mod convert;
 pub mod guard;
+mod interleaved;
 mod panel;
 mod rows;
 mod ways;

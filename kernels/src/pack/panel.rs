@@ -13,25 +13,15 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use crate::axis::{COORDS, Cursor, Lane, Window};
-use crate::mat::CACHE_LINE;
-use crate::simd::{Simd, prefetch_near};
+use crate::simd::Simd;
 
 use super::PANEL_WIDTH;
 use super::convert::Convert;
-use super::ways::{CopyRows, Gather, LINES_AHEAD, Turn};
+use super::interleaved::{interleaved, interleaved_pairs};
+use super::ways::{CopyRows, Gather, Turn};
 
 /// Steps of k that are staged at a time: a multiple of every unit's.
 const STAGE: usize = 32;
-
-/// Steps that are transposed at a time where lanes are long runs: a cache line of f32 of each lane, which may be gone when its next half is asked for, for runs a multiple of a page apart share
-/// few sets of the first-level cache.
-const STRETCH: usize = 16;
-
-/// Channels that are gone through before the next kernel position.
-const SOME_CHANNELS: usize = 16;
-
-/// Kernel positions of a channel that are turned together.
-const MOST_TAPS: usize = 27;
 
 /// The words of an operand as they are, padded lane by lane.
 #[derive(Clone, Copy)]
@@ -151,58 +141,6 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
     true
 }
 
-/// As [`interleaved`], for pairs of bf16 and several kernel positions, which lie side by side inside each channel: units are made of two channels, position by position, and squares of them transposed.
-#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
-#[inline(always)]
-fn interleaved_pairs<S: Simd, C: Convert, const W: usize>(
-    s: S,
-    convert: &C,
-    window: &Window,
-    data: &[C::Word],
-    x0: usize,
-    lanes: usize,
-    k: &Range<usize>,
-    panel: &mut [C::Out],
-) -> bool {
-    const SQUARE: usize = 16;
-    let &[outer, inner] = window.k.dims() else { return false };
-    let (x, taps, channels) = (window.x.cursor(x0), outer.extent, inner.extent);
-    let whole = window.is_plain() && *k == (0..taps * channels) && window.x.run(&x) >= lanes;
-    let pairs = C::K == 2 && size_of::<C::Word>() == 2 && W.is_multiple_of(SQUARE);
-    if !pairs || !whole || outer.stride != 1 || taps > SQUARE || !channels.is_multiple_of(2) {
-        return false;
-    }
-    let (first, across, apart) = (window.start + x.offset, window.x.inner().stride, inner.stride);
-    let pad = convert.pad(0);
-    for pair in 0..channels / 2 {
-        for w in (0..W).step_by(SQUARE) {
-            let mut square = [[convert.unit(0, [pad; 4], 1); SQUARE]; SQUARE];
-            for (j, units) in square.iter_mut().enumerate() {
-                // Lanes beyond the last repeat it.
-                let lane = (w + j).min(lanes - 1);
-                let first = first + lane as isize * across + 2 * pair as isize * apart;
-                let earlier = first_words::<_, SQUARE>(&data[first as usize..], taps, pad);
-                let later = first_words::<_, SQUARE>(&data[(first + apart) as usize..], taps, pad);
-                for (t, unit) in units.iter_mut().enumerate() {
-                    *unit = convert.unit(lane, [earlier[t], later[t], pad, pad], 2);
-                }
-            }
-            let units: &[f32] = bytemuck::cast_slice(square.as_flattened());
-            let mut rows = [&[0f32; SQUARE]; SQUARE];
-            for (row, units) in rows.iter_mut().zip(units.as_chunks().0) {
-                *row = units;
-            }
-            let turned = s.transpose_16x16(rows);
-            for (tap, turned) in turned[..taps].iter().enumerate() {
-                let to = (tap * channels / 2 + pair) * W + w;
-                let units: &[C::Out] = bytemuck::cast_slice(turned);
-                panel[to..to + SQUARE].copy_from_slice(units);
-            }
-        }
-    }
-    true
-}
-
 /// The first `len` of `N` words; what comes behind them does not matter.
 #[inline(always)]
 pub(super) fn first_words<T: Copy, const N: usize>(words: &[T], len: usize, pad: T) -> [T; N] {
@@ -212,105 +150,6 @@ pub(super) fn first_words<T: Copy, const N: usize>(words: &[T], len: usize, pad:
     let mut some = [pad; N];
     some[..len].copy_from_slice(&words[..len]);
     some
-}
-
-/// All of k of a plain operand in which the inner dim of k takes long steps and those outside it, if there are any, short ones, such as weights whose kernel positions lie inside their
-/// channels, or one such position of all channels: it is read in the order of memory, for run by run each cache line would come again for every kernel position.
-#[expect(clippy::too_many_arguments, reason = "one call, inlined")]
-#[inline(always)]
-fn interleaved<S: Simd, C: Convert, const W: usize>(
-    s: S,
-    convert: &C,
-    window: &Window,
-    data: &[C::Word],
-    x0: usize,
-    lanes: usize,
-    k: &Range<usize>,
-    panel: &mut [C::Out],
-) -> bool {
-    let [outer @ .., inner] = window.k.dims() else { return false };
-    let (x, channels) = (window.x.cursor(x0), inner.extent);
-    let taps: usize = outer.iter().map(|dim| dim.extent).product();
-    let whole = window.is_plain() && *k == (0..taps * channels) && window.x.run(&x) >= lanes;
-    let (first, across) = (window.start + x.offset, window.x.inner().stride);
-    let inside = outer.iter().all(|dim| dim.stride.abs() < inner.stride.abs());
-    if C::K != 1 || !whole || !inside || across <= 1 {
-        return false;
-    }
-    let side_by_side = matches!(outer, [dim] if dim.stride == 1);
-    let mut from = 0;
-    // Wide panels of 32 bits are most of the work; every way is compiled for every width and format.
-    let wide = lanes == W && W.is_multiple_of(16) && size_of::<C::Out>() == 4;
-    if wide && side_by_side && inner.stride == taps as isize {
-        // Lanes are long runs: squares of them are transposed, each step then goes to its row.
-        let rows: [&[C::Word]; W] = std::array::from_fn(|w| {
-            let first = (first + w as isize * across) as usize;
-            &data[first..first + k.len()]
-        });
-        from = k.len() / STRETCH * STRETCH;
-        let (mut tap, mut channel) = (0, 0);
-        for t in (0..from).step_by(STRETCH) {
-            let mut to = [0; STRETCH];
-            for to in &mut to {
-                *to = (tap * channels + channel) * W;
-                (tap, channel) = if tap + 1 < taps { (tap + 1, channel) } else { (0, channel + 1) };
-            }
-            for w in (0..W).step_by(8) {
-                let lanes = (W - w).min(8);
-                for row in &rows[w..w + lanes] {
-                    prefetch_near(
-                        row.as_ptr().wrapping_add(t + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()),
-                    );
-                }
-                for (t, to) in (t..t + STRETCH).step_by(8).zip(to.as_chunks::<8>().0) {
-                    let mut block = [[convert.unit(0, [convert.pad(0); 4], 1); 8]; 8];
-                    for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
-                        *block = convert.along(s, w + j, &row[t..t + 8]);
-                    }
-                    for (to, block) in to.iter().zip(C::transpose(s, block)) {
-                        let out = &mut panel[to + w..to + w + lanes];
-                        match out.first_chunk_mut::<8>() {
-                            Some(out) => *out = block,
-                            None => out.copy_from_slice(&block[..lanes]),
-                        }
-                    }
-                }
-            }
-        }
-    }
-    let reach = (lanes - 1) * across as usize + 1;
-    if wide && side_by_side && taps <= MOST_TAPS && from == 0 {
-        // Lanes have short runs, one for each channel: turned as a whole, row by row to its place.
-        let mut turned = [[convert.unit(0, [convert.pad(0); 4], 1); W]; MOST_TAPS];
-        for channel in 0..channels {
-            let first = (first + channel as isize * inner.stride) as usize;
-            let runs = &data[first..first + reach + taps - 1];
-            let rows: [&[C::Word]; W] = std::array::from_fn(|w| &runs[w * across as usize..][..taps]);
-            s.apart(Turn { convert, rows: &rows, out: turned[..taps].as_flattened_mut() });
-            for (tap, turned) in turned[..taps].iter().enumerate() {
-                panel[(tap * channels + channel) * W..][..W].copy_from_slice(turned);
-            }
-        }
-        return true;
-    }
-    let pad: [C::Out; W] = std::array::from_fn(|w| convert.unit(w, [convert.pad(w); 4], 1));
-    // A few channels at a time, whose lines stay near until their last kernel position.
-    for some in (from / taps..channels).step_by(SOME_CHANNELS) {
-        for tap in 0..taps {
-            let first = first + window.k.offset(tap * channels);
-            for channel in some..channels.min(some + SOME_CHANNELS) {
-                let first = (first + channel as isize * inner.stride) as usize;
-                let (out, beyond) = panel[(tap * channels + channel) * W..][..W].split_at_mut(lanes);
-                // Of each stride the first word. (`step_by` keeps its state in memory.)
-                let strides = data[first..first + reach].chunks(across as usize);
-                for (w, (out, stride)) in out.iter_mut().zip(strides).enumerate() {
-                    *out = convert.unit(w, [stride[0]; 4], 1);
-                }
-                beyond.copy_from_slice(&pad[lanes..]);
-            }
-        }
-    }
-    true
 }
 
 #[inline(always)]
