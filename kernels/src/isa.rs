@@ -56,6 +56,15 @@ pub fn is_amd() -> bool {
     amd
 }
 
+/// Whether it is one of AMD's before Zen 5, by the feature that came with that: AVX-VNNI. Their first-level cache has 32 KiB in eight ways, later ones 48 KiB in twelve.
+pub fn is_amd_before_zen5() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let earlier = is_amd() && !std::arch::is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    let earlier = false;
+    earlier
+}
+
 impl Isa {
     /// Every instruction set of this machine, the widest last.
     pub fn available() -> impl Iterator<Item = Isa> {

@@ -19,8 +19,9 @@
 use bytemuck::Zeroable;
 
 use crate::KC;
-use crate::mat::{Band, MatRef, WriteRows};
-use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch};
+use crate::isa::is_amd_before_zen5;
+use crate::mat::{Band, CacheLevel, MatRef, WriteRows};
+use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch, prefetch_near};
 
 use super::Write;
 use super::in_place::{NEAR, write_out};
@@ -32,8 +33,26 @@ pub(super) const FEW_ROWS_STREAMED: usize = 16;
 
 /// Steps of k that are read side by side, from left to right. Swept with 4 to 64: benches/record/2026-11-27-zen5.md.
 const CHUNK: usize = 16;
-/// Bytes that each row is asked for ahead.
-const AHEAD_BYTES: usize = 1024;
+/// How far each row is asked for ahead, and into which cache.
+#[derive(Clone, Copy)]
+struct Asking {
+    bytes: usize,
+    into: CacheLevel,
+}
+
+impl Asking {
+    /// Of `m` rows. [`CHUNK`] rows a multiple of a page apart share a set of the first-level cache. Zen 4, where it has eight ways, percent of the peak with 1, 2, 4, 8 and 16 rows by 4096 x 4096: into the first-level cache,
+    /// 1 KiB ahead 5.5, 13.6, 24, 45, 58; into the second, 512 bytes 7.7, 18.8, 33.8, 53.9, 61.0, 1 KiB 7.8, 20.2, 33.6, 52.1, 57.7, 2 KiB 10.2, 20.8, 33.0, 50.5, 56.5 (benches/record/2026-11-29-zen4.md). Others have twelve
+    /// ways; the second-level cache was not tried there.
+    #[inline(always)]
+    fn new(m: usize) -> Self {
+        match is_amd_before_zen5() {
+            true if m <= 4 => Asking { bytes: 2048, into: CacheLevel::Second },
+            true => Asking { bytes: 512, into: CacheLevel::Second },
+            false => Asking { bytes: 1024, into: CacheLevel::First },
+        }
+    }
+}
 /// Rows up to which the first form asks for what it reads soon ([`NEAR`]): the fewer, the less there is to compute meanwhile. Zen 5, asked for and not: 1 x 768 x 768 20 and 16 % of the peak, 3 x 768 x 768 54 and 40, 3 x 768 x 3072
 /// 55 and 46, 4 x 768 x 3072 69 and 56; 8 x 512 x 512 79 and 82. Rows that share a set of the first-level cache do not stay there until they are read: 4 x 3072 x 768 51 and 55. With vectors of less
 /// than a line, which ask for each twice, one row alone: 1 x 768 x 768 44 and 39 % of the peak of AVX2, 3 x 768 x 768 45 and 52.
@@ -148,6 +167,7 @@ fn accumulate<
     lhs: MatRef<'_, T>,
     rhs: MatRef<'_, T>,
     mut acc: [[S::V; V]; M],
+    asking: Asking,
 ) -> [[S::V; V]; M] {
     let last = rhs.cols() - (V - 1) * S::LANES;
     let mut rows = rhs.down();
@@ -166,7 +186,7 @@ fn accumulate<
                 *a = s.splat(column.at(i));
             }
             for v in 0..V {
-                let b = vector::<T, S, MASKED, AHEAD>(s, &row[v * S::LANES..], last);
+                let b = vector::<T, S, MASKED, AHEAD>(s, &row[v * S::LANES..], last, asking);
                 for (acc, &a) in acc.iter_mut().zip(&a) {
                     acc[v] = s.mul_add(a, b, acc[v]);
                 }
@@ -174,7 +194,7 @@ fn accumulate<
         } else {
             let mut b = [s.splat(T::zeroed()); V];
             for (v, b) in b.iter_mut().enumerate() {
-                *b = vector::<T, S, MASKED, AHEAD>(s, &row[v * S::LANES..], last);
+                *b = vector::<T, S, MASKED, AHEAD>(s, &row[v * S::LANES..], last, asking);
             }
             for (i, acc) in acc.iter_mut().enumerate() {
                 let a = s.splat(column.at(i));
@@ -189,9 +209,18 @@ fn accumulate<
 
 /// A vector of a row, or the `last` elements of one.
 #[inline(always)]
-fn vector<T, S: Lanes<T>, const MASKED: bool, const AHEAD: bool>(s: S, row: &[T], last: usize) -> S::V {
+fn vector<T, S: Lanes<T>, const MASKED: bool, const AHEAD: bool>(
+    s: S,
+    row: &[T],
+    last: usize,
+    asking: Asking,
+) -> S::V {
     if AHEAD {
-        prefetch(row.as_ptr().wrapping_add(AHEAD_BYTES / size_of::<T>()));
+        let at = row.as_ptr().wrapping_byte_add(asking.bytes);
+        match asking.into {
+            CacheLevel::First => prefetch(at),
+            CacheLevel::Second => prefetch_near(at),
+        }
     }
     if MASKED { s.load_first_n(row, last) } else { s.load(row) }
 }
@@ -216,11 +245,13 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Strip { lhs, rhs, dst, mut write, from, to } = self;
+        // Nothing is asked for to the right.
+        let asking = Asking { bytes: 0, into: CacheLevel::First };
         for first in (0..rhs.rows()).step_by(KC) {
             let segment = first..rhs.rows().min(first + KC);
             let acc = [[s.splat(T::zeroed()); V]; M];
             let (a, b) = (lhs.part(0..M, segment.clone()), rhs.part(segment, from..to));
-            let acc = accumulate::<T, S, M, V, MASKED, false, ASKS>(s, a, b, acc);
+            let acc = accumulate::<T, S, M, V, MASKED, false, ASKS>(s, a, b, acc, asking);
             write_out(s, &acc, &mut dst.part(0..M, from..to), write);
             write = Write::Add;
         }
@@ -239,6 +270,7 @@ pub(super) fn streamed<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     sums: &mut [T],
 ) {
     let (m, n, k) = (dst.m(), rhs.cols(), rhs.rows());
+    let asking = Asking::new(m);
     let block = (sums.len() / m / BLOCK_GRAIN * BLOCK_GRAIN).max(1);
     for j in (0..n).step_by(block) {
         let cols = j..n.min(j + block);
@@ -247,7 +279,7 @@ pub(super) fn streamed<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
             for step in segment.clone().step_by(CHUNK) {
                 let steps = step..segment.end.min(step + CHUNK);
                 let (a, b) = (lhs.part(0..m, steps.clone()), rhs.part(steps, cols.clone()));
-                chunk(s, a, b, sums, step == first_step);
+                chunk(s, a, b, sums, step == first_step, asking);
             }
             let write = if first_step > 0 || add { Write::Add } else { Write::Replace };
             take_out(s, sums, &mut dst.part(0..m, cols.clone()), write);
@@ -270,6 +302,7 @@ fn chunk<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     rhs: MatRef<'_, T>,
     sums: &mut [T],
     first: bool,
+    asking: Asking,
 ) {
     let (m, k, n) = (lhs.rows(), lhs.cols(), rhs.cols());
     let lanes = <S as Lanes<T>>::LANES;
@@ -277,7 +310,7 @@ fn chunk<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
         ($v:literal, $masked:literal, $from:expr, $to:expr, ($m:literal, $ahead:literal, $rows:expr)) => {{
             let (lhs, rhs) = (lhs.part($rows, 0..k), rhs.part(0..k, $from..$to));
             let sums = &mut sums[$from * m + $rows.start * lanes..];
-            s.apart(Chunk::<T, $m, $v, $masked, $ahead> { lhs, rhs, sums, m, first });
+            s.apart(Chunk::<T, $m, $v, $masked, $ahead> { lhs, rhs, sums, m, first, asking });
         }};
     }
     // A strip through all tiles, the first of which asks for what comes.
@@ -320,6 +353,7 @@ struct Chunk<'a, 'b, T, const M: usize, const V: usize, const MASKED: bool, cons
     m: usize,
     /// Whether the sums begin with this chunk.
     first: bool,
+    asking: Asking,
 }
 
 impl<T, S, const M: usize, const V: usize, const MASKED: bool, const AHEAD: bool> WithToken<S>
@@ -331,7 +365,7 @@ where
     type Output = ();
     #[inline(always)]
     fn with_token(self, s: S) {
-        let Chunk { lhs, rhs, sums, m, first } = self;
+        let Chunk { lhs, rhs, sums, m, first, asking } = self;
         let mut acc = [[s.splat(T::zeroed()); V]; M];
         if !first {
             for (i, acc) in acc.iter_mut().enumerate() {
@@ -340,7 +374,7 @@ where
                 }
             }
         }
-        let acc = accumulate::<T, S, M, V, MASKED, AHEAD, false>(s, lhs, rhs, acc);
+        let acc = accumulate::<T, S, M, V, MASKED, AHEAD, false>(s, lhs, rhs, acc, asking);
         for (i, acc) in acc.iter().enumerate() {
             for (v, &acc) in acc.iter().enumerate() {
                 s.store(&mut sums[(v * m + i) * S::LANES..], acc);
