@@ -109,6 +109,44 @@ fn negative_and_zero_strides_are_legal_for_inputs() {
 }
 
 #[test]
+fn slices_that_do_not_hold_what_was_planned() {
+    let (a, b) = (vec![1.0f32; 600], vec![1.0f32; 1200]);
+    let plan_of = |strides: [isize; 2]| {
+        let (a, b) = (
+            view(&a, &[20, 30]),
+            Spec { layout: Layout::strided(&[30, 40], &strides).unwrap(), format: Format::F32 },
+        );
+        let out = Spec::contiguous(Format::F32, &[20, 40]).unwrap();
+        Matmul::new(a.spec(), b, out).unwrap().plan(&Context::default()).unwrap()
+    };
+    // In place, and brought to rows.
+    for strides in [[40, 1], [1, 30]] {
+        let plan = plan_of(strides);
+        let mut ws = plan.workspace();
+        let mut out = vec![MARK; 800];
+        let error = plan.run_slices(&a[1..], &b, &mut out, &mut ws).unwrap_err();
+        assert!(matches!(error, Error::OutOfBounds { len: 599, .. }), "{error}");
+        let error = plan.run_slices(&a, &b[1..], &mut out, &mut ws).unwrap_err();
+        assert!(matches!(error, Error::OutOfBounds { len: 1199, .. }), "{error}");
+        let error = plan.run_slices(&a, &b, &mut out[1..], &mut ws).unwrap_err();
+        assert!(matches!(error, Error::OutOfBounds { len: 799, .. }), "{error}");
+        let error = plan.run_slices(&a, &[1u8; 1200], &mut out, &mut ws).unwrap_err();
+        assert!(matches!(error, Error::NotPlanned { operand: "rhs", .. }), "{error}");
+        let error = plan.run_slices(&[1.0f64; 600], &b, &mut out, &mut ws).unwrap_err();
+        assert!(matches!(error, Error::NotPlanned { operand: "lhs", .. }), "{error}");
+        assert!(out.iter().all(|&value| value == MARK), "the output was touched");
+        plan.run_slices(&a, &b, &mut out, &mut ws).unwrap();
+        assert!(out.iter().all(|&value| value == 30.0));
+    }
+    // What lies before the first element is in no slice.
+    let plan = plan_of([-40, 1]);
+    let mut out = vec![MARK; 800];
+    let error = plan.run_slices(&a, &b, &mut out, &mut plan.workspace()).unwrap_err();
+    assert!(matches!(error, Error::OutOfBounds { .. }), "{error}");
+    assert!(out.iter().all(|&value| value == MARK), "the output was touched");
+}
+
+#[test]
 fn what_belongs_to_another_plan() {
     let data = vec![1.0f32; 40_000];
     let plan_of = |m: usize, k: usize, n: usize| {

@@ -39,6 +39,9 @@ pub struct Axis {
 }
 
 impl Axis {
+    /// An axis of one index value.
+    pub const ONE: Axis = Axis { rank: 1, dims: [Dim::plain(1, 0); AXIS_RANK] };
+
     /// An axis over `dims`, merged where two neighbours step as one.
     ///
     /// # Panics

@@ -10,7 +10,7 @@ use std::sync::RwLock;
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::Epilogue;
 use tile25_kernels::format::{Format, Words, WordsMut};
-use tile25_kernels::gemm::{self, Blocking, Lies, Product, Real};
+use tile25_kernels::gemm::{self, Blocking, Lies, Product, Real, Single};
 use tile25_kernels::mat::{MatMut, MatSpec, Matrices, Places};
 use tile25_kernels::pack::{Form, Operand, Side};
 use tile25_kernels::registry::Kernel;
@@ -38,6 +38,8 @@ pub(crate) struct Parts {
     /// Whether the rhs has to be packed all the same.
     packs_rhs: bool,
     dst: Places,
+    /// Whether all that is decided before a product of operands in place is decided by the shape.
+    single: bool,
 }
 
 impl Parts {
@@ -80,6 +82,9 @@ impl Parts {
             rhs: places(&gemm.rhs, rhs, Side::Rhs),
             packs_rhs: matches!(rhs, Lies::Transposed(_)),
             dst,
+            single: problem.batch == 1
+                && counts == [1; 3]
+                && blocking.is_single([problem.m, problem.n, problem.k]),
         })
     }
 
@@ -151,11 +156,26 @@ impl Parts {
             return false;
         };
         let here = |data, start: usize, places| {
-            gemm::Source::InPlace(Matrices::new(data, start as isize, places).expect("the view was checked"))
+            Matrices::new(data, start as isize, places).expect("the view was checked")
         };
-        let out = Out { add: accum == Accum::Add, k, start, threads, workspace };
-        self.typed::<f32>(&here(lhs, lhs_start, of_lhs), &here(rhs, rhs_start, of_rhs), None, dst, &out);
+        let (lhs, rhs) = (here(lhs, lhs_start, of_lhs), here(rhs, rhs_start, of_rhs));
+        let add = accum == Accum::Add;
+        if self.single {
+            let mut dst = self.result(dst, start);
+            let dst = dst.band(0, dst.rows(), dst.cols());
+            let mut single = Single { lhs: lhs.matrix(0), rhs: rhs.matrix(0), dst, add };
+            f32::single(self.kernel.isa, &mut single);
+            return true;
+        }
+        let out = Out { add, k, start, threads, workspace };
+        self.typed::<f32>(&gemm::Source::InPlace(lhs), &gemm::Source::InPlace(rhs), None, dst, &out);
         true
+    }
+
+    /// The whole result.
+    #[inline(always)]
+    fn result<'a, T: Real>(&'a self, dst: &'a mut [T], start: usize) -> MatMut<'a, T> {
+        MatMut::new(dst, start as isize, &self.dst).expect("the view and the plan were checked")
     }
 
     fn sources<T: Real + OwnWords>(
@@ -180,7 +200,7 @@ impl Parts {
         out: &Out<'_>,
     ) {
         let Out { add, k, start, threads, workspace } = *out;
-        let dst = MatMut::new(dst, start as isize, &self.dst).expect("the view and the plan were checked");
+        let dst = self.result(dst, start);
         let job = Job { parts: self, k, lhs, rhs, add, epilogue, panels: &workspace.panels };
         if self.counts == [1; 3] {
             return job.part(dst);

@@ -275,15 +275,17 @@ fn ours<A: Element, B: Element, C: Element>(
     let mut workspace = plan.workspace();
     let (mut all_a, mut all_b, mut panels) = (Vec::new(), Vec::new(), None);
     let run: Run = Box::new(move |in_a, in_b, in_c| {
-        let in_a = View::with_layout(kept(&mut all_a, in_a, &to_a), 0, a).expect("planned");
-        let in_b = View::with_layout(kept(&mut all_b, in_b, &to_b), 0, b).expect("planned");
-        let in_c = ViewMut::with_layout(bytemuck::cast_slice_mut::<f32, C>(in_c), 0, c).expect("planned");
-        let in_b: Rhs<'_, B> = if packed {
-            Rhs::Packed(panels.get_or_insert_with(|| plan.pack_rhs(in_b).expect("planned")))
-        } else {
-            Rhs::View(in_b)
-        };
-        plan.run(in_a, in_b, in_c, Epilogue::default(), &mut workspace).expect("planned");
+        let (in_a, in_b) = (kept(&mut all_a, in_a, &to_a), kept(&mut all_b, in_b, &to_b));
+        let in_c = bytemuck::cast_slice_mut::<f32, C>(in_c);
+        if !packed {
+            return plan.run_slices(in_a, in_b, in_c, &mut workspace).expect("planned");
+        }
+        let in_a = View::with_layout(in_a, 0, a).expect("planned");
+        let in_c = ViewMut::with_layout(in_c, 0, c).expect("planned");
+        let in_b = panels.get_or_insert_with(|| {
+            plan.pack_rhs(View::with_layout(in_b, 0, b).expect("planned")).expect("planned")
+        });
+        plan.run(in_a, &*in_b, in_c, Epilogue::default(), &mut workspace).expect("planned");
     });
     Ok((run, kernel))
 }

@@ -122,6 +122,7 @@ impl Format {
     }
 
     /// Whether it differs from `other` at most in parameters chosen per tensor.
+    #[inline]
     pub fn same_kind(self, other: Format) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
@@ -178,9 +179,11 @@ macro_rules! element {
             type Param = $param;
             type Word = $word;
             const FORMAT: Format = $format;
+            #[inline]
             fn words(slice: &[Self]) -> Words<'_> {
                 Words::$variant(bytemuck::cast_slice(slice))
             }
+            #[inline]
             fn words_mut(slice: &mut [Self]) -> WordsMut<'_> {
                 WordsMut::$variant(bytemuck::cast_slice_mut(slice))
             }

@@ -5,6 +5,8 @@ use crate::isa::is_amd;
 use crate::mat::in_a_set;
 
 use super::few_rows::{FEW_ROWS_STREAMED, streamed_columns};
+use super::few_transposed::FEW_TRANSPOSED;
+use super::small::BROUGHT_GRAIN;
 
 // Where no figure stands beside a threshold, benches/record/2026-11-25-in-place.md has it. None of them changes a bit.
 
@@ -63,9 +65,12 @@ pub const FEW_ROWS_COLS: usize = 64;
 
 /// Steps of k up to which a product that is read in place takes the short loops: a tile then takes less time than what it would ask for ahead.
 /// Not swept.
-pub(super) const SMALL_K: usize = 64;
+const SMALL_K: usize = 64;
 /// The same where both operands lie in a cache, so that nothing is worth asking for. 96 x 128 x 64 x 128 on Zen 5: 92 % of the peak, by the long loops 80.
-pub(super) const SMALL_NEAR_K: usize = 256;
+const SMALL_NEAR_K: usize = 256;
+
+/// Columns of an rhs up to which it is brought to rows where its columns lie side by side: rows of more share sets of the first-level cache. Not swept.
+const BROUGHT_COLS: usize = 256;
 
 /// Bytes of the panels of an rhs that stay in the second-level cache while rows of the lhs pass along them ([`Blocking::along_rows`]), of which it has 2 MiB. On Granite Rapids against the other order
 /// of loops, in turns: 1024 x 1024 x 1024 1.047, with 700 KiB 1.022, 1300 KiB 1.032; 4096 x 4096 x 16 1.80, 1.79, 1.74 (benches/record/2026-11-27-along-rows.md).
@@ -124,6 +129,8 @@ pub struct Blocking {
     pub(super) along_rows: bool,
     /// Whether the rhs is one panel, or would be one if it were brought to one.
     pub(super) one_panel: bool,
+    /// Whether an rhs whose columns lie side by side is brought to rows, all of it.
+    pub(super) brings: bool,
     /// Whether a block of rows goes through all of k before the next.
     pub(super) along_k: bool,
     /// Whether tiles of few columns may be taller than others.
@@ -244,6 +251,7 @@ impl Blocking {
         let whole = n.next_multiple_of(nr);
         // What cannot be read in place is read once, into a panel as wide as it.
         let one_panel = one_panel && !along_k && !keep_lhs;
+        let rhs_lies = rhs;
         let (rhs, cols, rhs_panels) = match keep_rhs {
             false => (Kept::Nothing, whole, 0),
             // One panel, read by every block of rows.
@@ -265,6 +273,14 @@ impl Blocking {
         let kept_steps = if along_k { k } else { kc };
         let all = area(m, k).saturating_add(area(k, n)).saturating_add(area(m, n));
         let products = (NEAR_BYTES / all.max(1)).max(1);
+        let brings = matches!(rhs_lies, Lies::Transposed(_))
+            && lhs == Kept::Nothing
+            && far == [false; 2]
+            && k <= SMALL_NEAR_K
+            && n <= BROUGHT_COLS
+            && !along_rows
+            && !along_k;
+        let brought = if brings { products * k * n.next_multiple_of(BROUGHT_GRAIN) } else { 0 };
         Blocking {
             rows,
             cols,
@@ -276,11 +292,25 @@ impl Blocking {
             along_rows,
             along_k,
             one_panel,
+            brings,
             tall,
             streams,
             from_memory,
-            scratch: [sums.max(lhs_panels * mr * kc), rhs_panels * nr * kept_steps],
+            scratch: [sums.max(lhs_panels * mr * kc), brought.max(rhs_panels * nr * kept_steps)],
         }
+    }
+
+    /// Most steps of k of the short loops.
+    pub(super) fn small_k(&self) -> usize {
+        if self.far == [false; 2] { SMALL_NEAR_K } else { SMALL_K }
+    }
+
+    /// Whether a product of `m` x `n` with `k` steps whose operands both lie in place, with no epilogue, takes the short loops and no other: it can be computed as a [`Single`](super::Single).
+    pub fn is_single(&self, [m, n, k]: [usize; 3]) -> bool {
+        [self.lhs, self.rhs] == [Kept::Nothing; 2]
+            && k <= self.small_k()
+            && (m > FEW_ROWS_STREAMED || n < FEW_ROWS_COLS)
+            && n > FEW_TRANSPOSED
     }
 
     /// Whether, while one of `batch` products with `m` rows and `k` steps is computed, what the next one reads is asked for: together they leave the second-level cache,

@@ -42,6 +42,7 @@ pub use pairs::PairKernel;
 pub use per_channel::{Gradient, Positions, Strip, Strips, Taps};
 pub use product::Product;
 pub use real::Real;
+pub use small::Single;
 pub use source::Source;
 pub use ukernel::{Place, Ukernel, Write};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

@@ -20,7 +20,7 @@ use crate::mat::{MatMut, MatRef};
 use crate::pack::Side;
 use crate::simd::{Lanes, Simd, Unit};
 
-use super::blocking::{ASK_FROM, Blocking, FEW_ROWS_COLS, Kept, SMALL_K, SMALL_NEAR_K};
+use super::blocking::{ASK_FROM, Blocking, FEW_ROWS_COLS, Kept};
 use super::few_rows::{self, FEW_ROWS_STREAMED};
 use super::few_transposed::FEW_TRANSPOSED;
 use super::source::{Part, Source};
@@ -75,7 +75,7 @@ pub(super) fn tile_rows(left: usize, tall: usize, most: usize) -> usize {
 impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
     #[inline(always)]
     pub(super) fn run<S: Simd + InPlace<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
-        let small_k = if self.blocking.far == [false; 2] { SMALL_NEAR_K } else { SMALL_K };
+        let small_k = self.blocking.small_k();
         let plain =
             self.blocking.lhs == Kept::Nothing && self.blocking.rhs == Kept::Nothing && self.k <= small_k;
         if self.dst.rows().len() <= FEW_ROWS_STREAMED && self.few_rows(s, isa) {
@@ -89,7 +89,11 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         if let (&Source::InPlace(lhs), &Source::InPlace(rhs), true) =
             (self.lhs, self.rhs, plain && !asks_for_next)
         {
-            self.small(s, isa, self.dst.batch(), lhs, (rhs, 0));
+            let batch = self.dst.batch();
+            self.small(s, isa, batch.clone(), lhs, (rhs, batch), 0);
+            return;
+        }
+        if self.blocking.brings && self.brought(s, isa) {
             return;
         }
         if self.blocking.one_panel && self.k <= small_k && self.one_panel(s, isa) {

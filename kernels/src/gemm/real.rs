@@ -7,7 +7,9 @@ use crate::mat::{Band, MatRef};
 use crate::pack::Form;
 use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
 
-use super::{Acc, ByLine, ByPosition, FewChannels, Positions, Product, Taps, Windows, few_transposed};
+use super::{
+    Acc, ByLine, ByPosition, FewChannels, Positions, Product, Single, Taps, Windows, few_transposed,
+};
 
 /// Floats that are multiplied as they are: f32 and f64.
 pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
@@ -37,6 +39,8 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     }
     /// Computes `product` with the instructions of `isa`.
     fn product(isa: Isa, product: &mut Product<'_, '_, Self>);
+    /// Computes `single` with the instructions of `isa`.
+    fn single(isa: Isa, single: &mut Single<'_, '_, Self>);
     /// Computes `windows` with the instructions of `isa`.
     fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, Self>);
     /// Computes `positions` with the instructions of `isa`.
@@ -86,6 +90,7 @@ macro_rules! real {
     ($t:ty, $form:ident, { $($few:item)* }) => {
         jobs! {
             Product<'_, '_, $t>,
+            Single<'_, '_, $t>,
             Windows<'_, '_, '_, $t>,
             Positions<'_, '_, '_, $t>,
             ByLine<'_, '_, '_, $t>,
@@ -99,6 +104,9 @@ macro_rules! real {
             $($few)*
             fn product(isa: Isa, product: &mut Product<'_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, product));
+            }
+            fn single(isa: Isa, single: &mut Single<'_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, single));
             }
             fn windows(isa: Isa, windows: &mut Windows<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, windows));

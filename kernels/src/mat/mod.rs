@@ -183,6 +183,13 @@ impl<'a> Offsets<'a> {
         Offsets { axis, batch, step, next }
     }
 
+    /// Of a single matrix.
+    #[inline(always)]
+    fn of_one() -> Self {
+        static ONE: Axis = Axis::ONE;
+        Offsets { axis: &ONE, batch: 0..1, step: Some(0), next: 0 }
+    }
+
     #[inline(always)]
     fn next(&mut self) -> Option<isize> {
         if self.batch.start >= self.batch.end {

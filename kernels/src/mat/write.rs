@@ -37,6 +37,7 @@ unsafe impl<T: Send> Send for MatMut<'_, T> {}
 
 impl<'a, T: Copy> MatMut<'a, T> {
     /// Elements of `data` at `places`, all moved by `start`.
+    #[inline]
     pub fn new(data: &'a mut [T], start: isize, places: &'a Places) -> Result<Self, Refusal> {
         if !places.inside(start, data.len()) {
             return Err(Refusal::OutOfBounds);
@@ -128,10 +129,8 @@ impl<'a, T: Copy> MatMut<'a, T> {
         assert!(self.has(batch, &rows, &cols));
         let stride = self.places.band_stride().expect("columns side by side");
         // As its columns lie side by side (or there is one), an index of a column is an offset.
-        let offset = self.start
-            + self.places.spec.batch.offset(batch)
-            + rows.start as isize * stride
-            + cols.start as isize;
+        let offset = if batch == 0 { 0 } else { self.places.spec.batch.offset(batch) };
+        let offset = self.start + offset + rows.start as isize * stride + cols.start as isize;
         Band {
             at: self.data.wrapping_offset(offset),
             stride,
@@ -309,6 +308,14 @@ impl<'a, T: Copy> Iterator for Bands<'a, T> {
         // Each matrix comes once and no two share a place, so the bands are apart although all of them borrow the part.
         let at = self.at.wrapping_offset(self.offsets.next()?);
         Some(Band { at, stride: self.stride, m: self.m, n: self.n, owner: PhantomData })
+    }
+}
+
+impl<'a, T> From<Band<'a, T>> for Bands<'a, T> {
+    /// That band and no other.
+    #[inline(always)]
+    fn from(Band { at, stride, m, n, owner }: Band<'a, T>) -> Self {
+        Bands { at, stride, m, n, offsets: Offsets::of_one(), owner }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::epilogue::Along;
-use tile25_kernels::format::{Element, Format};
+use tile25_kernels::format::{Element, Format, Words, WordsMut};
 use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
@@ -147,6 +147,10 @@ impl Matmul {
             parts,
             dots,
             few_rows,
+            lengths: [&self.lhs, &self.rhs, &self.out].map(|spec| match spec.layout.span() {
+                Some((0, high)) => Some(high as usize + 1),
+                _ => None,
+            }),
             tile_plan: OnceLock::new(),
             schedule: OnceLock::new(),
         };
@@ -225,6 +229,8 @@ pub struct MatmulPlan<'p> {
     dots: Option<DotParts>,
     /// A few rows of narrow formats, which are multiplied where they lie unless the rhs was packed before.
     few_rows: Option<FewRows>,
+    /// Least lengths of slices that begin with the first element of lhs, rhs and output, where nothing lies before it.
+    lengths: [Option<usize>; 3],
     /// Made when first asked for.
     tile_plan: OnceLock<TilePlan>,
     /// Of the tile plan; made with the plan where there are no parts.
@@ -298,6 +304,61 @@ impl MatmulPlan<'_> {
         self.run_on(&lhs, &rhs.into(), &mut out, &epilogue, workspace)
     }
 
+    /// [`run`](Self::run) without an epilogue on operands that lie as planned, each from the first element of its slice on. Of small products views take a good part of the time.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`Error::OutOfBounds`] for a slice that is too short, or of a layout that reaches before its first element.
+    #[inline]
+    pub fn run_slices<A: Element, B: Element, C: Element>(
+        &self,
+        lhs: &[A],
+        rhs: &[B],
+        out: &mut [C],
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        let Matmul { lhs: of_lhs, rhs: of_rhs, out: of_out, .. } = &self.op;
+        let formats = [(A::FORMAT, of_lhs.format), (B::FORMAT, of_rhs.format), (C::FORMAT, of_out.format)];
+        let planned = formats.iter().all(|(format, planned)| format.same_kind(*planned));
+        let lengths = [lhs.len(), rhs.len(), out.len()];
+        let inside = (0..3).all(|i| self.lengths[i].is_some_and(|needed| needed <= lengths[i]));
+        if let (true, true, Some(parts)) = (planned, inside, &self.parts) {
+            parts.check(OP, workspace)?;
+            let (left, right) = ((A::words(lhs), 0), (B::words(rhs), 0));
+            if self.run_in_place(left, right, (C::words_mut(out), 0), workspace) {
+                return Ok(());
+            }
+        }
+        check_operand(OP, "lhs", &of_lhs.layout, A::FORMAT, of_lhs)?;
+        check_operand(OP, "rhs", &of_rhs.layout, B::FORMAT, of_rhs)?;
+        check_operand(OP, "out", &of_out.layout, C::FORMAT, of_out)?;
+        let lhs = View::with_layout(lhs, 0, of_lhs.layout)?.with_format(of_lhs.format)?;
+        let rhs = View::with_layout(rhs, 0, of_rhs.layout)?.with_format(of_rhs.format)?;
+        let out = ViewMut::with_layout(out, 0, of_out.layout)?.with_format(of_out.format)?;
+        self.run(lhs, rhs, out, Epilogue::default(), workspace)
+    }
+
+    /// A run of f32 operands of the planned layouts that are read in place, without an epilogue: what small products spend is mostly the way there. False if it is none.
+    #[inline(always)]
+    fn run_in_place(
+        &self,
+        lhs: (Words<'_>, usize),
+        rhs: (Words<'_>, usize),
+        (mut out, start): (WordsMut<'_>, usize),
+        workspace: &mut Workspace,
+    ) -> bool {
+        let (Some(parts), Backend::Tile, false) = (&self.parts, self.context.backend, self.op.block_scaled)
+        else {
+            return false;
+        };
+        let (lhs, rhs) = if self.transposed { (rhs, lhs) } else { (lhs, rhs) };
+        let (k, threads) = (self.gemm.problem.k, &self.context.threads);
+        let done = parts.run_in_place(lhs, rhs, self.op.accum, k, &mut out, start, threads, workspace);
+        if done {
+            workspace.progress.clear_report();
+        }
+        done
+    }
+
     /// [`run`](Self::run), its views not copied another time: small products notice that.
     fn run_on<'a, A: Element, B: Element, C: Element>(
         &self,
@@ -333,26 +394,12 @@ impl MatmulPlan<'_> {
                     }
                     return Ok(());
                 }
-                if let (Some(parts), true, false) =
-                    (&self.parts, epilogue.is_identity(), self.op.block_scaled)
+                let (left, right) = ((lhs.words(), lhs.start()), (view.words(), view.start()));
+                let start = out.start();
+                if epilogue.is_identity()
+                    && self.run_in_place(left, right, (C::words_mut(out.data_mut()), start), workspace)
                 {
-                    let (left, right) = ((lhs.words(), lhs.start()), (view.words(), view.start()));
-                    let (left, right) = if self.transposed { (right, left) } else { (left, right) };
-                    let (k, start, threads) = (self.gemm.problem.k, out.start(), &self.context.threads);
-                    let mut words = C::words_mut(out.data_mut());
-                    if parts.run_in_place(
-                        left,
-                        right,
-                        self.op.accum,
-                        k,
-                        &mut words,
-                        start,
-                        threads,
-                        workspace,
-                    ) {
-                        workspace.progress.clear_report();
-                        return Ok(());
-                    }
+                    return Ok(());
                 }
                 source(view, Side::Rhs, 0)
             }
