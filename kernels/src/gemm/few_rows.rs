@@ -33,26 +33,36 @@ pub(super) const FEW_ROWS_STREAMED: usize = 16;
 
 /// Steps of k that are read side by side, from left to right. Swept with 4 to 64: benches/record/2026-11-27-zen5.md.
 const CHUNK: usize = 16;
-/// How far each row is asked for ahead, and into which cache.
+/// How far ahead is asked for what comes: in each row, into which cache; and rows that follow, into the first.
 #[derive(Clone, Copy)]
 struct Asking {
     bytes: usize,
     into: CacheLevel,
+    rows: usize,
 }
 
 impl Asking {
-    /// Of `m` rows. [`CHUNK`] rows a multiple of a page apart share a set of the first-level cache. Zen 4, where it has eight ways, percent of the peak with 1, 2, 4, 8 and 16 rows by 4096 x 4096: into the first-level cache,
+    /// Of the second form with `m` rows. [`CHUNK`] rows a multiple of a page apart share a set of the first-level cache. Zen 4, where it has eight ways, percent of the peak with 1, 2, 4, 8 and 16 rows by 4096 x 4096: into the first-level cache,
     /// 1 KiB ahead 5.5, 13.6, 24, 45, 58; into the second, 512 bytes 7.7, 18.8, 33.8, 53.9, 61.0, 1 KiB 7.8, 20.2, 33.6, 52.1, 57.7, 2 KiB 10.2, 20.8, 33.0, 50.5, 56.5 (benches/record/2026-11-29-zen4.md). Others have twelve
     /// ways; the second-level cache was not tried there.
     #[inline(always)]
-    fn new(m: usize) -> Self {
-        match is_amd_before_zen5() {
-            true if m <= 4 => Asking { bytes: 2048, into: CacheLevel::Second },
-            true => Asking { bytes: 512, into: CacheLevel::Second },
-            false => Asking { bytes: 1024, into: CacheLevel::First },
-        }
+    fn right(m: usize) -> Self {
+        let (bytes, into) = match is_amd_before_zen5() {
+            true if m <= 4 => (2048, CacheLevel::Second),
+            true => (512, CacheLevel::Second),
+            false => (1024, CacheLevel::First),
+        };
+        Asking { bytes, into, rows: 0 }
+    }
+
+    /// Of the first form with `m` rows. One alone has strips of 24 lines; Zen 4, by 8 rows and by 4: 1 x 1152 x 384 28.3 and 34.2 % of the peak, 1 x 2304 x 768 26.5 and 29.0, 1 x 3072 x 768 26.8 and 25.0; 3 x 768 x 3072 76 and 66.
+    #[inline(always)]
+    fn down(m: usize) -> Self {
+        let rows = if m == 1 && is_amd_before_zen5() { NEAR / 2 } else { NEAR };
+        Asking { bytes: 0, into: CacheLevel::First, rows }
     }
 }
+
 /// Rows up to which the first form asks for what it reads soon ([`NEAR`]): the fewer, the less there is to compute meanwhile. Zen 5, asked for and not: 1 x 768 x 768 20 and 16 % of the peak, 3 x 768 x 768 54 and 40, 3 x 768 x 3072
 /// 55 and 46, 4 x 768 x 3072 69 and 56; 8 x 512 x 512 79 and 82. Rows that share a set of the first-level cache do not stay there until they are read: 4 x 3072 x 768 51 and 55. With vectors of less
 /// than a line, which ask for each twice, one row alone: 1 x 768 x 768 44 and 39 % of the peak of AVX2, 3 x 768 x 768 45 and 52.
@@ -175,7 +185,7 @@ fn accumulate<
     while let (Some(row), Some(column)) = (rows.next(), columns.next()) {
         if ASKS {
             for v in 0..V {
-                rows.prefetch(NEAR, v * S::LANES);
+                rows.prefetch(asking.rows, v * S::LANES);
             }
         }
         let row = &row[..(V - 1) * S::LANES + if MASKED { last } else { S::LANES }];
@@ -245,8 +255,7 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Strip { lhs, rhs, dst, mut write, from, to } = self;
-        // Nothing is asked for to the right.
-        let asking = Asking { bytes: 0, into: CacheLevel::First };
+        let asking = Asking::down(M);
         for first in (0..rhs.rows()).step_by(KC) {
             let segment = first..rhs.rows().min(first + KC);
             let acc = [[s.splat(T::zeroed()); V]; M];
@@ -270,7 +279,7 @@ pub(super) fn streamed<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     sums: &mut [T],
 ) {
     let (m, n, k) = (dst.m(), rhs.cols(), rhs.rows());
-    let asking = Asking::new(m);
+    let asking = Asking::right(m);
     let block = (sums.len() / m / BLOCK_GRAIN * BLOCK_GRAIN).max(1);
     for j in (0..n).step_by(block) {
         let cols = j..n.min(j + block);
