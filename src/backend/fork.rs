@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
+use rayon::iter::ParallelIterator;
+use rayon::slice::ParallelSliceMut;
 use tile25_kernels::buf::Buf;
+use tile25_kernels::format::Element;
 use tile25_kernels::isa::is_amd;
 use tile25_kernels::mat::{Index, MatMut};
 
@@ -95,6 +98,16 @@ pub(super) fn share<T: Send>(
     for (unit, out) in units.zip(out.chunks_exact_mut(len)) {
         work(unit, out);
     }
+}
+
+/// Elements that one thread clears before the next: fewer are not worth another.
+const CLEARED_AT_ONCE: usize = 64 * 1024;
+
+/// Clears elements.
+pub(crate) fn clear<T: Element>(data: &mut [T], threads: &Threads<'_>) {
+    let parts = threads.count().min(data.len().div_ceil(CLEARED_AT_ONCE)).max(1);
+    let len = data.len().div_ceil(parts);
+    within(threads, [1, 1, parts], || data.par_chunks_mut(len).for_each(|part| part.fill(T::zeroed())));
 }
 
 /// Does `work` in the pool that `threads` names, if it is cut into several parts.

@@ -221,16 +221,19 @@ impl<S: Simd, C: Convert, const W: usize> WithToken<S> for LongRuns<'_, C, W> {
                 *to = tap * of.channels + channel;
                 (tap, channel) = if tap + 1 < taps { (tap + 1, channel) } else { (0, channel + 1) };
             }
-            for w in (0..W).step_by(SQUARE) {
+            // Two squares side by side: a line of the panel is written at once, for others that share its set come before the next.
+            for w in (0..W).step_by(2 * SQUARE) {
                 let next = of.first + (at + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()) as isize;
-                for lane in w..of.lanes.min(w + SQUARE) {
+                for lane in w..of.lanes.min(w + 2 * SQUARE) {
                     let next = next + (lane * of.across) as isize;
                     prefetch_near(of.data.as_ptr().wrapping_offset(next));
                 }
                 for (at, to) in (at..).step_by(SQUARE).zip(to.as_chunks::<SQUARE>().0) {
-                    let square = of.square(s, w, at as isize);
-                    for (&to, row) in to.iter().zip(&square) {
-                        put::<_, W, SQUARE>(panel, to, w, row);
+                    let left = of.square(s, w, at as isize);
+                    let right = of.square(s, w + SQUARE, at as isize);
+                    for (&to, (left, right)) in to.iter().zip(left.iter().zip(&right)) {
+                        put::<_, W, SQUARE>(panel, to, w, left);
+                        put::<_, W, SQUARE>(panel, to, w + SQUARE, right);
                     }
                 }
             }

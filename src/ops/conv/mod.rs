@@ -17,6 +17,7 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 
+use crate::backend::fork::clear;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::sums::{Call, Execute};
 use crate::backend::tile::Run;
@@ -147,8 +148,12 @@ impl Convolution {
             scratch.merge(&part.scratch());
             part
         });
-        let parts = parts.collect();
-        Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch })
+        let parts: Vec<Part> = parts.collect();
+        let empty = parts.len() > 1 && parts.iter().any(Part::is_empty);
+        let (layout, whole) = (&self.out.layout, self.out.layout.span());
+        let dense = whole.is_some_and(|(low, high)| high.wrapping_sub(low) as usize == layout.len() - 1);
+        let clears = empty && dense && self.accum == Accum::Replace && !self.formats.out.is_integer();
+        Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch, clears })
     }
 }
 
@@ -160,6 +165,8 @@ pub struct ConvPlan<'p> {
     kernel: Kernel,
     parts: Vec<Part>,
     scratch: Scratch,
+    /// Whether phases that no kernel position meets are cleared with all the output, unless an epilogue makes something of them: a phase alone is written element by element.
+    clears: bool,
 }
 
 impl ConvPlan<'_> {
@@ -232,8 +239,17 @@ impl ConvPlan<'_> {
             return Ok(());
         }
         workspace.progress.clear_report();
+        let clears = self.clears && epilogue.is_identity();
+        if clears {
+            let (low, high) = self.op.out.layout.span().expect("it has elements");
+            let [from, to] = [low, high].map(|offset| out.start().wrapping_add_signed(offset));
+            clear(&mut out.data_mut()[from..=to], &self.context.threads);
+        }
         let phases = self.op.phases();
         for (i, (part, phase)) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))).enumerate() {
+            if clears && part.is_empty() {
+                continue;
+            }
             let (transposed, rows) = (part.turn == Turn::Transposed, part.channels());
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
             let x = source(&first, Side::Rhs, 0);

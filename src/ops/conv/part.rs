@@ -263,6 +263,11 @@ impl Part {
         }
     }
 
+    /// Whether its sums are of nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.gemm.problem.k == 0
+    }
+
     /// Output channels of a group: rows of the product as it was made.
     pub(super) fn channels(&self) -> usize {
         if self.turn == Turn::Transposed { self.gemm.problem.n } else { self.gemm.problem.m }
