@@ -9,9 +9,7 @@ use libloading::{Library, Symbol};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 use serde::{Deserialize, Serialize};
-use tile25::{
-    Context, Element, Epilogue, Isa, Layout, Matmul, Rhs, Spec, Threads, View, ViewMut, format::bf16,
-};
+use tile25::{Context, Element, Epilogue, Isa, Layout, Matmul, Spec, Threads, View, ViewMut, format::bf16};
 
 use crate::onednn::{Engine, Reorder, fastest};
 use crate::sets::{Gemm, Operands};

@@ -103,7 +103,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         // Every product of the batch has its rhs there in turn.
         let places = Places::new(MatSpec {
             start: 0,
-            batch: axis(self.dst.batch().end, 0),
+            batch: Axis::ONE,
             rows: axis(k, width),
             cols: axis(cols.len(), 1),
         });
@@ -158,7 +158,7 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
         true
     }
 
-    /// The loops of some products that are read in place over a short k: they should not pay for more. The rhs is some matrices, one a product or one for one product at a time, and begins at column `from` of the results.
+    /// The loops of some products that are read in place over a short k: they should not pay for more. The rhs is as many matrices and begins at column `from` of the results.
     #[inline(always)]
     pub(super) fn small<S: InPlace<T> + Ukernel<T>>(
         &mut self,

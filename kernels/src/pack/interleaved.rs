@@ -68,7 +68,8 @@ pub(super) fn interleaved<S: Simd, C: Convert, const W: usize>(
             s.apart(LongRuns { of, panel });
             return true;
         }
-        if taps.len() >= TAPS_OF_SQUARES {
+        // A view may have them in another order, or one place twice.
+        if taps.len() >= TAPS_OF_SQUARES && taps.is_sorted_by(|a, b| a < b) {
             s.apart(ShortRuns { of, panel });
             return true;
         }
