@@ -2,7 +2,7 @@
 
 use crate::KC;
 use crate::isa::is_amd;
-use crate::mat::in_a_set;
+use crate::mat::{CACHE_LINE, in_a_set};
 
 use super::few_rows::{FEW_ROWS_STREAMED, streamed_columns};
 use super::few_transposed::FEW_TRANSPOSED;
@@ -35,6 +35,9 @@ const LAST_CACHE_BYTES: usize = 4 * 1024 * 1024;
 const LIES_WELL_BYTES: usize = 40 * 1024;
 /// The same on AMD's. Zen 5, squares, in place and kept: 128 93 and 87 % of the peak, 256 95 and 91, 384 91 and 93.
 const LIES_WELL_BYTES_AMD: usize = 300 * 1024;
+/// The same there of panels of one cache line, those of AVX2, of which each row of the rhs is on another. Zen 4, percent of the peak, in place and kept: 192 x 192 x 192 89 both, 1024 x 200 x 200 92 and 88, 224 x 224 x 224 91 and 89,
+/// 255 x 255 x 255 82.6 and 88, 256 x 256 x 256 84 and 89.5, 272 x 272 x 272 79 and 89; but 32 x 256 x 256 89 and 85.
+const LIES_WELL_BYTES_NARROW: usize = 200 * 1024;
 /// A panel of no more bytes than this stays in the first-level cache while a few tiles pass, and is not kept on AMD's. Zen 5, in place and kept: 64 x 3136 x 64 89 and 82 % of the peak, 128 x 784 x 128 94 and 89,
 /// 96 x 3136 x 96 92 and 86; but 64 x 3136 x 256, of 48 KiB, 87.5 and 88, and 256 x 3136 x 64 91.5 and 93.
 const NEAR_PANEL_BYTES: usize = 24 * 1024;
@@ -212,7 +215,11 @@ impl Blocking {
         let block = if keep_lhs && !along_rows { LHS_KEPT_BYTES } else { LHS_BYTES };
         let along_k_rows = if is_amd() { ALONG_K_ROWS_AMD } else { ALONG_K_ROWS };
         let rows = if along_k { along_k_rows } else { (block / (kc * bytes) / mr).max(1) } * mr;
-        let lies_well = if is_amd() { LIES_WELL_BYTES_AMD } else { LIES_WELL_BYTES };
+        let lies_well = match is_amd() {
+            true if nr * bytes <= CACHE_LINE => LIES_WELL_BYTES_NARROW,
+            true => LIES_WELL_BYTES_AMD,
+            false => LIES_WELL_BYTES,
+        };
         let last_cache = if is_amd() { LAST_CACHE_BYTES_AMD } else { LAST_CACHE_BYTES };
         let from_memory = area(n, k) > last_cache;
         let streams = matches!((keep_lhs, rhs), (false, Lies::Strided(_)))
