@@ -3,8 +3,6 @@
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
-use rayon::iter::ParallelIterator;
-use rayon::slice::ParallelSliceMut;
 use tile25_kernels::buf::Buf;
 use tile25_kernels::format::Element;
 use tile25_kernels::isa::is_amd;
@@ -100,14 +98,20 @@ pub(super) fn share<T: Send>(
     }
 }
 
-/// Elements that one thread clears before the next: fewer are not worth another.
-const CLEARED_AT_ONCE: usize = 64 * 1024;
+/// Elements that are worth another thread to clear them. Not swept.
+const CLEARED_ALONE: usize = 64 * 1024;
 
-/// Clears elements.
+/// Sets elements to zero.
 pub(crate) fn clear<T: Element>(data: &mut [T], threads: &Threads<'_>) {
-    let parts = threads.count().min(data.len().div_ceil(CLEARED_AT_ONCE)).max(1);
-    let len = data.len().div_ceil(parts);
-    within(threads, [1, 1, parts], || data.par_chunks_mut(len).for_each(|part| part.fill(T::zeroed())));
+    fn halves<T: Element>(data: &mut [T], parts: usize) {
+        if parts <= 1 {
+            return data.fill(T::zeroed());
+        }
+        let (first, second) = data.split_at_mut(data.len() / 2);
+        rayon::join(|| halves(first, parts / 2), || halves(second, parts - parts / 2));
+    }
+    let parts = threads.count().min(data.len() / CLEARED_ALONE).max(1);
+    within(threads, [1, 1, parts], || halves(data, parts));
 }
 
 /// Does `work` in the pool that `threads` names, if it is cut into several parts.

@@ -213,14 +213,13 @@ impl<T: Real + Unit<Acc = T>> Single<'_, '_, T> {
     }
 }
 
+/// What makes some rows and columns of some results, and where these are.
+type Operands<'a, 'b, T> = (Parts<'a, T>, Parts<'a, T>, Bands<'b, T>);
+
 /// Products of one shape, of which tiles at one place are computed one after the other.
 trait Tiled<'a, T> {
-    /// What makes some rows and columns of the results, and where they are.
-    fn operands(
-        &mut self,
-        rows: Range<usize>,
-        cols: Range<usize>,
-    ) -> (Parts<'a, T>, Parts<'a, T>, Bands<'_, T>);
+    /// Some rows and columns of the results.
+    fn operands(&mut self, rows: Range<usize>, cols: Range<usize>) -> Operands<'a, '_, T>;
 }
 
 /// Products of a batch; the rhs begins at column `from` of the results.
@@ -236,11 +235,7 @@ struct Several<'a, 'b, 'c, T> {
 
 impl<'a, T: Copy> Tiled<'a, T> for Several<'a, '_, '_, T> {
     #[inline(always)]
-    fn operands(
-        &mut self,
-        rows: Range<usize>,
-        cols: Range<usize>,
-    ) -> (Parts<'a, T>, Parts<'a, T>, Bands<'_, T>) {
+    fn operands(&mut self, rows: Range<usize>, cols: Range<usize>) -> Operands<'a, '_, T> {
         let Several { lhs, rhs, rhs_batch, from, dst, batch, k } = self;
         let lhs = lhs.parts(batch.clone(), rows.clone(), 0..*k);
         let rhs = rhs.parts(rhs_batch.clone(), 0..*k, cols.start - *from..cols.end - *from);
@@ -250,11 +245,7 @@ impl<'a, T: Copy> Tiled<'a, T> for Several<'a, '_, '_, T> {
 
 impl<'a, T: Copy> Tiled<'a, T> for Single<'a, '_, T> {
     #[inline(always)]
-    fn operands(
-        &mut self,
-        rows: Range<usize>,
-        cols: Range<usize>,
-    ) -> (Parts<'a, T>, Parts<'a, T>, Bands<'_, T>) {
+    fn operands(&mut self, rows: Range<usize>, cols: Range<usize>) -> Operands<'a, '_, T> {
         let lhs = self.lhs.part(rows.clone(), 0..self.lhs.cols());
         let rhs = self.rhs.part(0..self.rhs.rows(), cols.clone());
         (lhs.into(), rhs.into(), self.dst.part(rows, cols).into())

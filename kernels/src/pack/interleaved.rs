@@ -132,12 +132,12 @@ impl<C: Convert, const W: usize> Lanes<'_, C, W> {
         C::transpose(s, square)
     }
 
-    /// [`Lanes::square`] at the end of the lanes or of the words, from word `first` on.
+    /// A square at the end of the lanes or of the words, from word `first` on.
     #[cold]
     #[inline(never)]
-    fn last_square(&self, w: usize, first: usize) -> [[C::Out; SQUARE]; SQUARE] {
-        let mut square = [[padding(self.convert); SQUARE]; SQUARE];
-        for j in 0..SQUARE.min(self.lanes.saturating_sub(w)) {
+    fn last_square<const N: usize>(&self, w: usize, first: usize) -> [[C::Out; N]; N] {
+        let mut square = [[padding(self.convert); N]; N];
+        for j in 0..N.min(self.lanes.saturating_sub(w)) {
             for (row, &word) in square.iter_mut().zip(&self.data[first + j * self.across..]) {
                 row[j] = self.convert.unit(w + j, [word; 4], 1);
             }
@@ -151,7 +151,7 @@ impl<C: Convert, const W: usize> Lanes<'_, C, W> {
         let first = self.first + at + (w * self.across) as isize;
         let there = first as usize + (WIDE - 1) * self.across + WIDE <= self.data.len();
         if w + WIDE > self.lanes || !there {
-            return self.last_wide_square(w, first as usize);
+            return bytemuck::cast(self.last_square::<WIDE>(w, first as usize));
         }
         let words = MatRef::spread(self.data, first, WIDE, WIDE, self.across);
         let none = padding(self.convert);
@@ -173,19 +173,6 @@ impl<C: Convert, const W: usize> Lanes<'_, C, W> {
             *row = bytemuck::cast_ref(square);
         }
         s.transpose_16x16(rows)
-    }
-
-    /// [`Lanes::wide_square`] at the end of the lanes or of the words, from word `first` on.
-    #[cold]
-    #[inline(never)]
-    fn last_wide_square(&self, w: usize, first: usize) -> [[f32; WIDE]; WIDE] {
-        let mut square = [[bytemuck::cast(padding(self.convert)); WIDE]; WIDE];
-        for j in 0..WIDE.min(self.lanes.saturating_sub(w)) {
-            for (row, &word) in square.iter_mut().zip(&self.data[first + j * self.across..]) {
-                row[j] = bytemuck::cast(self.convert.unit(w + j, [word; 4], 1));
-            }
-        }
-        square
     }
 }
 

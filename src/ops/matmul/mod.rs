@@ -305,9 +305,10 @@ impl MatmulPlan<'_> {
     }
 
     /// [`run`](Self::run) without an epilogue on operands that lie as planned, each from the first element of its slice on. Of small products views take a good part of the time.
+    /// Shapes are those of [`Matmul::new`]. Allocates nothing.
     ///
     /// # Errors
-    /// As [`run`](Self::run); [`Error::OutOfBounds`] for a slice that is too short, or of a layout that reaches before its first element.
+    /// As [`run`](Self::run), [`Error::NotPlanned`] for elements of another kind of format; [`Error::OutOfBounds`] for a slice that is too short, or of a layout that reaches before its first element. The output is then untouched.
     #[inline]
     pub fn run_slices<A: Element, B: Element, C: Element>(
         &self,
