@@ -610,3 +610,26 @@ fn depthwise_in_strips_in_both_orders() {
     conv_in_both_orders(1, [16, 16], [2, 2], [5, 5], padded(1, 3, 16));
     conv_in_both_orders(1, [16, 16], [4, 1], [3, 3], padded(1, 1, 16));
 }
+
+/// Of planes: narrower than a vector and wider than two, higher than a block of lines, of more channels than are brought to sheets at once.
+#[test]
+fn depthwise_in_planes() {
+    let planes = |channels, input, kernel, conv| {
+        directions_in_both_orders(0..2, 1, [channels; 2], input, kernel, conv);
+    };
+    planes(35, [7, 7], [3, 3], padded(1, 1, 35));
+    planes(18, [16, 15], [5, 5], padded(1, 2, 18));
+    planes(3, [25, 70], [7, 7], padded(1, 3, 3));
+    planes(3, [71, 83], [3, 3], padded(1, 1, 3));
+    planes(20, [14, 15], [5, 5], padded(2, 2, 20));
+    planes(3, [33, 71], [3, 3], padded(2, 1, 3));
+    planes(2, [90, 131], [5, 5], padded(2, 2, 2));
+    planes(4, [20, 18], [2, 2], padded(2, 0, 4));
+    let padding = [(0, 1), (3, 0)];
+    planes(5, [18, 21], [3, 3], Conv { padding, stride: [2; 2], groups: 5, ..Conv::default() });
+    planes(5, [18, 21], [5, 5], Conv { padding, groups: 5, ..Conv::default() });
+    // A line, a column, and taps that all lie outside.
+    planes(4, [1, 40], [3, 3], padded(2, 1, 4));
+    planes(4, [40, 1], [5, 5], padded(2, 2, 4));
+    planes(4, [8, 8], [3, 3], padded(1, 3, 4));
+}

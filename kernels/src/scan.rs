@@ -28,12 +28,12 @@ pub struct ScanAxis {
 
 impl ScanAxis {
     /// How far taps reach beyond a position's lowest coordinate.
-    fn reach(&self) -> usize {
+    pub(crate) fn reach(&self) -> usize {
         (self.taps - 1) * self.tap_step.unsigned_abs()
     }
 
     /// The lowest coordinate that is met.
-    fn low(&self) -> isize {
+    pub(crate) fn low(&self) -> isize {
         self.origin + (self.taps as isize - 1) * self.tap_step.min(0)
     }
 

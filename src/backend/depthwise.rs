@@ -73,7 +73,7 @@ pub(crate) struct Depthwise {
 }
 
 /// A reader of one group turned to one whose x are the groups.
-fn by_channel(reader: &Reader) -> Window {
+pub(super) fn by_channel(reader: &Reader) -> Window {
     Window { x: reader.batch, ..reader.window }
 }
 

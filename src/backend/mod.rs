@@ -13,6 +13,7 @@ pub(crate) mod few_rows;
 pub(crate) mod fork;
 mod input;
 pub(crate) mod parts;
+pub(crate) mod planes;
 pub(crate) mod reference;
 pub(crate) mod schedule;
 pub(crate) mod sums;

@@ -108,6 +108,16 @@ impl Place {
         });
     }
 
+    /// Does `work` with every part of a result on the threads of `call`; weights are read where they lie.
+    pub(super) fn run<T: Finish, W: FinishFrom<T>>(
+        &self,
+        call: &Call<'_>,
+        dst: &mut [W],
+        work: impl Fn(Sums<'_, T, W>) + Sync,
+    ) {
+        within(call.threads, self.counts, || self.parts(dst, call.start, &work));
+    }
+
     /// Does `work` with every part of `dst`, whose element at index 0 is `start`, on the threads of the current pool.
     pub(super) fn parts<T: Finish, W: FinishFrom<T>>(
         &self,

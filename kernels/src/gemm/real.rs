@@ -8,7 +8,7 @@ use crate::pack::Form;
 use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
 
 use super::{
-    Acc, ByLine, ByPosition, FewChannels, Positions, Product, Single, Taps, Windows, few_transposed,
+    Acc, ByLine, ByPosition, FewChannels, Planes, Positions, Product, Single, Taps, Windows, few_transposed,
 };
 
 /// Floats that are multiplied as they are: f32 and f64.
@@ -47,6 +47,8 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     fn positions(isa: Isa, positions: &mut Positions<'_, '_, '_, Self>);
     /// Computes `by_line` with the instructions of `isa`.
     fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, Self>);
+    /// Computes `planes` with the instructions of `isa`.
+    fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, Self>);
     /// Computes `by_position` with the instructions of `isa`.
     fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, Self>);
     /// Computes `taps` with the instructions of `isa`.
@@ -94,6 +96,7 @@ macro_rules! real {
             Windows<'_, '_, '_, $t>,
             Positions<'_, '_, '_, $t>,
             ByLine<'_, '_, '_, $t>,
+            Planes<'_, '_, '_, $t>,
             ByPosition<'_, '_, '_, $t>,
             Taps<'_, '_, '_, $t>,
             FewChannels<'_, '_, '_, $t>,
@@ -116,6 +119,9 @@ macro_rules! real {
             }
             fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, by_line));
+            }
+            fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, planes));
             }
             fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, by_position));

@@ -177,6 +177,10 @@ pub trait FloatLanes<T>: Lanes<T> {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `if a > b { a } else { b }` in each lane (the meaning of `maxps`: the second operand where one is a NaN).
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Lanes of `a` and `b` in turns: the first half of them, and the second.
+    fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
+    /// The even lanes of `a` and then of `b`, and the odd ones: what [`FloatLanes::zip`] put together.
+    fn unzip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
 }
 
 /// Products of units, added to sums: what a microkernel is made of.

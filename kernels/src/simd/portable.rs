@@ -77,6 +77,17 @@ macro_rules! portable_lanes {
             fn max(self, a: $v, b: $v) -> $v {
                 b.simd_lt(a).select(a, b)
             }
+            #[inline(always)]
+            fn zip(self, a: $v, b: $v) -> [$v; 2] {
+                let lanes = [a.to_array(), b.to_array()];
+                [0, $n / 2].map(|from| <$v>::new(std::array::from_fn(|i| lanes[i % 2][from + i / 2])))
+            }
+            #[inline(always)]
+            fn unzip(self, a: $v, b: $v) -> [$v; 2] {
+                let lanes = [a.to_array(), b.to_array()];
+                let lane = |i: usize| lanes[i / $n][i % $n];
+                [0, 1].map(|odd| <$v>::new(std::array::from_fn(|i| lane(2 * i + odd))))
+            }
         }
     };
 }

@@ -52,6 +52,14 @@ macro_rules! scalar_lanes {
             fn max(self, a: $t, b: $t) -> $t {
                 if a > b { a } else { b }
             }
+            #[inline(always)]
+            fn zip(self, a: $t, b: $t) -> [$t; 2] {
+                [a, b]
+            }
+            #[inline(always)]
+            fn unzip(self, a: $t, b: $t) -> [$t; 2] {
+                [a, b]
+            }
         }
     };
 }

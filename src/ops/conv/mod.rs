@@ -143,8 +143,16 @@ impl Convolution {
         check_accum(self.direction.op(), self.formats, self.accum)?;
         let kernel = kernel(context, self.first.format, self.second.format);
         let mut scratch = Scratch::default();
-        let parts = self.products().into_iter().map(|(gemm, scan)| {
-            let part = Part::new(gemm, &scan, self.direction, self.accum, kernel, context);
+        let products = self.products();
+        // Of planes all phases are computed with the first.
+        let mut of_planes = self.planar(&products, kernel, context.threads.count()).map(Box::new);
+        let planar = of_planes.is_some();
+        let parts = products.into_iter().map(|(gemm, scan)| {
+            let part = match of_planes.take() {
+                Some(planes) => Part::of_planes(gemm, How::Planes(planes), kernel, context),
+                None if planar => Part::of_planes(gemm, How::WithFirst, kernel, context),
+                None => Part::new(gemm, &scan, self.direction, self.accum, kernel, context),
+            };
             scratch.merge(&part.scratch());
             part
         });
@@ -247,7 +255,7 @@ impl ConvPlan<'_> {
         }
         let phases = self.op.phases();
         for (i, (part, phase)) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))).enumerate() {
-            if clears && part.is_empty() {
+            if clears && part.is_empty() || matches!(part.how, How::WithFirst) {
                 continue;
             }
             let (transposed, rows) = (part.turn == Turn::Transposed, part.channels());
@@ -260,6 +268,9 @@ impl ConvPlan<'_> {
             let (lhs, rhs) = if transposed { (x, w) } else { (w, x) };
             let by_image = part.turn == Turn::ByImage;
             let spec_of = |layout: &Layout| {
+                if part.turn == Turn::Planes {
+                    return self.op.planes_dst(layout);
+                }
                 let spec = match self.op.direction {
                     Direction::Forward => self.op.dst(layout, by_image),
                     Direction::BackwardWeights => self.op.weights_dst(layout),
@@ -268,7 +279,7 @@ impl ConvPlan<'_> {
                     }
                 };
                 match part.turn {
-                    Turn::AsMade | Turn::ByImage => spec,
+                    Turn::AsMade | Turn::ByImage | Turn::Planes => spec,
                     Turn::Transposed => MatSpec { rows: spec.cols, cols: spec.rows, ..spec },
                     Turn::ByChannel => {
                         MatSpec { batch: Axis::strided(1, 0), rows: spec.cols, cols: spec.batch, ..spec }
@@ -279,7 +290,7 @@ impl ConvPlan<'_> {
             let channel = |values| match part.turn {
                 Turn::AsMade => Along::Row(values, rows),
                 Turn::Transposed => Along::Col(values, rows),
-                Turn::ByImage => Along::Row(values, 0),
+                Turn::ByImage | Turn::Planes => Along::Row(values, 0),
                 Turn::ByChannel => Along::Col(values, 0),
             };
             let run = Run { gemm: &part.gemm, lhs, rhs, accum: self.op.accum };
@@ -293,6 +304,8 @@ impl ConvPlan<'_> {
                     parts.run(&run, epilogue, words, start, threads, workspace);
                 }
                 How::Depthwise(depthwise) => depthwise.run(&call, words),
+                How::Planes(planes) => planes.run(&call, words),
+                How::WithFirst => {}
                 How::FewChannels(few) => few.run(&call, words),
                 How::Windows(windowed) => windowed.run(&call, words),
                 How::WeightGradient(gradient) => gradient.run(&call, words),

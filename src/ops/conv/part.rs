@@ -16,6 +16,7 @@ use crate::backend::few_channels::Few;
 use crate::backend::few_inputs::FewInputs;
 use crate::backend::fork::worth;
 use crate::backend::parts::Parts;
+use crate::backend::planes::Planar;
 use crate::backend::schedule::{Gemm, Schedule};
 use crate::backend::weight_gradient::WeightGradient;
 use crate::backend::windows::Windowed;
@@ -36,6 +37,9 @@ pub(super) enum How {
     Parts(Box<Parts>),
     Windows(Box<Windowed>),
     Depthwise(Box<Depthwise>),
+    Planes(Box<Planar>),
+    /// With the first: a phase of planes.
+    WithFirst,
     FewChannels(Box<Few>),
     WeightGradient(Box<WeightGradient>),
     FewInputs(Box<FewInputs>),
@@ -58,6 +62,8 @@ pub enum Way {
     Depthwise,
     /// The same from a band of some strips of channels, as f32 where the input is narrow.
     DepthwiseOfBands,
+    /// Lanes are positions along a line, a plane at a time: depthwise, positions side by side. All phases of a gradient of the input are computed with the first.
+    DepthwiseOfPlanes,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
     /// The gradient of the weights, kernels of several elements: k goes over positions of a band, from which kernel positions and channels are read.
@@ -78,6 +84,7 @@ impl std::fmt::Display for Way {
             Way::WindowsOfBands => "windows of bands",
             Way::Depthwise => "depthwise",
             Way::DepthwiseOfBands => "depthwise of bands",
+            Way::DepthwiseOfPlanes => "depthwise of planes",
             Way::FewChannels => "few channels",
             Way::WeightGradient => "weight gradient",
             Way::Bytes => "bytes",
@@ -97,6 +104,8 @@ pub(super) enum Turn {
     ByImage,
     /// One channel a group: columns are rows, groups are columns.
     ByChannel,
+    /// One channel a group: images are the batch, groups are rows, the positions of all phases columns.
+    Planes,
 }
 
 #[derive(Clone, Debug)]
@@ -211,6 +220,12 @@ impl Part {
         Part { gemm, turn, kernel, threads, how, tile_plan: tile_plan.into() }
     }
 
+    /// A phase of planes, or all there are.
+    pub(super) fn of_planes(gemm: Gemm, how: How, kernel: Kernel, context: &Context<'_>) -> Self {
+        let threads = worth(gemm.problem.macs(), context.threads.count());
+        Part { gemm, turn: Turn::Planes, kernel, threads, how, tile_plan: OnceLock::new() }
+    }
+
     /// Whether f32 is multiplied line by line from a band rather than through a window that looks up every row ([`Windowed`]). Of few channels rows are short, and of few columns tiles are taller. Zen 5, percent of the
     /// peak, by windows and by lines: 3 to 32 channels 3 x 3 s2 @224 50 and 64, 3 to 64 7 x 7 s2 87 and 92; others, measured there alone: 256 to 256 3 x 3 @14 82 and 86, planar 78 and 83, 64 to 32 of 1 x 3 x 3 77
     /// and 86; but of 49 positions, 512 to 512 @7, 64 and 60, and channels last of single taps 82 and 70 (benches/record/2026-11-28-zen5.md).
@@ -254,6 +269,8 @@ impl Part {
             How::Parts(parts) => parts.scratch(),
             How::Windows(windowed) => windowed.scratch(),
             How::Depthwise(depthwise) => depthwise.scratch(),
+            How::Planes(planes) => planes.scratch(),
+            How::WithFirst => Scratch::default(),
             How::FewChannels(few) => few.scratch(),
             How::WeightGradient(gradient) => gradient.scratch(),
             How::FewInputs(few) => few.scratch(),
@@ -280,6 +297,7 @@ impl Part {
             How::Windows(_) => Way::WindowsOfBands,
             How::Depthwise(depthwise) if depthwise.reads_in_place() => Way::Depthwise,
             How::Depthwise(_) => Way::DepthwiseOfBands,
+            How::Planes(_) | How::WithFirst => Way::DepthwiseOfPlanes,
             How::FewChannels(_) => Way::FewChannels,
             How::WeightGradient(_) | How::FewInputs(_) => Way::WeightGradient,
             How::Bytes(_) => Way::Bytes,

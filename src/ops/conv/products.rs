@@ -8,8 +8,10 @@
 
 use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::mat::MatSpec;
+use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 
+use crate::backend::planes::Planar;
 use crate::backend::schedule::{Gemm, Reader};
 use crate::layout::Layout;
 use crate::plan::Problem;
@@ -89,6 +91,27 @@ impl Convolution {
             dst: self.dst(&self.out.layout, false),
         };
         (gemm, scan)
+    }
+
+    /// The products of a depthwise convolution or its gradient of the input as [`Planar`] computes them, if it does.
+    pub(super) fn planar(&self, products: &[(Gemm, Scan)], kernel: Kernel, threads: usize) -> Option<Planar> {
+        let g = &self.geometry;
+        let (result, stride) = match self.direction {
+            Direction::Forward => (g.output, [1; 3]),
+            Direction::BackwardData | Direction::Transposed => (g.input, g.stride),
+            Direction::BackwardWeights => return None,
+        };
+        if g.groups == 1 || result[0] != 1 {
+            return None;
+        }
+        let firsts = self.phases().map(|phase| match self.direction {
+            Direction::Forward => [0; 2],
+            _ => [1, 2].map(|d| g.phase_first(d, phase[d])),
+        });
+        let phases: Vec<_> =
+            products.iter().zip(firsts).map(|(&(gemm, scan), first)| (gemm, scan, first)).collect();
+        let dst = self.planes_dst(&self.out.layout);
+        Planar::new(&phases, dst, [result[1], result[2]], [stride[1], stride[2]], kernel, threads)
     }
 
     /// One product a phase: the input positions that lie alike modulo the stride meet the same kernel positions.
@@ -202,6 +225,14 @@ impl Convolution {
         let (g, y) = (&self.geometry, strides5(layout));
         let spatial = std::array::from_fn(|d| Dim::plain(g.output[d], y[d + 2]));
         self.positions(0, g.c_out_per_group(), &y, spatial, by_image)
+    }
+
+    /// Where the elements of an output lie, of which a group has one channel: images as the batch, channels as rows, positions of all phases as columns.
+    pub(super) fn planes_dst(&self, layout: &Layout) -> MatSpec {
+        let (g, y) = (&self.geometry, strides5(layout));
+        let extents = if self.direction == Direction::Forward { g.output } else { g.input };
+        let spatial = std::array::from_fn(|d| Dim::plain(extents[d], y[d + 2]));
+        self.positions(0, g.groups, &y, spatial, true)
     }
 
     /// The same for the positions of a phase.

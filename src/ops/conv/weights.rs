@@ -100,9 +100,13 @@ impl Part {
             How::Depthwise(depthwise) => Some(depthwise.packed_bytes()),
             How::FewChannels(few) => Some(few.packed_bytes()),
             How::DotWindows(windows) => Some(windows.packed_bytes()),
-            How::Parts(_) | How::WeightGradient(_) | How::FewInputs(_) | How::Bytes(_) | How::Tickets(_) => {
-                None
-            }
+            How::Parts(_)
+            | How::Planes(_)
+            | How::WithFirst
+            | How::WeightGradient(_)
+            | How::FewInputs(_)
+            | How::Bytes(_)
+            | How::Tickets(_) => None,
         }
     }
 
@@ -115,9 +119,13 @@ impl Part {
             How::Depthwise(depthwise) => depthwise.pack_weights(weights, panels),
             How::FewChannels(few) => few.pack_weights(&self.gemm.lhs, weights, panels),
             How::DotWindows(windows) => windows.pack_weights(&self.gemm.rhs, weights, 1, panels),
-            How::Parts(_) | How::WeightGradient(_) | How::FewInputs(_) | How::Bytes(_) | How::Tickets(_) => {
-                unreachable!("no packed weights")
-            }
+            How::Parts(_)
+            | How::Planes(_)
+            | How::WithFirst
+            | How::WeightGradient(_)
+            | How::FewInputs(_)
+            | How::Bytes(_)
+            | How::Tickets(_) => unreachable!("no packed weights"),
         }
         Some(buf)
     }

@@ -46,6 +46,8 @@ impl FloatLanes<f32> for Neon {
         fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmulq_f32(a, b) }
         fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t { vfmaq_f32(c, a, b) }
         fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t { vbslq_f32(vcgtq_f32(a, b), a, b) }
+        fn zip(a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] { [vzip1q_f32(a, b), vzip2q_f32(a, b)] }
+        fn unzip(a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] { [vuzp1q_f32(a, b), vuzp2q_f32(a, b)] }
     }
 }
 
@@ -85,6 +87,8 @@ impl FloatLanes<f64> for Neon {
         fn mul(a: float64x2_t, b: float64x2_t) -> float64x2_t { vmulq_f64(a, b) }
         fn mul_add(a: float64x2_t, b: float64x2_t, c: float64x2_t) -> float64x2_t { vfmaq_f64(c, a, b) }
         fn max(a: float64x2_t, b: float64x2_t) -> float64x2_t { vbslq_f64(vcgtq_f64(a, b), a, b) }
+        fn zip(a: float64x2_t, b: float64x2_t) -> [float64x2_t; 2] { [vzip1q_f64(a, b), vzip2q_f64(a, b)] }
+        fn unzip(a: float64x2_t, b: float64x2_t) -> [float64x2_t; 2] { [vuzp1q_f64(a, b), vuzp2q_f64(a, b)] }
     }
 }
 

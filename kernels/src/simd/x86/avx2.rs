@@ -168,6 +168,14 @@ impl FloatLanes<f32> for Avx2 {
         fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
         fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
         fn max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
+        fn zip(a: __m256, b: __m256) -> [__m256; 2] {
+            let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]
+        }
+        fn unzip(a: __m256, b: __m256) -> [__m256; 2] {
+            let (low, high) = (_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+            [_mm256_shuffle_ps::<0x88>(low, high), _mm256_shuffle_ps::<0xdd>(low, high)]
+        }
     }
 }
 
@@ -205,6 +213,14 @@ impl FloatLanes<f64> for Avx2 {
         fn mul(a: __m256d, b: __m256d) -> __m256d { _mm256_mul_pd(a, b) }
         fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d { _mm256_fmadd_pd(a, b, c) }
         fn max(a: __m256d, b: __m256d) -> __m256d { _mm256_max_pd(a, b) }
+        fn zip(a: __m256d, b: __m256d) -> [__m256d; 2] {
+            let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+            [_mm256_permute2f128_pd::<0x20>(low, high), _mm256_permute2f128_pd::<0x31>(low, high)]
+        }
+        fn unzip(a: __m256d, b: __m256d) -> [__m256d; 2] {
+            let (low, high) = (_mm256_permute2f128_pd::<0x20>(a, b), _mm256_permute2f128_pd::<0x31>(a, b));
+            [_mm256_unpacklo_pd(low, high), _mm256_unpackhi_pd(low, high)]
+        }
     }
 }
 

@@ -245,6 +245,16 @@ macro_rules! avx512_lanes {
                 fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
                 fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
                 fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+                fn zip(a: __m512, b: __m512) -> [__m512; 2] {
+                    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+                    [_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b)]
+                }
+                fn unzip(a: __m512, b: __m512) -> [__m512; 2] {
+                    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+                    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+                    [_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b)]
+                }
             }
         }
 
@@ -282,6 +292,16 @@ macro_rules! avx512_lanes {
                 fn mul(a: __m512d, b: __m512d) -> __m512d { _mm512_mul_pd(a, b) }
                 fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d { _mm512_fmadd_pd(a, b, c) }
                 fn max(a: __m512d, b: __m512d) -> __m512d { _mm512_max_pd(a, b) }
+                fn zip(a: __m512d, b: __m512d) -> [__m512d; 2] {
+                    let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+                    let high = _mm512_add_epi64(low, _mm512_set1_epi64(4));
+                    [_mm512_permutex2var_pd(a, low, b), _mm512_permutex2var_pd(a, high, b)]
+                }
+                fn unzip(a: __m512d, b: __m512d) -> [__m512d; 2] {
+                    let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+                    let odd = _mm512_add_epi64(even, _mm512_set1_epi64(1));
+                    [_mm512_permutex2var_pd(a, even, b), _mm512_permutex2var_pd(a, odd, b)]
+                }
             }
         }
 

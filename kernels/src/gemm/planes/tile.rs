@@ -1,0 +1,210 @@
+//! Sums of some lines of a plane, a vector of positions or two along each.
+
+use crate::mat::{Band, WriteRows};
+use crate::simd::{FloatLanes, WithToken, opaque};
+
+use super::super::{Real, Write};
+
+/// Most lines of taps, and most taps along a line.
+pub(super) const MOST_TAPS: usize = 7;
+
+/// Weights of a tap along a line, one a line of taps, and one that is not used.
+pub(super) const OF_TAP: usize = MOST_TAPS + 1;
+
+/// Taps along a line that are written out: the weights of 3 x 3 stay in registers. Of more the compiler would read first all that a tile multiplies, and spill it.
+const WRITTEN_OUT: usize = 3;
+
+/// Where a tile is.
+#[derive(Clone, Copy)]
+pub(super) struct OfTile<'a, T> {
+    /// The sheets of the channels, and how many elements there are of each.
+    pub(super) sheets: (&'a [T], usize),
+    /// The weights of all phases of the channels, and how many elements there are of each.
+    pub(super) weights: (&'a [T], usize),
+    /// Where in a sheet the first line begins that is met, and from there to the next.
+    pub(super) first: isize,
+    pub(super) pitch: isize,
+    /// Of the result: the first element of the first line, and from a line to the next.
+    pub(super) at: usize,
+    pub(super) apart: usize,
+    /// Places that are written.
+    pub(super) len: usize,
+    pub(super) write: Write,
+}
+
+/// What a phase adds to that.
+#[derive(Clone, Copy)]
+pub(super) struct OfPhase {
+    /// Where its weights begin in those of a channel.
+    pub(super) weights: usize,
+    /// Where along a line the lowest tap is met, and the one after it.
+    pub(super) shifts: [usize; 2],
+}
+
+/// `M` lines of positions of some channels, `NV` vectors of each, whose taps go backward on both axes or forward.
+pub(super) struct Tile<
+    'a,
+    'b,
+    T,
+    const KY: usize,
+    const KX: usize,
+    const STEP: usize,
+    const BACK: bool,
+    const M: usize,
+    const NV: usize,
+> {
+    pub(super) of: OfTile<'a, T>,
+    pub(super) phase: OfPhase,
+    pub(super) dst: &'a mut Band<'b, T>,
+}
+
+/// `M` lines of two phases, whose places are the even and the odd, a vector of each; taps go backward.
+pub(super) struct Pair<'a, 'b, T, const KY: usize, const EVEN: usize, const ODD: usize, const M: usize> {
+    pub(super) of: OfTile<'a, T>,
+    pub(super) phases: [OfPhase; 2],
+    pub(super) dst: &'a mut Band<'b, T>,
+}
+
+/// A loop written out. The compiler does not do it for a body of this size, and sums that are indexed by a variable lie in memory.
+macro_rules! for_each {
+    ($i:ident in [$($n:literal)*] $body:block) => {
+        $({
+            let $i: usize = $n;
+            $body
+        })*
+    };
+}
+
+/// The sums of a channel.
+#[inline(always)]
+fn sums<
+    T: Real,
+    S: FloatLanes<T>,
+    const KY: usize,
+    const KX: usize,
+    const STEP: usize,
+    const BACK: bool,
+    const M: usize,
+    const NV: usize,
+>(
+    s: S,
+    sheet: &[T],
+    weights: &[T],
+    of: &OfTile<'_, T>,
+    phase: OfPhase,
+) -> [[S::V; NV]; M] {
+    const {
+        assert!((M - 1) * STEP + KY <= 17 && KX <= MOST_TAPS && M <= 7 && NV <= 2 && (STEP == 1 || !BACK));
+    };
+    let weights = &weights[phase.weights..].as_chunks::<OF_TAP>().0[..KX];
+    let mut acc = [[s.splat(T::zero()); NV]; M];
+    for_each!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] {
+        if i < (M - 1) * STEP + KY {
+            let first = (of.first + i as isize * of.pitch) as usize;
+            let line = |shift: usize| &sheet[first + shift..][..(KX - 1) / STEP + NV * S::LANES];
+            let lines = if STEP == 1 { [line(phase.shifts[0]); 2] } else { phase.shifts.map(line) };
+            for x in 0..if KX > WRITTEN_OUT { opaque(KX as isize) as usize } else { KX } {
+                let places = &lines[x % STEP][if BACK { KX - 1 - x } else { x / STEP }..];
+                let mut b = [s.splat(T::zero()); NV];
+                for (v, b) in b.iter_mut().enumerate() {
+                    *b = s.load(&places[v * S::LANES..]);
+                }
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    if i >= j * STEP && i - j * STEP < KY {
+                        let w = s.splat(weights[x][i - j * STEP]);
+                        for (acc, &b) in acc.iter_mut().zip(&b) {
+                            *acc = s.mul_add(w, b, *acc);
+                        }
+                    }
+                }
+            }
+        }
+    });
+    acc
+}
+
+/// A vector, or the first of one, to its place.
+#[inline(always)]
+fn put<T: Real, S: FloatLanes<T>>(s: S, to: &mut [T], sum: S::V, write: Write) {
+    // N1: no -0 leaves a segment.
+    let sum = s.add(sum, s.splat(T::zero()));
+    if to.len() >= S::LANES {
+        let sum = if write == Write::Add { s.add(s.load(to), sum) } else { sum };
+        s.store(to, sum);
+    } else if !to.is_empty() {
+        let n = to.len();
+        let sum = if write == Write::Add { s.add(s.load_first_n(to, n), sum) } else { sum };
+        s.store_first_n(to, n, sum);
+    }
+}
+
+impl<
+    T,
+    S,
+    const KY: usize,
+    const KX: usize,
+    const STEP: usize,
+    const BACK: bool,
+    const M: usize,
+    const NV: usize,
+> WithToken<S> for Tile<'_, '_, T, KY, KX, STEP, BACK, M, NV>
+where
+    T: Real,
+    S: FloatLanes<T>,
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Tile { of, phase, dst } = self;
+        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        for channel in 0..dst.m() {
+            let (sheet, of_channel);
+            (sheet, sheets) = sheets.split_at(of.sheets.1);
+            (of_channel, weights) = weights.split_at(of.weights.1);
+            let acc = sums::<T, S, KY, KX, STEP, BACK, M, NV>(s, sheet, of_channel, &of, phase);
+            let dst = &mut dst.row(channel)[of.at..];
+            for_each!(j in [0 1 2 3 4 5 6] {
+                if j < M {
+                    let line = &mut dst[if BACK { M - 1 - j } else { j } * of.apart..][..of.len];
+                    for_each!(v in [0 1] {
+                        if v < NV {
+                            let from = (v * S::LANES).min(of.len);
+                            put(s, &mut line[from..of.len.min(from + S::LANES)], acc[j][v], of.write);
+                        }
+                    });
+                }
+            });
+        }
+    }
+}
+
+impl<T, S, const KY: usize, const EVEN: usize, const ODD: usize, const M: usize> WithToken<S>
+    for Pair<'_, '_, T, KY, EVEN, ODD, M>
+where
+    T: Real,
+    S: FloatLanes<T>,
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Pair { of, phases: [even, odd], dst } = self;
+        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        for channel in 0..dst.m() {
+            let (sheet, of_channel);
+            (sheet, sheets) = sheets.split_at(of.sheets.1);
+            (of_channel, weights) = weights.split_at(of.weights.1);
+            let even = sums::<T, S, KY, EVEN, 1, true, M, 1>(s, sheet, of_channel, &of, even);
+            let odd = sums::<T, S, KY, ODD, 1, true, M, 1>(s, sheet, of_channel, &of, odd);
+            let dst = &mut dst.row(channel)[of.at..];
+            for_each!(j in [0 1 2 3 4 5 6] {
+                if j < M {
+                    let line = &mut dst[(M - 1 - j) * of.apart..][..of.len];
+                    let (low, high) = line.split_at_mut(of.len.min(S::LANES));
+                    let [of_low, of_high] = s.zip(even[j][0], odd[j][0]);
+                    put(s, low, of_low, of.write);
+                    put(s, high, of_high, of.write);
+                }
+            });
+        }
+    }
+}
