@@ -603,6 +603,7 @@ fn depthwise_in_strips_in_both_orders() {
     conv_in_both_orders(1, [32, 32], [7, 7], [5, 5], padded(1, 2, 32));
     conv_in_both_orders(1, [32, 32], [15, 37], [3, 3], padded(2, 1, 32));
     conv_in_both_orders(1, [16, 16], [14, 12], [5, 5], padded(2, 2, 16));
+    conv_in_both_orders(1, [16, 16], [50, 47], [3, 3], padded(2, 1, 16));
     conv_in_both_orders(2, [16, 16], [8, 21], [7, 7], padded(1, 3, 16));
     conv_in_both_orders(1, [32, 32], [3, 4, 16], [3, 3, 3], padded(1, 1, 32));
     conv_in_both_orders(1, [16, 16], [300], [2], padded(1, 1, 16));

@@ -325,7 +325,8 @@ fn shape_and_layout_decide_the_way() {
     }
     for format in [f32, Format::F64] {
         let (here, of_bands) = (Way::Depthwise, Way::DepthwiseOfBands);
-        assert_eq!(ways([32, 32, 3, 32], true, format), [here, here, of_bands]);
+        assert_eq!(ways([32, 32, 3, 32], true, format), [here; 3]);
+        assert_eq!(ways([32, 32, 5, 32], true, format), [here, here, of_bands]);
         let of_planes = Way::DepthwiseOfPlanes;
         assert_eq!(ways([32, 32, 3, 32], false, format), [of_planes, of_planes, of_bands]);
         assert_eq!(ways([32, 32, 9, 32], false, format), [of_bands; 3]);

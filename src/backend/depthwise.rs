@@ -14,7 +14,7 @@ use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::{Format, Words};
-use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strips, Taps};
+use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strips, Taps, TapsByLine};
 use tile25_kernels::mat::{MatMut, MatRef, MatSpec, Places};
 use tile25_kernels::pack::{Form, Side, Zero, pack};
 use tile25_kernels::registry::Kernel;
@@ -178,15 +178,16 @@ impl Depthwise {
         let strips = strips.div_ceil(counts[2]);
         let weights = by_channel(&gemm.lhs);
         let (gradient, spread) = (over_steps(&weights, strip), spread(&weights));
-        let in_place = sum == Sum::Taps
-            && !widens
-            && match kernel.form {
-                Form::F32 => ByLine::<f32>::serves(&scan),
-                _ => ByLine::<f64>::serves(&scan),
+        let in_place = !widens
+            && match (sum, kernel.form) {
+                (Sum::Taps, Form::F32) => ByLine::<f32>::serves(&scan),
+                (Sum::Taps, _) => ByLine::<f64>::serves(&scan),
+                (Sum::Positions, Form::F32) => is_rows(&gradient) && TapsByLine::<f32>::serves(&scan),
+                (Sum::Positions, _) => is_rows(&gradient) && TapsByLine::<f64>::serves(&scan),
             };
         let of_weights = channels.next_multiple_of(strip) * k + spread.map_or(0, |(_, span)| span * strip);
         let scan = match sum {
-            Sum::Taps if in_place => scan,
+            _ if in_place => scan,
             Sum::Taps => Block::held_apart(&scan, strips.min(LEAST_STRIPS), bytes),
             Sum::Positions => Segments::held_apart(&scan, k, strips, bytes),
         };
@@ -211,6 +212,7 @@ impl Depthwise {
                 let (block, positions, band) = of(strips)?;
                 (block, strips, [of_weights, 0, band], positions)
             }
+            Sum::Positions if in_place => (Block::Rows(k), strips, [0; 3], rows),
             Sum::Positions => {
                 let Segments { positions, strips, band } = Segments::new(&scan, k, strips, bytes);
                 // Whole strips of a matrix, a row a position, are read where they lie.
@@ -381,7 +383,16 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
 
     /// The sums of all taps of some channels into `dst` at `at`.
     fn of_taps(&self, cols: &Range<usize>, scratch: &mut [T], dst: &mut MatMut<'_, T>, at: [usize; 3]) {
-        let Depthwise { kernel, scan, gradient, block, shape: [_, _, k], elements, .. } = self.depthwise;
+        let Depthwise { kernel, scan, gradient, block, in_place, shape: [_, _, k], elements, .. } =
+            self.depthwise;
+        if let (Input::Own(data, start), true) = (self.data, *in_place) {
+            let ((of, first), width) = (self.gradient, gradient.channels.0);
+            let rows = &of[(first + gradient.start) as usize..][..k * width];
+            let gradient = MatRef::row_major(rows, *k, width);
+            let (data, cols, add) = ((data, start), cols.clone(), self.finishing.accum == Accum::Add);
+            TapsByLine { data, scan, gradient, cols, dst, at, add }.compute(kernel.isa);
+            return;
+        }
         let &Block::Rows(positions) = block else { unreachable!("blocks of whole segments") };
         let (of_gradient, band) = scratch.split_at_mut(elements[1]);
         for first in (0..*k).step_by(positions) {

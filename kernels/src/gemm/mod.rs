@@ -25,6 +25,7 @@ mod product;
 mod real;
 mod small;
 mod source;
+mod taps_by_line;
 mod ukernel;
 mod windows;
 
@@ -46,5 +47,6 @@ pub use product::Product;
 pub use real::Real;
 pub use small::Single;
 pub use source::Source;
+pub use taps_by_line::TapsByLine;
 pub use ukernel::{Place, Ukernel, Write};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

@@ -8,7 +8,8 @@ use crate::pack::Form;
 use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
 
 use super::{
-    Acc, ByLine, ByPosition, FewChannels, Planes, Positions, Product, Single, Taps, Windows, few_transposed,
+    Acc, ByLine, ByPosition, FewChannels, Planes, Positions, Product, Single, Taps, TapsByLine, Windows,
+    few_transposed,
 };
 
 /// Floats that are multiplied as they are: f32 and f64.
@@ -53,6 +54,8 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, Self>);
     /// Computes `taps` with the instructions of `isa`.
     fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, Self>);
+    /// Computes `taps` with the instructions of `isa`.
+    fn taps_by_line(isa: Isa, taps: &mut TapsByLine<'_, '_, '_, Self>);
     /// Computes `few` with the instructions of `isa`.
     fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, Self>);
 }
@@ -99,6 +102,7 @@ macro_rules! real {
             Planes<'_, '_, '_, $t>,
             ByPosition<'_, '_, '_, $t>,
             Taps<'_, '_, '_, $t>,
+            TapsByLine<'_, '_, '_, $t>,
             FewChannels<'_, '_, '_, $t>,
         }
         impl Real for $t {
@@ -127,6 +131,9 @@ macro_rules! real {
                 isa.dispatch_but_dots(Job(isa, by_position));
             }
             fn taps(isa: Isa, taps: &mut Taps<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, taps));
+            }
+            fn taps_by_line(isa: Isa, taps: &mut TapsByLine<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, taps));
             }
             fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, $t>) {
