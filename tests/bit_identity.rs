@@ -536,6 +536,14 @@ fn to_few_channels_in_both_orders() {
     conv_in_both_orders(1, [3, 40], [33, 34], [5, 5], padded(2, 2, 1));
     conv_in_both_orders(1, [1, 9], [5, 8, 9], [3, 3, 3], padded(1, 1, 1));
     conv_in_both_orders(1, [12, 4], [20000], [3], padded(1, 1, 1));
+    // All phases of a stride of two at once, in one block of lines and in several.
+    conv_in_both_orders(2, [3, 20], [17, 41], [3, 3], padded(2, 1, 1));
+    conv_in_both_orders(1, [4, 9], [40, 38], [7, 7], padded(2, 3, 1));
+    conv_in_both_orders(1, [2, 9], [5, 80], [2, 3], padded(2, 0, 1));
+    directions_in_both_orders(1..2, 1, [3, 64], [100, 86], [3, 3], padded(2, 1, 1));
+    let conv = Conv { padding: [(0, 2), (3, 0)], stride: [1, 2], ..Conv::default() };
+    directions_in_both_orders(1..2, 1, [3, 9], [12, 35], [3, 5], conv);
+    directions_in_both_orders(1..2, 1, [3, 9], [31], [4], padded(2, 1, 1));
 }
 
 /// Over several segments of positions: strips of channels and others, rows that fill no tile, groups, images that end within a segment, bands of some of the strips.

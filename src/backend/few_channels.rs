@@ -29,7 +29,7 @@ use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::Source;
 
 /// Channels of the input from which on a line of each is worth its copy.
-const LEAST_INPUT: usize = 8;
+pub(super) const LEAST_INPUT: usize = 8;
 
 /// A planned convolution to a few channels.
 #[derive(Clone, Debug)]

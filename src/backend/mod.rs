@@ -9,6 +9,7 @@ pub(crate) mod dot_windows;
 mod dots;
 pub(crate) mod few_channels;
 pub(crate) mod few_inputs;
+pub(crate) mod few_phases;
 pub(crate) mod few_rows;
 pub(crate) mod fork;
 mod input;

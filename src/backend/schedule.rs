@@ -309,6 +309,7 @@ impl Builder {
             tiles: self.schedule.cut.rects().len(),
             tickets: self.schedule.tickets.len(),
             steps: steps.len(),
+            weights: 0,
         };
         self.schedule
     }

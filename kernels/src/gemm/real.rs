@@ -8,8 +8,8 @@ use crate::pack::Form;
 use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
 
 use super::{
-    Acc, ByLine, ByPosition, FewChannels, Planes, Positions, Product, Single, Taps, TapsByLine, Windows,
-    few_transposed,
+    Acc, ByLine, ByPosition, FewChannels, InTurns, Planes, Positions, Product, Single, Taps, TapsByLine,
+    Windows, few_transposed,
 };
 
 /// Floats that are multiplied as they are: f32 and f64.
@@ -58,6 +58,8 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     fn taps_by_line(isa: Isa, taps: &mut TapsByLine<'_, '_, '_, Self>);
     /// Computes `few` with the instructions of `isa`.
     fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, Self>);
+    /// Computes `lines` with the instructions of `isa`.
+    fn in_turns(isa: Isa, lines: &mut InTurns<'_, Self>);
 }
 
 /// Work on one thread, and the instruction set that is to do it.
@@ -104,6 +106,7 @@ macro_rules! real {
             Taps<'_, '_, '_, $t>,
             TapsByLine<'_, '_, '_, $t>,
             FewChannels<'_, '_, '_, $t>,
+            InTurns<'_, $t>,
         }
         impl Real for $t {
             const FORM: Form = Form::$form;
@@ -138,6 +141,9 @@ macro_rules! real {
             }
             fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, few));
+            }
+            fn in_turns(isa: Isa, lines: &mut InTurns<'_, $t>) {
+                isa.dispatch_but_dots(Job(isa, lines));
             }
         }
     };

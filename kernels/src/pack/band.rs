@@ -103,14 +103,11 @@ fn copy_line<T: Transpose, S: Simd>(
         return;
     }
     if across == 1 && pitch == channels && channels <= 4 {
-        let plane = |c: usize| &data[place(0, c)..][..len];
-        let out = &mut out[to..][..len * channels];
-        return match channels {
-            1 => out.copy_from_slice(plane(0)),
-            2 => interleave([0, 1].map(plane), out),
-            3 => interleave([0, 1, 2].map(plane), out),
-            _ => interleave([0, 1, 2, 3].map(plane), out),
-        };
+        return interleave_planes(
+            |c| &data[place(0, c)..][..len],
+            channels,
+            &mut out[to..][..len * channels],
+        );
     }
     let at = |x: usize, c: usize| to + c / pitch * strip + x * pitch + c % pitch;
     let mut whole = 0;
@@ -139,6 +136,25 @@ fn copy_line<T: Transpose, S: Simd>(
         for x in 0..len {
             out[at(x, c)] = data[place(x, c)];
         }
+    }
+}
+
+/// Up to four planes of a line, element by element in turns.
+///
+/// # Panics
+/// If there are more, or elements of another number.
+#[inline(always)]
+pub(crate) fn interleave_planes<'a, T: Transpose>(
+    plane: impl Fn(usize) -> &'a [T],
+    channels: usize,
+    out: &mut [T],
+) {
+    match channels {
+        1 => out.copy_from_slice(plane(0)),
+        2 => interleave([plane(0), plane(1)], out),
+        3 => interleave([plane(0), plane(1), plane(2)], out),
+        4 => interleave([plane(0), plane(1), plane(2), plane(3)], out),
+        _ => unreachable!("{channels} planes"),
     }
 }
 

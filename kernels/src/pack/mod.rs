@@ -27,6 +27,7 @@ use crate::simd::{Bf16x2, I8x4, I16x2, Simd, Unit, WithSimd};
 use crate::{BYTES_KC, KC};
 
 pub use band::copy_band;
+pub(crate) use band::interleave_planes;
 pub use code_band::{copy_byte_band, copy_pair_band, copy_pair_rows, copy_wide_band};
 use convert::{Convert, Double, PairBf16, PairI8, PairMini, QuadI8, Same, Widen};
 use panel::pack_panel;

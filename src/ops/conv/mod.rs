@@ -10,6 +10,8 @@ mod part;
 mod products;
 mod weights;
 
+use std::sync::PoisonError;
+
 use tile25_kernels::axis::Axis;
 use tile25_kernels::epilogue::Along;
 use tile25_kernels::format::{Element, Format};
@@ -17,10 +19,11 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 
+use crate::backend::depthwise::{Depthwise, Phases};
 use crate::backend::fork::clear;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::sums::{Call, Execute};
-use crate::backend::tile::Run;
+use crate::backend::tile::{Run, Source};
 use crate::context::{Backend, Context};
 use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
@@ -144,13 +147,12 @@ impl Convolution {
         let kernel = kernel(context, self.first.format, self.second.format);
         let mut scratch = Scratch::default();
         let products = self.products();
-        // Of planes all phases are computed with the first.
-        let mut of_planes = self.planar(&products, kernel, context.threads.count()).map(Box::new);
-        let planar = of_planes.is_some();
+        let mut of_first = self.at_once(&products, kernel, context.threads.count());
+        let at_once = of_first.is_some();
         let parts = products.into_iter().map(|(gemm, scan)| {
-            let part = match of_planes.take() {
-                Some(planes) => Part::of_planes(gemm, How::Planes(planes), kernel, context),
-                None if planar => Part::of_planes(gemm, How::WithFirst, kernel, context),
+            let part = match of_first.take() {
+                Some(how) => Part::of_all(gemm, how, kernel, context),
+                None if at_once => Part::of_all(gemm, How::WithFirst, kernel, context),
                 None => Part::new(gemm, &scan, self.direction, self.accum, kernel, context),
             };
             scratch.merge(&part.scratch());
@@ -161,7 +163,12 @@ impl Convolution {
         let (layout, whole) = (&self.out.layout, self.out.layout.span());
         let dense = whole.is_some_and(|(low, high)| high.wrapping_sub(low) as usize == layout.len() - 1);
         let clears = empty && dense && self.accum == Accum::Replace && !self.formats.out.is_integer();
-        Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch, clears })
+        let together =
+            if self.formats.lhs.is_integer() { None } else { depthwise(&parts).and_then(Phases::new) };
+        if let (Some(together), Some(phases)) = (&together, depthwise(&parts)) {
+            scratch.weights = together.bytes(phases);
+        }
+        Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch, together, clears })
     }
 }
 
@@ -173,6 +180,8 @@ pub struct ConvPlan<'p> {
     kernel: Kernel,
     parts: Vec<Part>,
     scratch: Scratch,
+    /// How weights that were not packed before are packed for all phases at once, if they are.
+    together: Option<Phases>,
     /// Whether phases that no kernel position meets are cleared with all the output, unless an epilogue makes something of them: a phase alone is written element by element.
     clears: bool,
 }
@@ -253,6 +262,16 @@ impl ConvPlan<'_> {
             let [from, to] = [low, high].map(|offset| out.start().wrapping_add_signed(offset));
             clear(&mut out.data_mut()[from..=to], &self.context.threads);
         }
+        let weights = workspace.weights.clone();
+        let mut room = weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut together: &[u8] = &[];
+        if let (Some(phases), Weights::View(second), Some(parts)) =
+            (&self.together, &second, depthwise(&self.parts))
+        {
+            let room = room.as_mut_slice(self.scratch.weights);
+            phases.pack(parts, &source(second, Side::Lhs, 1), room);
+            together = room;
+        }
         let phases = self.op.phases();
         for (i, (part, phase)) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))).enumerate() {
             if clears && part.is_empty() || matches!(part.how, How::WithFirst) {
@@ -261,15 +280,20 @@ impl ConvPlan<'_> {
             let (transposed, rows) = (part.turn == Turn::Transposed, part.channels());
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
             let x = source(&first, Side::Rhs, 0);
-            let w = match &second {
-                Weights::View(second) => source(second, Side::Lhs, rows),
-                Weights::Packed(packed) => packed.source(i, rows),
+            let w = match (&second, &part.how) {
+                (Weights::View(_), How::Depthwise(depthwise)) if self.together.is_some() => {
+                    let panels;
+                    (panels, together) = together.split_at(depthwise.weights_bytes());
+                    Source::Packed { panels, batch: Axis::strided(1, 0) }
+                }
+                (Weights::View(second), _) => source(second, Side::Lhs, rows),
+                (Weights::Packed(packed), _) => packed.source(i, rows),
             };
             let (lhs, rhs) = if transposed { (x, w) } else { (w, x) };
             let by_image = part.turn == Turn::ByImage;
             let spec_of = |layout: &Layout| {
-                if part.turn == Turn::Planes {
-                    return self.op.planes_dst(layout);
+                if part.turn == Turn::AllPhases {
+                    return self.op.images_dst(layout);
                 }
                 let spec = match self.op.direction {
                     Direction::Forward => self.op.dst(layout, by_image),
@@ -279,7 +303,7 @@ impl ConvPlan<'_> {
                     }
                 };
                 match part.turn {
-                    Turn::AsMade | Turn::ByImage | Turn::Planes => spec,
+                    Turn::AsMade | Turn::ByImage | Turn::AllPhases => spec,
                     Turn::Transposed => MatSpec { rows: spec.cols, cols: spec.rows, ..spec },
                     Turn::ByChannel => {
                         MatSpec { batch: Axis::strided(1, 0), rows: spec.cols, cols: spec.batch, ..spec }
@@ -290,7 +314,7 @@ impl ConvPlan<'_> {
             let channel = |values| match part.turn {
                 Turn::AsMade => Along::Row(values, rows),
                 Turn::Transposed => Along::Col(values, rows),
-                Turn::ByImage | Turn::Planes => Along::Row(values, 0),
+                Turn::ByImage | Turn::AllPhases => Along::Row(values, 0),
                 Turn::ByChannel => Along::Col(values, 0),
             };
             let run = Run { gemm: &part.gemm, lhs, rhs, accum: self.op.accum };
@@ -305,6 +329,7 @@ impl ConvPlan<'_> {
                 }
                 How::Depthwise(depthwise) => depthwise.run(&call, words),
                 How::Planes(planes) => planes.run(&call, words),
+                How::FewPhases(few) => few.run(&call, words),
                 How::WithFirst => {}
                 How::FewChannels(few) => few.run(&call, words),
                 How::Windows(windowed) => windowed.run(&call, words),
@@ -343,6 +368,17 @@ impl ConvPlan<'_> {
             Direction::BackwardData | Direction::Transposed => reference::backward_data(g, &a, &b, out),
         }
     }
+}
+
+/// Parts that are all depthwise.
+fn depthwise(parts: &[Part]) -> Option<impl Iterator<Item = &Depthwise> + Clone> {
+    let all = || {
+        parts.iter().map(|part| match &part.how {
+            How::Depthwise(depthwise) => Some(&**depthwise),
+            _ => None,
+        })
+    };
+    all().all(|part| part.is_some()).then(|| all().flatten())
 }
 
 /// Plans with the default context and runs once.

@@ -14,6 +14,7 @@ use crate::backend::dot_parts::DotParts;
 use crate::backend::dot_windows::DotWindows;
 use crate::backend::few_channels::Few;
 use crate::backend::few_inputs::FewInputs;
+use crate::backend::few_phases::FewPhases;
 use crate::backend::fork::worth;
 use crate::backend::parts::Parts;
 use crate::backend::planes::Planar;
@@ -38,7 +39,8 @@ pub(super) enum How {
     Windows(Box<Windowed>),
     Depthwise(Box<Depthwise>),
     Planes(Box<Planar>),
-    /// With the first: a phase of planes.
+    FewPhases(Box<FewPhases>),
+    /// With the first, which computes all phases.
     WithFirst,
     FewChannels(Box<Few>),
     WeightGradient(Box<WeightGradient>),
@@ -62,7 +64,7 @@ pub enum Way {
     Depthwise,
     /// The same from a band of some strips of channels, as f32 where the input is narrow.
     DepthwiseOfBands,
-    /// Lanes are positions along a line, a plane at a time: depthwise, positions side by side. All phases of a gradient of the input are computed with the first.
+    /// Lanes are positions along a line, a plane at a time: depthwise, positions side by side.
     DepthwiseOfPlanes,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
@@ -72,6 +74,8 @@ pub enum Way {
     Bytes,
     /// 8-bit integers, bf16 or f32 line by line from a band: positions are rows, the distance from one to the next is known. The dot products of AVX-512 have it.
     DotWindows,
+    /// A phase of a gradient of the input that is computed with the first.
+    WithFirst,
     /// Along a tile plan, ticket by ticket: what the others leave, such as gradients of the weights of narrow formats.
     Tickets,
 }
@@ -89,6 +93,7 @@ impl std::fmt::Display for Way {
             Way::WeightGradient => "weight gradient",
             Way::Bytes => "bytes",
             Way::DotWindows => "dot windows",
+            Way::WithFirst => "with the first",
             Way::Tickets => "tickets",
         })
     }
@@ -104,8 +109,8 @@ pub(super) enum Turn {
     ByImage,
     /// One channel a group: columns are rows, groups are columns.
     ByChannel,
-    /// One channel a group: images are the batch, groups are rows, the positions of all phases columns.
-    Planes,
+    /// All phases at once: images are the batch, channels of all groups rows, the positions of all phases columns.
+    AllPhases,
 }
 
 #[derive(Clone, Debug)]
@@ -220,10 +225,10 @@ impl Part {
         Part { gemm, turn, kernel, threads, how, tile_plan: tile_plan.into() }
     }
 
-    /// A phase of planes, or all there are.
-    pub(super) fn of_planes(gemm: Gemm, how: How, kernel: Kernel, context: &Context<'_>) -> Self {
+    /// The first of products that are computed at once, or another.
+    pub(super) fn of_all(gemm: Gemm, how: How, kernel: Kernel, context: &Context<'_>) -> Self {
         let threads = worth(gemm.problem.macs(), context.threads.count());
-        Part { gemm, turn: Turn::Planes, kernel, threads, how, tile_plan: OnceLock::new() }
+        Part { gemm, turn: Turn::AllPhases, kernel, threads, how, tile_plan: OnceLock::new() }
     }
 
     /// Whether f32 is multiplied line by line from a band rather than through a window that looks up every row ([`Windowed`]). Of few channels rows are short, and of few columns tiles are taller. Zen 5, percent of the
@@ -270,6 +275,7 @@ impl Part {
             How::Windows(windowed) => windowed.scratch(),
             How::Depthwise(depthwise) => depthwise.scratch(),
             How::Planes(planes) => planes.scratch(),
+            How::FewPhases(few) => few.scratch(),
             How::WithFirst => Scratch::default(),
             How::FewChannels(few) => few.scratch(),
             How::WeightGradient(gradient) => gradient.scratch(),
@@ -297,7 +303,9 @@ impl Part {
             How::Windows(_) => Way::WindowsOfBands,
             How::Depthwise(depthwise) if depthwise.reads_in_place() => Way::Depthwise,
             How::Depthwise(_) => Way::DepthwiseOfBands,
-            How::Planes(_) | How::WithFirst => Way::DepthwiseOfPlanes,
+            How::Planes(_) => Way::DepthwiseOfPlanes,
+            How::FewPhases(_) => Way::FewChannels,
+            How::WithFirst => Way::WithFirst,
             How::FewChannels(_) => Way::FewChannels,
             How::WeightGradient(_) | How::FewInputs(_) => Way::WeightGradient,
             How::Bytes(_) => Way::Bytes,

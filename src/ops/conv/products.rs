@@ -11,11 +11,13 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 
+use crate::backend::few_phases::FewPhases;
 use crate::backend::planes::Planar;
 use crate::backend::schedule::{Gemm, Reader};
 use crate::layout::Layout;
 use crate::plan::Problem;
 
+use super::part::How;
 use super::{Convolution, Direction};
 
 /// Strides of a tensor brought to rank 5: outer two, then three spatial.
@@ -93,15 +95,15 @@ impl Convolution {
         (gemm, scan)
     }
 
-    /// The products of a depthwise convolution or its gradient of the input as [`Planar`] computes them, if it does.
-    pub(super) fn planar(&self, products: &[(Gemm, Scan)], kernel: Kernel, threads: usize) -> Option<Planar> {
+    /// Who executes all products at once, if someone does: of a depthwise convolution over planes, and of a strided gradient of the input of few channels.
+    pub(super) fn at_once(&self, products: &[(Gemm, Scan)], kernel: Kernel, threads: usize) -> Option<How> {
         let g = &self.geometry;
         let (result, stride) = match self.direction {
             Direction::Forward => (g.output, [1; 3]),
             Direction::BackwardData | Direction::Transposed => (g.input, g.stride),
             Direction::BackwardWeights => return None,
         };
-        if g.groups == 1 || result[0] != 1 {
+        if result[0] != 1 {
             return None;
         }
         let firsts = self.phases().map(|phase| match self.direction {
@@ -110,8 +112,14 @@ impl Convolution {
         });
         let phases: Vec<_> =
             products.iter().zip(firsts).map(|(&(gemm, scan), first)| (gemm, scan, first)).collect();
-        let dst = self.planes_dst(&self.out.layout);
-        Planar::new(&phases, dst, [result[1], result[2]], [stride[1], stride[2]], kernel, threads)
+        let (dst, lines, stride) =
+            (self.images_dst(&self.out.layout), [result[1], result[2]], [stride[1], stride[2]]);
+        if g.groups > 1 {
+            let planar = Planar::new(&phases, dst, lines, stride, kernel, threads)?;
+            return Some(How::Planes(Box::new(planar)));
+        }
+        let few = FewPhases::new(&phases, dst, lines, stride, kernel, threads)?;
+        Some(How::FewPhases(Box::new(few)))
     }
 
     /// One product a phase: the input positions that lie alike modulo the stride meet the same kernel positions.
@@ -227,12 +235,13 @@ impl Convolution {
         self.positions(0, g.c_out_per_group(), &y, spatial, by_image)
     }
 
-    /// Where the elements of an output lie, of which a group has one channel: images as the batch, channels as rows, positions of all phases as columns.
-    pub(super) fn planes_dst(&self, layout: &Layout) -> MatSpec {
+    /// The same with images as the batch, channels of all groups as rows and the positions of all phases as columns.
+    pub(super) fn images_dst(&self, layout: &Layout) -> MatSpec {
         let (g, y) = (&self.geometry, strides5(layout));
-        let extents = if self.direction == Direction::Forward { g.output } else { g.input };
+        let forward = self.direction == Direction::Forward;
+        let (extents, channels) = if forward { (g.output, g.c_out) } else { (g.input, g.c_in) };
         let spatial = std::array::from_fn(|d| Dim::plain(extents[d], y[d + 2]));
-        self.positions(0, g.groups, &y, spatial, true)
+        self.positions(0, channels, &y, spatial, true)
     }
 
     /// The same for the positions of a phase.

@@ -100,9 +100,10 @@ impl Part {
             How::Depthwise(depthwise) => Some(depthwise.packed_bytes()),
             How::FewChannels(few) => Some(few.packed_bytes()),
             How::DotWindows(windows) => Some(windows.packed_bytes()),
+            How::FewPhases(few) => Some(few.packed_bytes()),
+            How::WithFirst => Some(0),
             How::Parts(_)
             | How::Planes(_)
-            | How::WithFirst
             | How::WeightGradient(_)
             | How::FewInputs(_)
             | How::Bytes(_)
@@ -119,9 +120,10 @@ impl Part {
             How::Depthwise(depthwise) => depthwise.pack_weights(weights, panels),
             How::FewChannels(few) => few.pack_weights(&self.gemm.lhs, weights, panels),
             How::DotWindows(windows) => windows.pack_weights(&self.gemm.rhs, weights, 1, panels),
+            How::FewPhases(few) => few.pack_weights(weights, panels),
+            How::WithFirst => {}
             How::Parts(_)
             | How::Planes(_)
-            | How::WithFirst
             | How::WeightGradient(_)
             | How::FewInputs(_)
             | How::Bytes(_)
