@@ -480,7 +480,7 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
                         let from = from.row_slice(row + i + r).expect("sums side by side");
                         block.copy_from_slice(from);
                     }
-                    for (col, column) in T::transpose_16(s, &block).iter().enumerate() {
+                    for (col, column) in T::transpose_16(s, block.each_ref()).iter().enumerate() {
                         planes.put(col, i, column);
                     }
                 }

@@ -252,19 +252,18 @@ impl<T: Real + Transpose> Job<'_, T> {
                 let of_band =
                     OfBand { data: band, at, line: place.across.len() as isize, plane: place.len(1) };
                 let cols = lines.start * width..lines.end * width;
-                let of_lines = |sums: [&mut [T]; 2], room: &mut [T], dst: &mut MatMut<'_, T>, to| {
-                    let [even, odd] = sums;
+                let mut of_lines = |line: &mut [T], dst: &mut MatMut<'_, T>, to| {
                     for of_line in self.few.phases.chunks(self.few.along) {
-                        let halves = [&mut *even, &mut *odd];
-                        self.of_line(of_line, [first, lines.end], &of_band, halves, room, dst, to);
+                        let room = Room { halves: [&mut *even, &mut *odd], line: &mut *line };
+                        self.of_line(of_line, [first, lines.end], &of_band, room, dst, to);
                     }
                 };
                 if let (Sums::Here(dst), true) = (&mut part, self.of_place > 1) {
-                    of_lines([&mut *even, &mut *odd], results, dst, [image, 0, cols.start]);
+                    of_lines(results, dst, [image, 0, cols.start]);
                     continue;
                 }
                 part.block(image, rows.clone(), cols, self.finishing, results, |dst, to| {
-                    of_lines([&mut *even, &mut *odd], &mut [], dst, to);
+                    of_lines(&mut [], dst, to);
                 });
             }
         }
@@ -276,8 +275,7 @@ impl<T: Real + Transpose> Job<'_, T> {
         phases: &[Phase],
         [first, end]: [usize; 2],
         band: &OfBand<'_, T>,
-        halves: [&mut [T]; 2],
-        room: &mut [T],
+        room: Room<'_, T>,
         dst: &mut MatMut<'_, T>,
         [batch, row, col]: [usize; 3],
     ) {
@@ -290,21 +288,17 @@ impl<T: Real + Transpose> Job<'_, T> {
         }
         let line_of = |j: usize| top + (from + j) * down - first;
         let add = self.finishing.accum == Accum::Add;
-        let mut halves = halves;
+        let Room { mut halves, line: room } = room;
         for (phase, half) in phases.iter().zip(&mut halves) {
             let places = phase.positions[1];
             let n = count * places;
             if add {
-                for c in 0..channels {
-                    for j in 0..count {
+                for (c, half) in half.chunks_exact_mut(n).enumerate().take(channels) {
+                    for (j, half) in half.chunks_exact_mut(places).enumerate() {
                         let at = col + line_of(j) * width;
                         let mut line = dst.band(batch, row + c..row + c + 1, at..at + width);
-                        let old = line.row(0);
-                        let old = old[phase.first[1]..].iter().step_by(2);
-                        half[(c * count + j) * places..][..places]
-                            .iter_mut()
-                            .zip(old)
-                            .for_each(|(a, &b)| *a = b);
+                        let old = line.row(0)[phase.first[1]..].iter().step_by(2);
+                        half.iter_mut().zip(old).for_each(|(half, &old)| *half = old);
                     }
                 }
             }
@@ -351,6 +345,14 @@ impl<T: Real + Transpose> Job<'_, T> {
             InTurns { halves, shape, down: down * width, to }.write(kernel.isa);
         }
     }
+}
+
+/// Scratch of two phases along lines.
+struct Room<'a, T> {
+    /// For the sums of each.
+    halves: [&'a mut [T]; 2],
+    /// For a line of each channel of a result with channels innermost.
+    line: &'a mut [T],
 }
 
 /// A band of planes.

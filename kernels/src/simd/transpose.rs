@@ -9,8 +9,8 @@ pub trait Transpose: bytemuck::Pod {
 
     /// The same of 16 rows of 16.
     #[inline(always)]
-    fn transpose_16<S: Simd>(_: S, block: &[[Self; 16]; 16]) -> [[Self; 16]; 16] {
-        std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
+    fn transpose_16<S: Simd>(_: S, rows: [&[Self; 16]; 16]) -> [[Self; 16]; 16] {
+        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
     }
 }
 
@@ -21,8 +21,8 @@ impl Transpose for f32 {
     }
 
     #[inline(always)]
-    fn transpose_16<S: Simd>(s: S, block: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
-        s.transpose_16x16(block.each_ref())
+    fn transpose_16<S: Simd>(s: S, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
+        s.transpose_16x16(rows)
     }
 }
 

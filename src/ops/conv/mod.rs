@@ -172,7 +172,7 @@ impl Convolution {
     }
 }
 
-/// A planned convolution. The gradient of the input of a strided convolution has one part a phase, run one after the other.
+/// A planned convolution. The gradient of the input of a strided convolution has one part a phase, run one after the other, or all with the first ([`Way::WithFirst`]).
 #[derive(Clone, Debug)]
 pub struct ConvPlan<'p> {
     op: Convolution,

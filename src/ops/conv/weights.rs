@@ -38,7 +38,7 @@ impl<'a, T> From<&'a PackedWeights<T>> for Weights<'a, T> {
 }
 
 /// The weights of a convolution as a plan's kernels read them. They serve every plan of the same direction, weights and parameters whose kernel reads the same panels: batch
-/// and size of the image may be others. Where a product reads weights as they are (planar 1 x 1), or packs them block by block (integers and narrow floats), a copy of the elements is kept.
+/// and size of the image may be others. Where a product reads weights as they are (planar 1 x 1, and depthwise), or packs them block by block (integers and narrow floats), a copy of the elements is kept.
 /// With the feature `serde` they are data: see [`ConvPlan::check_packed`] for what was read.
 #[derive(Clone, Debug)]
 pub struct PackedWeights<T> {

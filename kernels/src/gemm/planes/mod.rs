@@ -78,7 +78,7 @@ pub struct Planes<'a, 'b, 'c, T> {
     pub channels: Range<usize>,
     /// Lines of the block.
     pub lines: Range<usize>,
-    /// [`Sheet::elements`]; zeros, or what other planes left.
+    /// [`Sheet::elements`]; zeros, or what other planes left: if all lines are computed, those of which all were.
     pub room: &'b mut [T],
     /// The result.
     pub dst: &'b mut MatMut<'c, T>,
@@ -196,6 +196,7 @@ impl<T: Real + Strip> Planes<'_, '_, '_, T> {
         }
         let low = sheet.low + (from * sheet.down) as isize;
         let met = low..low + sheet.lines(to - from) as isize;
+        let whole = from == 0 && phases.iter().all(|phase| phase.scan.axes[1].positions <= to);
         let of_weights = &Weights::new(phases);
         let [batch, first_row, first_col] = self.at;
         let cols = first_col..first_col + self.lines.len() * width;
@@ -209,7 +210,16 @@ impl<T: Real + Strip> Planes<'_, '_, '_, T> {
             let scan = &phases[0].scan;
             let (data, image, of_channel) = (self.data, self.image, sheet.weights());
             let out = &mut sheets[..now.len() * sheet.len()];
-            s.apart(Fill { sheet, scan, data, image, channels: channels.clone(), lines: met.clone(), out });
+            s.apart(Fill {
+                sheet,
+                scan,
+                data,
+                image,
+                channels: channels.clone(),
+                lines: met.clone(),
+                whole,
+                out,
+            });
             let out = &mut weights[..now.len() * of_channel];
             s.apart(Bring { weights: of_weights, data: self.weights, channels, of_channel, out });
             let dst = &mut band.part(now, 0..cols.len());
