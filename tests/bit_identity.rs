@@ -451,10 +451,10 @@ fn conv_in_both_orders<const D: usize>(
     kernel: [usize; D],
     conv: Conv<D>,
 ) {
-    directions_in_both_orders(0..3, batch, channels, input, kernel, conv);
+    directions_in_both_orders::<f32, D>(0..3, batch, channels, input, kernel, conv);
 }
 
-fn directions_in_both_orders<const D: usize>(
+fn directions_in_both_orders<T: Real, const D: usize>(
     directions: std::ops::Range<usize>,
     batch: usize,
     [c_in, c_out]: [usize; 2],
@@ -470,7 +470,7 @@ fn directions_in_both_orders<const D: usize>(
             let finish = if kind == Kind::Wild { all } else { plain };
             let seed = 77 + order as u64;
             let case = ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed };
-            conv_laid_out::<f32, D>(&case, |dims, seed, _| {
+            conv_laid_out::<T, D>(&case, |dims, seed, _| {
                 let rest = (0..dims.len()).filter(|&d| d != order);
                 let mut strides = vec![0isize; dims.len()];
                 let mut span = 1;
@@ -540,10 +540,10 @@ fn to_few_channels_in_both_orders() {
     conv_in_both_orders(2, [3, 20], [17, 41], [3, 3], padded(2, 1, 1));
     conv_in_both_orders(1, [4, 9], [40, 38], [7, 7], padded(2, 3, 1));
     conv_in_both_orders(1, [2, 9], [5, 80], [2, 3], padded(2, 0, 1));
-    directions_in_both_orders(1..2, 1, [3, 64], [100, 86], [3, 3], padded(2, 1, 1));
+    directions_in_both_orders::<f32, 2>(1..2, 1, [3, 64], [100, 86], [3, 3], padded(2, 1, 1));
     let conv = Conv { padding: [(0, 2), (3, 0)], stride: [1, 2], ..Conv::default() };
-    directions_in_both_orders(1..2, 1, [3, 9], [12, 35], [3, 5], conv);
-    directions_in_both_orders(1..2, 1, [3, 9], [31], [4], padded(2, 1, 1));
+    directions_in_both_orders::<f32, 2>(1..2, 1, [3, 9], [12, 35], [3, 5], conv);
+    directions_in_both_orders::<f32, 1>(1..2, 1, [3, 9], [31], [4], padded(2, 1, 1));
 }
 
 /// Over several segments of positions: strips of channels and others, rows that fill no tile, groups, images that end within a segment, bands of some of the strips.
@@ -556,7 +556,7 @@ fn gradients_of_weights_in_both_orders() {
         kernel: [usize; D],
         conv: Conv<D>,
     ) {
-        directions_in_both_orders(2..3, batch, channels, input, kernel, conv);
+        directions_in_both_orders::<f32, D>(2..3, batch, channels, input, kernel, conv);
     }
     check(1, [32, 20], [25, 26], [3, 3], padded(1, 1, 1));
     check(3, [17, 9], [14, 15], [3, 4], padded(1, 2, 1));
@@ -623,9 +623,9 @@ fn depthwise_in_strips_in_both_orders() {
 /// Of planes: narrower than a vector and wider than two, higher than a block of lines, of more channels than are brought to sheets at once.
 #[test]
 fn depthwise_in_planes() {
-    let planes = |channels, input, kernel, conv| {
-        directions_in_both_orders(0..2, 1, [channels; 2], input, kernel, conv);
-    };
+    fn planes(channels: usize, input: [usize; 2], kernel: [usize; 2], conv: Conv<2>) {
+        directions_in_both_orders::<f32, 2>(0..2, 1, [channels; 2], input, kernel, conv);
+    }
     planes(35, [7, 7], [3, 3], padded(1, 1, 35));
     planes(18, [16, 15], [5, 5], padded(1, 2, 18));
     planes(3, [25, 70], [7, 7], padded(1, 3, 3));
@@ -641,4 +641,10 @@ fn depthwise_in_planes() {
     planes(4, [1, 40], [3, 3], padded(2, 1, 4));
     planes(4, [40, 1], [5, 5], padded(2, 2, 4));
     planes(4, [8, 8], [3, 3], padded(1, 3, 4));
+    // Vectors of f64 have half the lanes.
+    for (stride, kernel) in [(1, 5), (2, 3)] {
+        let conv = padded(stride, kernel / 2, 8);
+        directions_in_both_orders::<f64, 2>(0..3, 1, [8; 2], [17, 22], [kernel; 2], conv);
+    }
+    directions_in_both_orders::<f64, 2>(1..2, 1, [3, 9], [12, 35], [3, 3], padded(2, 1, 1));
 }

@@ -1,0 +1,162 @@
+//! The weights of a depthwise convolution, packed: `[strip][tap][lane]`.
+
+use tile25_kernels::axis::{Axis, Dim, Window};
+use tile25_kernels::format::{Format, Words};
+use tile25_kernels::pack::{Side, Zero, pack};
+
+use crate::backend::tile::Source;
+
+use super::{Depthwise, Sum};
+
+/// From the lowest to the highest of the weights of a channel, less where the first lies.
+fn reach(weights: &Window) -> (isize, isize) {
+    let reach = |dim: &Dim| (dim.extent as isize - 1) * dim.stride;
+    let dims = weights.k.dims();
+    (dims.iter().map(|dim| reach(dim).min(0)).sum(), dims.iter().map(|dim| reach(dim).max(0)).sum())
+}
+
+/// Whether a block of so many weights of a channel is not much more than the `k` that are used, and channels are further apart.
+fn is_little_more(span: usize, k: usize, weights: &Window) -> bool {
+    span <= weights.x.inner().stride.unsigned_abs() && span <= 8 * k + 8
+}
+
+/// The block of weights over which those of a channel are spread, if channels are further apart, and it is not much more than what is used: a window that reads
+/// element by element takes longer than the whole block.
+pub(super) fn spread(weights: &Window) -> Option<(isize, usize)> {
+    if weights.k.inner().stride == 1 && weights.k.dims().len() == 1 {
+        return None;
+    }
+    let (low, high) = reach(weights);
+    let span = (high - low) as usize + 1;
+    is_little_more(span, weights.k.extent(), weights).then_some((low, span))
+}
+
+impl Depthwise {
+    /// Packs the weights: `[strip][tap][lane]`.
+    pub(crate) fn pack_weights(&self, source: &Source<'_>, packed: &mut [u8]) {
+        let (operand, start) = source.operand().expect("weights are packed here");
+        let weights = Window { start: self.weights.start + start as isize, ..self.weights };
+        let ([_, channels, k], kernel, strip) = (self.shape, self.kernel, self.scan.pitch);
+        let row = strip * kernel.form.element_bytes();
+        if operand.format.is_integer() {
+            return self.widen_weights(source, bytemuck::cast_slice_mut(packed));
+        }
+        let (packed, spread) = packed.split_at_mut(channels.div_ceil(strip) * k * row);
+        for (i, out) in packed.chunks_exact_mut(k * row).enumerate() {
+            let x = i * strip..channels.min((i + 1) * strip);
+            let pack = |weights: &Window, steps: usize, out: &mut [u8]| {
+                pack(kernel.isa, kernel.form, Side::Rhs, weights, operand, x, 0..steps, strip, out);
+            };
+            let Some((low, span)) = self.spread else {
+                pack(&weights, k, out);
+                continue;
+            };
+            pack(&Window { start: weights.start + low, k: Axis::strided(span, 1), ..weights }, span, spread);
+            for (step, out) in out.chunks_exact_mut(row).enumerate() {
+                let at = (weights.k.offset(step) - low) as usize;
+                out.copy_from_slice(&spread[at * row..][..row]);
+            }
+        }
+    }
+}
+
+/// Weights of all phases of a gradient of the input, to be packed at once: a phase alone walks past those of the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phases {
+    /// Where the lowest weight of a channel lies, and how many there are to the highest.
+    low: isize,
+    span: usize,
+}
+
+impl Phases {
+    /// Of products of floats that are all depthwise; `None` if each has to be packed alone.
+    pub(crate) fn new<'d>(phases: impl Iterator<Item = &'d Depthwise> + Clone) -> Option<Phases> {
+        let first = phases.clone().next()?;
+        if phases.clone().count() < 2 || !phases.clone().all(|phase| phase.sum == Sum::Taps) {
+            return None;
+        }
+        let reach = |phase: &Depthwise| {
+            let (low, high) = reach(&phase.weights);
+            (phase.weights.start + low, phase.weights.start + high)
+        };
+        let low = phases.clone().map(|phase| reach(phase).0).min()?;
+        let high = phases.clone().map(|phase| reach(phase).1).max()?;
+        let (span, k) = ((high - low) as usize + 1, phases.map(|phase| phase.shape[2]).sum());
+        is_little_more(span, k, &first.weights).then_some(Phases { low, span })
+    }
+
+    /// Bytes of the packed weights, with room to pack them.
+    pub(crate) fn bytes<'d>(&self, phases: impl Iterator<Item = &'d Depthwise> + Clone) -> usize {
+        let room = phases.clone().next().map_or(0, |first| self.span * first.row());
+        phases.map(Depthwise::weights_bytes).sum::<usize>() + room
+    }
+
+    /// Packs the weights of each phase as it does itself, one after the other.
+    pub(crate) fn pack<'d>(
+        &self,
+        phases: impl Iterator<Item = &'d Depthwise> + Clone,
+        source: &Source<'_>,
+        packed: &mut [u8],
+    ) {
+        let Some(first) = phases.clone().next() else { return };
+        let (operand, start) = source.operand().expect("weights are packed here");
+        let ([_, channels, _], kernel, strip, row) =
+            (first.shape, first.kernel, first.scan.pitch, first.row());
+        let (packed, room) = packed.split_at_mut(phases.clone().map(Depthwise::weights_bytes).sum());
+        let room = &mut room[..self.span * row];
+        let block =
+            Window { start: self.low + start as isize, k: Axis::strided(self.span, 1), ..first.weights };
+        for i in 0..channels.div_ceil(strip) {
+            let x = i * strip..channels.min((i + 1) * strip);
+            pack(kernel.isa, kernel.form, Side::Rhs, &block, operand, x, 0..self.span, strip, room);
+            let mut rest = &mut *packed;
+            for phase in phases.clone() {
+                let out;
+                (out, rest) = rest.split_at_mut(phase.weights_bytes());
+                let (weights, k) = (&phase.weights, phase.shape[2]);
+                for (step, out) in out[i * k * row..][..k * row].chunks_exact_mut(row).enumerate() {
+                    let at = (weights.start + weights.k.offset(step) - self.low) as usize;
+                    out.copy_from_slice(&room[at * row..][..row]);
+                }
+            }
+        }
+    }
+}
+
+impl Depthwise {
+    /// Bytes of a packed tap of a strip.
+    fn row(&self) -> usize {
+        self.scan.pitch * self.kernel.form.element_bytes()
+    }
+
+    /// Bytes of the packed weights.
+    pub(crate) fn weights_bytes(&self) -> usize {
+        let [_, channels, k] = self.shape;
+        channels.div_ceil(self.scan.pitch) * k * self.row()
+    }
+
+    /// Packs the weights of 8-bit integers, less their zero points.
+    fn widen_weights(&self, source: &Source<'_>, packed: &mut [f32]) {
+        let (operand, start) = source.operand().expect("weights are packed here");
+        let Words::U8(data) = operand.words else { unreachable!("8-bit integers") };
+        let ([_, channels, k], strip) = (self.shape, self.scan.pitch);
+        let first = self.weights.start + start as isize;
+        let value = |offset: isize, channel: usize| {
+            let zero = match operand.zero {
+                Zero::Tensor(zero) => zero,
+                Zero::PerX(zeros) => zeros[channel],
+            };
+            let code = data[offset as usize];
+            let code = if operand.format == Format::I8 { i32::from(code as i8) } else { i32::from(code) };
+            (code - zero) as f32
+        };
+        for (i, out) in packed.chunks_exact_mut(k * strip).take(channels.div_ceil(strip)).enumerate() {
+            for (step, out) in out.chunks_exact_mut(strip).enumerate() {
+                let (of_step, lanes) = (first + self.weights.k.offset(step), i * strip..channels);
+                for (out, channel) in out.iter_mut().zip(lanes) {
+                    *out = value(of_step + self.weights.x.offset(channel), channel);
+                }
+            }
+        }
+    }
+}
