@@ -69,7 +69,7 @@ impl Planar {
         let own = kernel.form.sums();
         let macs = products.iter().map(|(gemm, ..)| gemm.problem.macs()).sum();
         let parts = worth(macs, threads);
-        if !matches!(kernel.form, Form::F32 | Form::F64)
+        if kernel.form != Form::F32
             || [formats.lhs, formats.rhs, formats.sums] != [own; 3]
             || first.problem.batch < 2
             || scan.channels.0 != 1

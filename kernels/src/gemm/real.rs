@@ -49,7 +49,12 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     /// Computes `by_line` with the instructions of `isa`.
     fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, Self>);
     /// Computes `planes` with the instructions of `isa`.
-    fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, Self>);
+    ///
+    /// # Panics
+    /// Unless of f32: the tiles of others are not compiled.
+    fn planes(_isa: Isa, _planes: &mut Planes<'_, '_, '_, Self>) {
+        unreachable!("it goes by strips of channels");
+    }
     /// Computes `by_position` with the instructions of `isa`.
     fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, Self>);
     /// Computes `taps` with the instructions of `isa`.
@@ -101,7 +106,6 @@ macro_rules! real {
             Windows<'_, '_, '_, $t>,
             Positions<'_, '_, '_, $t>,
             ByLine<'_, '_, '_, $t>,
-            Planes<'_, '_, '_, $t>,
             ByPosition<'_, '_, '_, $t>,
             Taps<'_, '_, '_, $t>,
             TapsByLine<'_, '_, '_, $t>,
@@ -126,9 +130,6 @@ macro_rules! real {
             }
             fn by_line(isa: Isa, by_line: &mut ByLine<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, by_line));
-            }
-            fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, $t>) {
-                isa.dispatch_but_dots(Job(isa, planes));
             }
             fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, by_position));
@@ -163,8 +164,14 @@ real!(f32, F32, {
     ) {
         isa.dispatch_but_dots(Few::<COLUMNS>(lhs, rhs, dst, add));
     }
+    fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, f32>) {
+        isa.dispatch_but_dots(Job(isa, planes));
+    }
 });
 real!(f64, F64, {});
+jobs! {
+    Planes<'_, '_, '_, f32>,
+}
 
 /// Whether no weight of whole vectors is infinite or a NaN.
 #[inline(always)]

@@ -64,7 +64,7 @@ pub enum Way {
     Depthwise,
     /// The same from a band of some strips of channels, as f32 where the input is narrow.
     DepthwiseOfBands,
-    /// Lanes are positions along a line, a plane at a time: depthwise, positions side by side.
+    /// Lanes are positions along a line, a plane at a time: depthwise of f32, positions side by side.
     DepthwiseOfPlanes,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,

@@ -153,13 +153,15 @@ impl<T: Real + Strip> Lines<'_, '_, '_, T> {
         let (mut of, phase, dst) = (self.of, self.of_phases[0], &mut *self.dst);
         let mut left = of.len;
         while left > 0 {
-            let wide = many && left > lanes;
+            let tall = self.count == PLANE_LINES;
+            let wide = many && tall && left > lanes;
             of.len = left.min(if wide { WIDE * lanes } else { lanes });
-            match (self.count == PLANE_LINES, wide) {
-                (true, true) => s.apart(Tile::<T, KY, KX, STEP, BACK, PLANE_LINES, WIDE> { of, phase, dst }),
-                (true, false) => s.apart(Tile::<T, KY, KX, STEP, BACK, PLANE_LINES, 1> { of, phase, dst }),
-                (false, true) => s.apart(Tile::<T, KY, KX, STEP, BACK, 1, WIDE> { of, phase, dst }),
-                (false, false) => s.apart(Tile::<T, KY, KX, STEP, BACK, 1, 1> { of, phase, dst }),
+            if wide {
+                s.apart(Tile::<T, KY, KX, STEP, BACK, PLANE_LINES, WIDE> { of, phase, dst });
+            } else if tall {
+                s.apart(Tile::<T, KY, KX, STEP, BACK, PLANE_LINES, 1> { of, phase, dst });
+            } else {
+                s.apart(Tile::<T, KY, KX, STEP, BACK, 1, 1> { of, phase, dst });
             }
             (left, of.at, of.first) = (left - of.len, of.at + of.len, of.first + of.len as isize);
         }
@@ -264,7 +266,7 @@ impl<T: Real> Planes<'_, '_, '_, T> {
     /// Computes the block with the instructions of `isa`.
     ///
     /// # Panics
-    /// If the operands do not fit each other or the result, whose columns must lie side by side.
+    /// If the operands do not fit each other or the result, whose columns must lie side by side; unless of f32.
     pub fn compute(&mut self, isa: Isa) {
         T::planes(isa, self);
     }
