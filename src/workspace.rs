@@ -86,6 +86,7 @@ pub struct Workspace {
     pub(crate) panels: Vec<RwLock<Buf>>,
     pub(crate) partials: Vec<RwLock<Partial>>,
     pub(crate) sums: Vec<Mutex<Partial>>,
+    /// Held while parts run, some of which take all of the workspace.
     pub(crate) weights: Arc<Mutex<Buf>>,
     pub(crate) claims: Claims,
     pub(crate) progress: Progress,

@@ -22,11 +22,11 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
+use super::at_once::AtOnce;
 use super::block::BAND_BYTES;
 use super::few_channels::LEAST_INPUT;
 use super::fork::{free_pair, worth};
 use super::parts::OwnWords;
-use super::planes::Phases;
 use super::schedule::Reader;
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::Source;
@@ -52,9 +52,9 @@ pub(crate) struct FewPhases {
     kernel: Kernel,
     /// Of all phases, with bands of planes.
     scan: Scan,
+    /// Two along a line.
     phases: Vec<Phase>,
-    /// How many of them are along a line, and how far lines of a phase are apart.
-    along: usize,
+    /// How far lines of a phase are apart.
     down: usize,
     place: Place,
     /// Where results lie whose channels are innermost, with no room between positions: a row an image, if they are in the format of sums.
@@ -85,32 +85,24 @@ fn joined(axes: impl Iterator<Item = ScanAxis> + Clone) -> Option<ScanAxis> {
 }
 
 impl FewPhases {
-    /// Plans `products`, whose result has lines of `width` places as `dst` says: images, channels, positions. A phase is `stride` lines and places from its next ones. `None` where phases are executed one by one.
-    pub(crate) fn new(
-        products: Phases<'_>,
-        dst: MatSpec,
-        [lines, width]: [usize; 2],
-        stride: [usize; 2],
-        kernel: Kernel,
-        threads: usize,
-    ) -> Option<FewPhases> {
+    /// Plans what `all` is; `None` where phases are executed one by one.
+    pub(crate) fn new(all: &AtOnce<'_>, kernel: Kernel, threads: usize) -> Option<FewPhases> {
+        let &AtOnce { products, dst, lines, width, stride } = all;
         let &(first, scan, _) = products.first()?;
-        let (problem, places) = (first.problem, Places::new(dst));
-        let own = kernel.form.sums();
+        let (problem, places, own) = (first.problem, Places::new(dst), kernel.form.sums());
         let [depth, ..] = scan.axes;
         if !matches!(kernel.form, Form::F32 | Form::F64)
-            || [problem.formats.lhs, problem.formats.rhs, problem.formats.sums] != [own; 3]
+            || !all.is_whole(own)
             || problem.batch != 1
             || stride[1] != 2
             || width < 2
-            || products.len() != stride[0].min(lines) * 2
-            || products.iter().any(|(gemm, ..)| gemm.problem.k == 0)
             || (depth.positions, depth.taps) != (1, 1)
             || problem.m > FEW_CHANNELS.min(kernel.mr)
             || scan.channels.0 < LEAST_INPUT
         {
             return None;
         }
+        let parts = worth(all.macs(), threads);
         let axis = |d: usize| joined(products.iter().map(move |(_, scan, _)| scan.axes[d]));
         let axes = [depth, axis(1)?, axis(2)?];
         let scan = Scan { pitch: 1, axes, apart: [false; COORDS], ..scan };
@@ -135,8 +127,6 @@ impl FewPhases {
         let block = std::iter::successors(Some(all), |&n| (n > 1).then_some(n.div_ceil(2))).find(fits)?;
         let here = problem.formats.out == own && places.columns_side_by_side();
         let images = dst.batch.extent();
-        let macs = products.iter().map(|(gemm, ..)| gemm.problem.macs()).sum();
-        let parts = worth(macs, threads);
         let along_images = if images >= parts { parts } else { 1 };
         let counts = [along_images, 1, (parts / along_images).min(all)];
         let apart = if here { 0 } else { problem.m * block * stride[0] * width };
@@ -153,7 +143,6 @@ impl FewPhases {
             kernel,
             scan,
             phases,
-            along: 2,
             down: stride[0],
             place,
             inside,
@@ -253,7 +242,7 @@ impl<T: Real + Transpose> Job<'_, T> {
                     OfBand { data: band, at, line: place.across.len() as isize, plane: place.len(1) };
                 let cols = lines.start * width..lines.end * width;
                 let mut of_lines = |line: &mut [T], dst: &mut MatMut<'_, T>, to| {
-                    for of_line in self.few.phases.chunks(self.few.along) {
+                    for of_line in self.few.phases.chunks(2) {
                         let room = Room { halves: [&mut *even, &mut *odd], line: &mut *line };
                         self.of_line(of_line, [first, lines.end], &of_band, room, dst, to);
                     }

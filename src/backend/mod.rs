@@ -1,6 +1,7 @@
 //! Who computes: the scalar definition; the tile that executes plans on rayon's threads; and, where a host needs no plan, parts, a thread each: of matrices, of 8-bit integers, and of
 //! convolutions by windows, in strips of channels or plane by plane (depthwise) and along lines (few channels). Only `tile`, `fork` and `cast` know threads.
 
+pub(crate) mod at_once;
 mod block;
 pub(crate) mod cast;
 pub(crate) mod depthwise;

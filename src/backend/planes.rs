@@ -11,7 +11,7 @@ use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::Format;
 use tile25_kernels::gemm::{PLANE_LINES, Phase, Planes, Real, Sheet};
-use tile25_kernels::mat::{MatSpec, Places};
+use tile25_kernels::mat::Places;
 use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
@@ -20,11 +20,11 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
+use super::at_once::AtOnce;
 use super::block::BAND_BYTES;
 use super::depthwise::by_channel;
 use super::fork::{free_pair, worth};
 use super::parts::OwnWords;
-use super::schedule::Gemm;
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 
 /// Bytes of a sheet that holds more lines than a tile: what the first-level cache holds beside results.
@@ -50,35 +50,21 @@ pub(crate) struct Planar {
     sums: usize,
 }
 
-/// The products of a convolution, or the phases of its gradient of the input: each with how it goes over its input, and its first position.
-pub(crate) type Phases<'a> = &'a [(Gemm, Scan, [usize; 2])];
-
 impl Planar {
-    /// Plans `products`, whose result has lines of `width` places, as `dst` says: images, channels, positions. A phase is `stride` lines and places from its next ones. `None` where another executor serves it better.
-    pub(crate) fn new(
-        products: Phases<'_>,
-        dst: MatSpec,
-        [lines, width]: [usize; 2],
-        stride: [usize; 2],
-        kernel: Kernel,
-        threads: usize,
-    ) -> Option<Planar> {
-        let (first, scan, _) = products.first()?;
+    /// Plans what `all` is; `None` where another executor serves it better.
+    pub(crate) fn new(all: &AtOnce<'_>, kernel: Kernel, threads: usize) -> Option<Planar> {
+        let &AtOnce { products, dst, lines, width, stride } = all;
+        let &(first, scan, _) = products.first()?;
         let (formats, places) = (first.problem.formats, Places::new(dst));
-        let [images, channels, _] = [dst.batch.extent(), dst.rows.extent(), dst.cols.extent()];
-        let own = kernel.form.sums();
-        let macs = products.iter().map(|(gemm, ..)| gemm.problem.macs()).sum();
-        let parts = worth(macs, threads);
+        let (images, channels, own) = (dst.batch.extent(), dst.rows.extent(), kernel.form.sums());
+        let parts = worth(all.macs(), threads);
         if kernel.form != Form::F32
-            || [formats.lhs, formats.rhs, formats.sums] != [own; 3]
+            || !all.is_whole(own)
             || first.problem.batch < 2
-            || scan.channels.0 != 1
+            || [scan.channels.0, first.problem.m] != [1; 2]
             || !places.columns_side_by_side()
             || places.band_stride().is_none()
             || images * channels < parts
-            || stride[1] > 2
-            || products.len() != stride[0].min(lines) * stride[1].min(width)
-            || products.iter().any(|(gemm, ..)| gemm.problem.m != 1 || gemm.problem.k == 0)
         {
             return None;
         }
@@ -90,11 +76,10 @@ impl Planar {
         let phases: Vec<Phase> = phases.collect();
         let (bytes, along) = (own.bytes(), stride[1].min(width));
         let all = lines.div_ceil(stride[0]);
-        let fits = |&positions: &usize| {
-            Sheet::new(&phases, along, positions).is_some_and(|sheet| sheet.bytes(bytes) <= SHEET_BYTES)
-        };
-        let whole_tiles = (1..all.div_ceil(PLANE_LINES)).rev().map(|tiles| tiles * PLANE_LINES);
-        let at_once = std::iter::once(all).chain(whole_tiles).find(fits).unwrap_or(PLANE_LINES.min(all));
+        let most = Sheet::new(&phases, along, all)?.most_positions(SHEET_BYTES / bytes);
+        // Whole tiles, unless all fit.
+        let tiles = (most / PLANE_LINES * PLANE_LINES).max(PLANE_LINES);
+        let at_once = if most < all { tiles.min(all) } else { all };
         let sheet = Sheet::new(&phases, along, at_once)?;
         if sheet.bytes(bytes) > BAND_BYTES {
             return None;

@@ -21,6 +21,7 @@ use crate::mat::{Beads, Cols, LINES, MatMut, Scattered, WriteRows};
 use crate::scan::{Scan, ScanAxis};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
+use super::for_each::for_each;
 use super::per_channel::tile_of_line;
 use super::real::all_finite;
 use super::{Real, Strip, Write};
@@ -189,16 +190,6 @@ fn lines_of_taps(scan: &Scan, line: usize, skips: bool, out: &mut [OfTaps; LINES
         }
     }
     count
-}
-
-/// A loop written out. The compiler does not do it for a body of this size, and sums that are indexed by a variable lie in memory.
-macro_rules! for_each {
-    ($i:ident in [$($n:literal)*] $body:block) => {
-        $({
-            let $i: usize = $n;
-            $body
-        })*
-    };
 }
 
 /// `acc` and the products of a line of taps, whose first and last `ENDS` places may be padding.

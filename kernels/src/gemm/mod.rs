@@ -15,6 +15,7 @@ mod few_rows_bytes;
 mod few_rows_dot;
 mod few_transposed;
 mod floats;
+mod for_each;
 mod in_place;
 mod in_turns;
 mod lines;

@@ -301,3 +301,40 @@ pub(crate) fn opaque(x: isize) -> isize {
     };
     x
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+
+    struct InTurns;
+
+    impl WithSimd for InTurns {
+        type Output = ();
+        fn with_simd<S: Simd>(self, s: S) {
+            fn check<T: Copy + PartialEq + std::fmt::Debug, S: FloatLanes<T>>(s: S, value: fn(u8) -> T) {
+                let values: [T; 32] = std::array::from_fn(|i| value(i as u8));
+                let (n, mut got) = (S::LANES, [value(99); 64]);
+                let (a, b) = (s.load(&values), s.load(&values[n..]));
+                let [low, high] = s.zip(a, b);
+                let [even, odd] = s.unzip(a, b);
+                let [again, as_well] = s.unzip(low, high);
+                for (i, v) in [low, high, even, odd, again, as_well].into_iter().enumerate() {
+                    s.store(&mut got, v);
+                    for (lane, &got) in got[..n].iter().enumerate() {
+                        let at = [lane, n + lane, 2 * lane, 2 * lane + 1, lane, n + lane][i];
+                        let from = if i < 2 { at % 2 * n + at / 2 } else { at };
+                        assert_eq!(got, value(from as u8), "lane {lane} of vector {i}");
+                    }
+                }
+            }
+            check::<f32, S>(s, f32::from);
+            check::<f64, S>(s, f64::from);
+        }
+    }
+
+    #[test]
+    fn lanes_take_turns_and_part() {
+        Isa::available().for_each(|isa| isa.dispatch_but_dots(InTurns));
+    }
+}

@@ -33,7 +33,7 @@ use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 
-pub(crate) use weights::Phases;
+pub(crate) use weights::PhaseWeights;
 use weights::spread;
 
 /// What k is.

@@ -62,15 +62,15 @@ impl Depthwise {
 
 /// Weights of all phases of a gradient of the input, to be packed at once: a phase alone walks past those of the others.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Phases {
+pub(crate) struct PhaseWeights {
     /// Where the lowest weight of a channel lies, and how many there are to the highest.
     low: isize,
     span: usize,
 }
 
-impl Phases {
+impl PhaseWeights {
     /// Of products of floats that are all depthwise; `None` if each has to be packed alone.
-    pub(crate) fn new<'d>(phases: impl Iterator<Item = &'d Depthwise> + Clone) -> Option<Phases> {
+    pub(crate) fn new<'d>(phases: impl Iterator<Item = &'d Depthwise> + Clone) -> Option<PhaseWeights> {
         let first = phases.clone().next()?;
         if phases.clone().count() < 2 || !phases.clone().all(|phase| phase.sum == Sum::Taps) {
             return None;
@@ -82,7 +82,7 @@ impl Phases {
         let low = phases.clone().map(|phase| reach(phase).0).min()?;
         let high = phases.clone().map(|phase| reach(phase).1).max()?;
         let (span, k) = ((high - low) as usize + 1, phases.map(|phase| phase.shape[2]).sum());
-        is_little_more(span, k, &first.weights).then_some(Phases { low, span })
+        is_little_more(span, k, &first.weights).then_some(PhaseWeights { low, span })
     }
 
     /// Bytes of the packed weights, with room to pack them.

@@ -19,7 +19,7 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 
-use crate::backend::depthwise::{Depthwise, Phases};
+use crate::backend::depthwise::{Depthwise, PhaseWeights};
 use crate::backend::fork::clear;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::sums::{Call, Execute};
@@ -164,9 +164,10 @@ impl Convolution {
         let dense = whole.is_some_and(|(low, high)| high.wrapping_sub(low) as usize == layout.len() - 1);
         let clears = empty && dense && self.accum == Accum::Replace && !self.formats.out.is_integer();
         let together =
-            if self.formats.lhs.is_integer() { None } else { depthwise(&parts).and_then(Phases::new) };
+            if self.formats.lhs.is_integer() { None } else { depthwise(&parts).and_then(PhaseWeights::new) };
         if let (Some(together), Some(phases)) = (&together, depthwise(&parts)) {
-            scratch.weights = together.bytes(phases);
+            // They are packed there or were before: parts need no room to.
+            (scratch.weights, scratch.panels[0]) = (together.bytes(phases), 0);
         }
         Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch, together, clears })
     }
@@ -181,7 +182,7 @@ pub struct ConvPlan<'p> {
     parts: Vec<Part>,
     scratch: Scratch,
     /// How weights that were not packed before are packed for all phases at once, if they are.
-    together: Option<Phases>,
+    together: Option<PhaseWeights>,
     /// Whether phases that no kernel position meets are cleared with all the output, unless an epilogue makes something of them: a phase alone is written element by element.
     clears: bool,
 }

@@ -11,6 +11,7 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 
+use crate::backend::at_once::AtOnce;
 use crate::backend::few_phases::FewPhases;
 use crate::backend::planes::Planar;
 use crate::backend::schedule::{Gemm, Reader};
@@ -112,14 +113,17 @@ impl Convolution {
         });
         let phases: Vec<_> =
             products.iter().zip(firsts).map(|(&(gemm, scan), first)| (gemm, scan, first)).collect();
-        let (dst, lines, stride) =
-            (self.images_dst(&self.out.layout), [result[1], result[2]], [stride[1], stride[2]]);
+        let all = AtOnce {
+            products: &phases,
+            dst: self.images_dst(&self.out.layout),
+            lines: result[1],
+            width: result[2],
+            stride: [stride[1], stride[2]],
+        };
         if g.groups > 1 {
-            let planar = Planar::new(&phases, dst, lines, stride, kernel, threads)?;
-            return Some(How::Planes(Box::new(planar)));
+            return Planar::new(&all, kernel, threads).map(|planar| How::Planes(Box::new(planar)));
         }
-        let few = FewPhases::new(&phases, dst, lines, stride, kernel, threads)?;
-        Some(How::FewPhases(Box::new(few)))
+        FewPhases::new(&all, kernel, threads).map(|few| How::FewPhases(Box::new(few)))
     }
 
     /// One product a phase: the input positions that lie alike modulo the stride meet the same kernel positions.

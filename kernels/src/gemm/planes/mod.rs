@@ -89,7 +89,7 @@ pub struct Planes<'a, 'b, 'c, T> {
 }
 
 /// Lines of positions of some channels that were brought to sheets.
-struct Lines<'a, 'b, 'c, T> {
+struct SomeLines<'a, 'b, 'c, T> {
     sheet: &'a Sheet,
     /// The phases whose places they are.
     phases: &'a [Phase],
@@ -100,7 +100,7 @@ struct Lines<'a, 'b, 'c, T> {
     dst: &'b mut Band<'c, T>,
 }
 
-impl<T: Real + Strip> Lines<'_, '_, '_, T> {
+impl<T: Real + Strip> SomeLines<'_, '_, '_, T> {
     #[inline(always)]
     fn compute<S: FloatLanes<T> + Simd>(&mut self, s: S) {
         let taps = |phase: &Phase| [phase.scan.axes[1].taps, phase.scan.axes[2].taps];
@@ -255,7 +255,7 @@ impl<T: Real + Strip> Planes<'_, '_, '_, T> {
                         len: width,
                         write,
                     };
-                    Lines { sheet, phases, of_phases, count, of, dst: &mut *dst }.compute(s);
+                    SomeLines { sheet, phases, of_phases, count, of, dst: &mut *dst }.compute(s);
                 }
             }
         }

@@ -117,6 +117,12 @@ impl Sheet {
         self.len() * of_element
     }
 
+    /// Lines of positions of a phase whose sheet takes no more than so many elements.
+    pub fn most_positions(&self, elements: usize) -> usize {
+        let lines = (elements / self.step).saturating_sub(self.before + BEHIND) / self.pitch;
+        (lines + self.down).saturating_sub(self.reach + 1) / self.down
+    }
+
     /// Elements of the weights of a channel.
     pub(super) fn weights(&self) -> usize {
         self.phases * OF_PHASE

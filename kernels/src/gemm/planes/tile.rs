@@ -3,6 +3,7 @@
 use crate::mat::{Band, WriteRows};
 use crate::simd::{FloatLanes, WithToken, opaque};
 
+use super::super::for_each::for_each;
 use super::super::{Real, Write};
 
 /// Most lines of taps, and most taps along a line.
@@ -63,16 +64,6 @@ pub(super) struct Pair<'a, 'b, T, const KY: usize, const EVEN: usize, const ODD:
     pub(super) of: OfTile<'a, T>,
     pub(super) phases: [OfPhase; 2],
     pub(super) dst: &'a mut Band<'b, T>,
-}
-
-/// A loop written out. The compiler does not do it for a body of this size, and sums that are indexed by a variable lie in memory.
-macro_rules! for_each {
-    ($i:ident in [$($n:literal)*] $body:block) => {
-        $({
-            let $i: usize = $n;
-            $body
-        })*
-    };
 }
 
 /// The sums of a channel.
