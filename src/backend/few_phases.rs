@@ -95,7 +95,8 @@ impl FewPhases {
             || !all.is_whole(own)
             || problem.batch != 1
             || stride[1] != 2
-            || width < 2
+            // Places of a phase along a line lie side by side: two at least.
+            || width < 4
             || (depth.positions, depth.taps) != (1, 1)
             || problem.m > FEW_CHANNELS.min(kernel.mr)
             || scan.channels.0 < LEAST_INPUT

@@ -146,6 +146,54 @@ proptest! {
     }
 }
 
+/// Layers as networks have them, channels last or positions last: few channels on one side, as many groups as channels, or neither; strides of one and two. Random strides and geometry seldom meet the ways
+/// that serve these.
+fn layer() -> impl Strategy<Value = (usize, ConvCase<2>)> {
+    let few = || 1usize..5;
+    let channels = prop_oneof![
+        (1usize..70).prop_map(|c| [c, c, c]),
+        (few(), 1usize..70).prop_map(|(few, c)| [few, c, 1]),
+        (few(), 1usize..70).prop_map(|(few, c)| [c, few, 1]),
+        (1usize..40, 1usize..40).prop_map(|(c_in, c_out)| [c_in, c_out, 1]),
+    ];
+    let axis = (prop_oneof![1usize..10, 1usize..40], 1usize..8, 1usize..3, 0usize..4, 0usize..4);
+    (0usize..4, 1usize..3, channels, [axis.clone(), axis], 0usize..2, finish(), kind(), any::<u64>())
+        .prop_filter_map(
+            "the kernel fits the padded input",
+            |(direction, batch, [c_in, c_out, groups], axes, order, finish, kind, seed)| {
+                let (input, kernel) = (axes.map(|axis| axis.0), axes.map(|axis| axis.1));
+                let padding = axes.map(|(.., low, high)| (low, high));
+                let conv = Conv { stride: axes.map(|axis| axis.2), padding, groups, ..Conv::default() };
+                let case =
+                    ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed };
+                let positions = case.output()?.iter().product::<usize>();
+                let work = batch * c_out * (c_in / groups) * positions * kernel.iter().product::<usize>();
+                (work < 2_000_000).then_some(([1, 3][order], case))
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(config("conv_layers", 96))]
+    #[test]
+    fn layers_in_both_orders((order, case) in layer()) {
+        conv_laid_out::<f32, 2>(&case, |dims, seed, _| in_order(dims, seed, order, case.kind));
+    }
+}
+
+/// With the axis of channels at place `order` of the dims, and no room between elements.
+fn in_order<T: Real>(dims: &[usize], seed: u64, order: usize, kind: Kind) -> Laid<T> {
+    let rest = (0..dims.len()).filter(|&d| d != order);
+    let mut strides = vec![0isize; dims.len()];
+    let mut span = 1;
+    for d in rest.chain([order]).collect::<Vec<_>>().into_iter().rev() {
+        strides[d] = span as isize;
+        span *= dims[d];
+    }
+    let data = fill(&mut support::Rng::new(seed), span, kind);
+    Laid { data, start: 0, layout: Layout::strided(dims, &strides).unwrap() }
+}
+
 /// Channels last and positions last, with several blocks of positions, panels of channels and segments of k: every way that a convolution can take, where random
 /// shapes are too small for most of them.
 fn conv_in_both_orders<const D: usize>(
@@ -174,17 +222,7 @@ fn directions_in_both_orders<T: Real, const D: usize>(
             let finish = if kind == Kind::Wild { all } else { plain };
             let seed = 77 + order as u64;
             let case = ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed };
-            conv_laid_out::<T, D>(&case, |dims, seed, _| {
-                let rest = (0..dims.len()).filter(|&d| d != order);
-                let mut strides = vec![0isize; dims.len()];
-                let mut span = 1;
-                for d in rest.chain([order]).collect::<Vec<_>>().into_iter().rev() {
-                    strides[d] = span as isize;
-                    span *= dims[d];
-                }
-                let data = fill(&mut support::Rng::new(seed), span, kind);
-                Laid { data, start: 0, layout: Layout::strided(dims, &strides).unwrap() }
-            });
+            conv_laid_out::<T, D>(&case, |dims, seed, _| in_order(dims, seed, order, kind));
         }
     }
 }
@@ -248,6 +286,10 @@ fn to_few_channels_in_both_orders() {
     let conv = Conv { padding: [(0, 2), (3, 0)], stride: [1, 2], ..Conv::default() };
     directions_in_both_orders::<f32, 2>(1..2, 1, [3, 9], [12, 35], [3, 5], conv);
     directions_in_both_orders::<f32, 1>(1..2, 1, [3, 9], [31], [4], padded(2, 1, 1));
+    // Lines with one place of a phase, or none.
+    for width in 1..5 {
+        directions_in_both_orders::<f32, 2>(1..2, 1, [3, 9], [4, width], [3, 3], padded(2, 1, 1));
+    }
 }
 
 /// Over several segments of positions: strips of channels and others, rows that fill no tile, groups, images that end within a segment, bands of some of the strips.

@@ -13,6 +13,7 @@ pub fn config(name: &'static str, cases: u32) -> ProptestConfig {
     let path: &'static str = match name {
         "matmul" => "proptest-regressions/matmul.txt",
         "conv" => "proptest-regressions/conv.txt",
+        "conv_layers" => "proptest-regressions/conv_layers.txt",
         "formats" => "proptest-regressions/formats.txt",
         "stored" => "proptest-regressions/stored.txt",
         "plan_laws" => "proptest-regressions/plan_laws.txt",
