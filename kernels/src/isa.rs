@@ -123,6 +123,19 @@ impl Isa {
         }
     }
 
+    /// The instruction set with vectors of at most 32 bytes that is part of it.
+    pub(crate) fn of_half_vectors(self) -> Isa {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) => Isa::Avx2(token.halves()),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Dot(token) => Isa::Avx2(token.floats().halves()),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx(token) => Isa::Avx2(token.dots().floats().halves()),
+            _ => self,
+        }
+    }
+
     /// Runs `op` compiled for this instruction set. Dispatch once per block of work, not inside loops.
     pub fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self {

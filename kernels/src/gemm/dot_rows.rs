@@ -16,7 +16,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use crate::isa::Isa;
-use crate::mat::{Band, Down, MatMut, MatRef, Quads, WriteRows};
+use crate::mat::{Band, Chunks, Down, MatMut, MatRef, WriteRows};
 use crate::simd::x86::Avx512Dot;
 use crate::simd::{Bf16x2, Dot, I8x4, Lanes, Simd, Unit, WideBf16x2, WithToken};
 
@@ -158,7 +158,7 @@ pub(super) fn multiply_lines<U: InRows>(
 #[inline(always)]
 fn over_run<U: Unit, const M: usize, const NV: usize>(
     s: Avx512Dot,
-    quads: Quads<'_, M>,
+    quads: Chunks<'_, u8, M, 4>,
     units: &mut Down<'_, U>,
     mut acc: [[Sum<U>; NV]; M],
 ) -> [[Sum<U>; NV]; M]
@@ -173,7 +173,7 @@ where
             *row = s.load_units(&b[j * LANES..]);
         }
         for (i, acc) in acc.iter_mut().enumerate() {
-            let a = s.splat_unit(bytemuck::cast::<u32, U>(quad.at(i)));
+            let a = s.splat_unit(bytemuck::cast::<[u8; 4], U>(*quad.at(i)));
             for (acc, &b) in acc.iter_mut().zip(&row) {
                 *acc = s.dot(a, b, *acc);
             }
@@ -209,7 +209,7 @@ where
             let mut acc = [[s.splat(U::Acc::zeroed()); NV]; M];
             let mut units = rhs.down_close(const { width(NV) });
             for &(from, len) in line.runs {
-                let quads = line.lhs.part(row..end, from..from + len).quads::<M>();
+                let quads = line.lhs.part(row..end, from..from + len).chunks::<M, 4>();
                 acc = over_run::<U, M, NV>(s, quads, &mut units, acc);
             }
             write_out::<U, M, NV>(s, &acc, &mut dst, write);

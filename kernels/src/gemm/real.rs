@@ -162,6 +162,8 @@ real!(f32, F32, {
         dst: &mut Band<'_, f32>,
         add: bool,
     ) {
+        let (lines, few) = if COLUMNS { (lhs, rhs.cols()) } else { (rhs.transposed(), lhs.rows()) };
+        let isa = if few_transposed::by_half_vectors(lines, few) { isa.of_half_vectors() } else { isa };
         isa.dispatch_but_dots(Few::<COLUMNS>(lhs, rhs, dst, add));
     }
     fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, f32>) {

@@ -89,61 +89,56 @@ impl<T: Copy, const M: usize, const SIDE: bool> Column<'_, T, M, SIDE> {
     }
 }
 
-/// Four columns of bytes at a time; see [`MatRef::quads`](super::MatRef::quads).
-#[cfg(target_arch = "x86_64")]
+/// `W` columns at a time of `M` rows whose elements lie side by side; see [`MatRef::chunks`](super::MatRef::chunks).
 #[derive(Debug)]
-pub(crate) struct Quads<'a, const M: usize> {
-    at: *const u8,
+pub(crate) struct Chunks<'a, T, const M: usize, const W: usize> {
+    at: *const T,
     left: usize,
-    /// Four. Not seen as such: the compiler would keep an address a row, of which tall tiles have more than there are registers.
+    /// `W`. Not seen as such: the compiler would keep an address a row, of which tall tiles have more than there are registers.
     step: isize,
     odd: RowSteps,
-    owner: PhantomData<&'a [u8]>,
+    owner: PhantomData<&'a [T]>,
 }
 
-#[cfg(target_arch = "x86_64")]
-impl<const M: usize> Quads<'_, M> {
-    /// `left` times four columns of a matrix of `M` rows, which is borrowed for as long, from row 0 of the first on.
+impl<T, const M: usize, const W: usize> Chunks<'_, T, M, W> {
+    /// `left` times `W` columns of a matrix of `M` rows, which is borrowed for as long, from row 0 of the first on.
     #[inline(always)]
-    pub(super) fn new(at: *const u8, left: usize, odd: RowSteps) -> Self {
-        Quads { at, left, step: opaque(4), odd, owner: PhantomData }
+    pub(super) fn new(at: *const T, left: usize, odd: RowSteps) -> Self {
+        Chunks { at, left, step: opaque(W as isize), odd, owner: PhantomData }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-impl<'a, const M: usize> Iterator for Quads<'a, M> {
-    type Item = Quad<'a, M>;
+impl<'a, T, const M: usize, const W: usize> Iterator for Chunks<'a, T, M, W> {
+    type Item = Chunk<'a, T, M, W>;
     #[inline(always)]
-    fn next(&mut self) -> Option<Quad<'a, M>> {
+    fn next(&mut self) -> Option<Chunk<'a, T, M, W>> {
         self.left = self.left.checked_sub(1)?;
-        // `at` is the first of four columns of the matrix, which has `M` rows; `left` times four columns follow.
-        let quad = Quad { at: self.at, odd: self.odd, owner: PhantomData };
+        // `at` is the first of `W` columns of the matrix, which has `M` rows; `left` times `W` columns follow.
+        let chunk = Chunk { at: self.at, odd: self.odd, owner: PhantomData };
         self.at = self.at.wrapping_offset(self.step);
-        Some(quad)
+        Some(chunk)
     }
 }
 
-/// Four columns of `M` rows, side by side in each, read when they are asked for.
-#[cfg(target_arch = "x86_64")]
+/// `W` columns of `M` rows, side by side in each, read when they are asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Quad<'a, const M: usize> {
-    /// Row 0; the rows below are in the matrix as well: [`Quads`] made it.
-    at: *const u8,
+pub(crate) struct Chunk<'a, T, const M: usize, const W: usize> {
+    /// Row 0; the rows below are in the matrix as well: [`Chunks`] made it.
+    at: *const T,
     odd: RowSteps,
-    owner: PhantomData<&'a [u8]>,
+    owner: PhantomData<&'a [T]>,
 }
 
-#[cfg(target_arch = "x86_64")]
-impl<const M: usize> Quad<'_, M> {
-    /// The four bytes of a row, as they lie.
+impl<'a, T, const M: usize, const W: usize> Chunk<'a, T, M, W> {
+    /// The elements of a row.
     ///
     /// # Panics
     /// If there is no such row.
     #[inline(always)]
-    pub(crate) fn at(&self, row: usize) -> u32 {
+    pub(crate) fn at(&self, row: usize) -> &'a [T; W] {
         assert!(row < M);
-        let at = self.at.wrapping_byte_offset(self.odd.to(row)).cast::<u32>();
-        // SAFETY: the four bytes are those of a row of the matrix, all of which lie in the borrowed slice; they need not be aligned.
-        unsafe { at.read_unaligned() }
+        let at = self.at.wrapping_byte_offset(self.odd.to(row)).cast::<[T; W]>();
+        // SAFETY: the `W` elements are those of a row of the matrix, all of which lie in the slice that is borrowed for `'a`.
+        unsafe { &*at }
     }
 }

@@ -6,9 +6,7 @@ use std::ops::Range;
 use crate::simd::{prefetch, prefetch_near};
 
 use super::CACHE_LINE;
-#[cfg(target_arch = "x86_64")]
-use super::columns::Quads;
-use super::columns::{Across, RowSteps};
+use super::columns::{Across, Chunks, RowSteps};
 use super::requests::lines;
 use super::{Places, Requests};
 
@@ -276,16 +274,15 @@ impl<'a, T> MatRef<'a, T> {
     }
 }
 
-impl<'a> MatRef<'a, u8> {
-    /// The columns of a matrix of `M` rows, four at a time, from the first four to the last.
+impl<'a, T> MatRef<'a, T> {
+    /// The columns of a matrix of `M` rows, `W` at a time, from the first `W` to the last.
     ///
     /// # Panics
-    /// If it has another number of rows, rows that do not lie side by side, or columns that are no multiple of 4.
-    #[cfg(target_arch = "x86_64")]
+    /// If it has another number of rows, rows that do not lie side by side, or columns that are no multiple of `W`.
     #[inline(always)]
-    pub(crate) fn quads<const M: usize>(self) -> Quads<'a, M> {
-        assert!(self.rows == M && self.has_whole_rows() && self.cols.is_multiple_of(4));
-        Quads::new(self.first, self.cols / 4, RowSteps::new::<u8, M>(self.row_stride))
+    pub(crate) fn chunks<const M: usize, const W: usize>(self) -> Chunks<'a, T, M, W> {
+        assert!(self.rows == M && self.col_stride == 1 && self.cols.is_multiple_of(W));
+        Chunks::new(self.first, self.cols / W, RowSteps::new::<T, M>(self.row_stride))
     }
 }
 
@@ -379,7 +376,7 @@ mod tests {
     fn quads_are_four_neighbours_of_each_row() {
         let data: Vec<u8> = (0..60).collect();
         let rows = MatRef::spread(&data, 2, 5, 8, 12);
-        let quads: Vec<_> = rows.quads::<5>().map(|quad| quad.at(4).to_ne_bytes()).collect();
+        let quads: Vec<_> = rows.chunks::<5, 4>().map(|quad| *quad.at(4)).collect();
         assert_eq!(quads, [[50, 51, 52, 53], [54, 55, 56, 57]]);
         let refused = |start, rows, cols, apart| {
             std::panic::catch_unwind(|| _ = MatRef::spread(&[0; 60], start, rows, cols, apart)).is_err()

@@ -35,36 +35,34 @@ fn byte_pairs(rows: [&[u8]; 2], flip: u8, less: i16) -> __m256i {
     _mm256_sub_epi16(values, _mm256_set1_epi16(less))
 }
 
-/// Three rounds of exchanges: neighbours, pairs, halves.
+/// Halves of rows i and i + 4 come to one vector from memory, which takes no shuffle; then neighbours and pairs.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn transpose_8x8(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
-    // SAFETY: every row has eight elements.
-    let r = block.map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
-    let pair = |a, b| (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-    let ((a0, a1), (a2, a3)) = (pair(r[0], r[1]), pair(r[2], r[3]));
-    let ((a4, a5), (a6, a7)) = (pair(r[4], r[5]), pair(r[6], r[7]));
-    let quad = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
-    let ((b0, b1), (b2, b3)) = (quad(a0, a2), quad(a1, a3));
-    let ((b4, b5), (b6, b7)) = (quad(a4, a6), quad(a5, a7));
-    let low = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
-    let high = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
-    let rows = [
-        low(b0, b4),
-        low(b1, b5),
-        low(b2, b6),
-        low(b3, b7),
-        high(b0, b4),
-        high(b1, b5),
-        high(b2, b6),
-        high(b3, b7),
-    ];
-    rows.map(|row| {
-        let mut lanes = [0.0; 8];
-        // SAFETY: the array has eight elements.
-        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), row) };
-        lanes
-    })
+    let mut out = [[0.0; 8]; 8];
+    for (h, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let mut r = [_mm256_setzero_ps(); 4];
+        for (i, r) in r.iter_mut().enumerate() {
+            // SAFETY: a row has two times four elements.
+            let (low, high) = unsafe {
+                (_mm_loadu_ps(block[i].as_ptr().add(4 * h)), _mm_loadu_ps(block[i + 4].as_ptr().add(4 * h)))
+            };
+            *r = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+        }
+        let (a, b) = (_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1]));
+        let (c, d) = (_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3]));
+        let columns = [
+            _mm256_shuffle_ps::<0x44>(a, c),
+            _mm256_shuffle_ps::<0xee>(a, c),
+            _mm256_shuffle_ps::<0x44>(b, d),
+            _mm256_shuffle_ps::<0xee>(b, d),
+        ];
+        for (out, column) in out.iter_mut().zip(columns) {
+            // SAFETY: a row of the result has eight elements.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), column) };
+        }
+    }
+    out
 }
 
 /// [`crate::simd::Simd::widen_f16`], eight at a time.

@@ -25,6 +25,14 @@ token! {
     look_up: look_up, look_up_f32, interleave, interleave_4
 }
 
+impl Avx512 {
+    /// The token of vectors of half the length.
+    pub fn halves(self) -> Avx2 {
+        // SAFETY: this token was made only after all features of that one were detected.
+        unsafe { Avx2::assume() }
+    }
+}
+
 /// [`crate::simd::Simd::byte_pairs`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]

@@ -1,0 +1,151 @@
+//! Products of a few rows by a matrix whose columns lie side by side, or of a matrix whose rows lie side by side by a few columns: squares of the matrix are transposed in registers, for its lines have to be
+//! lanes (N1).
+//!
+//! ```text
+//! for each group of L lines of the matrix, sometimes two at a time
+//!   for each segment of k, sometimes two at a time
+//!     s[0..few][L] = +0.0
+//!     for each L steps of k
+//!       transpose L x L elements in registers
+//!       s[i][..] = fma(few[i][k], b[k][..], s[i][..])
+//!     dst = s + 0.0, or dst += s + 0.0
+//! ```
+
+mod of_16;
+mod of_8;
+
+use std::ops::Range;
+
+use crate::mat::{Band, MatRef, WriteRows};
+use crate::simd::{Lanes, Simd};
+
+use super::Write;
+use super::few_rows::finish;
+use of_16::GROUP;
+
+/// Steps of k at a time: a cache line of each line.
+const LINE: usize = 16;
+/// Lines that may share a set of the first-level cache.
+const IN_A_SET: usize = 8;
+/// Few rows, or columns, up to which lines that share a set are taken in groups of 8: 16 have gone from it before they are used up. Zen 4, percent of the peak by groups of 16 and of 8: 1 x 1024 x 1024
+/// nt 9.8 and 16.8, two rows 17.3 and 26, three 24 and 32, four 30 and 42.5; 1 x 4096 x 4096 7.5 and 8.6, four rows 26.5 and 31. Where they share none, 1 x 256 x 256 22.8 and 18, four rows 57 and 34.
+const FEW_BY_EIGHT: usize = 4;
+/// Most rows, or columns.
+pub(super) const FEW_TRANSPOSED: usize = 8;
+/// Columns up to which a lhs is transposed whatever its rows; with more of them, if rows share sets of the first-level cache. Zen 5, transposed and by tiles: 128 x 4 x 1024 30.9 and 18.1 % of the peak, 3136 x 4 x 256 24.6
+/// and 18.4, 1000 x 6 x 100 30.0 and 31.8; 128 x 6 x 1024 30.4 and 26.7, 4096 x 8 x 4096 31.5 and 26.
+const FEW_COLUMNS: usize = 4;
+/// Rows and steps of k of a lhs from which on it is transposed. Not swept.
+const FROM: usize = 2 * GROUP;
+/// Bytes of a matrix from which on it is asked for ahead. Zen 5: 1 x 1024 x 1024 10.6 % of the peak, asked for 9.0; 1 x 4096 x 4096 4.5 and 5.0.
+const FROM_MEMORY: usize = 8 * 1024 * 1024;
+/// Steps of k that each line is asked for ahead then. A KiB of one line at a time instead: 4096 x 4 x 4096 16 % of the peak in place of 21.
+const STEPS_AHEAD: usize = 8 * LINE;
+
+/// Whether [`few_columns`] multiplies a lhs by so many columns faster than tiles do.
+#[inline(always)]
+pub(super) fn takes_columns(lhs: MatRef<'_, f32>, columns: usize) -> bool {
+    lhs.has_whole_rows()
+        && lhs.rows() >= FROM
+        && lhs.cols() >= FROM
+        && (columns <= FEW_COLUMNS || columns <= FEW_TRANSPOSED && lhs.in_a_set(GROUP) > IN_A_SET)
+}
+
+/// Whether `few` rows, or columns, are multiplied by these lines faster by vectors of 32 bytes than of 64.
+#[inline(always)]
+pub(super) fn by_half_vectors(lines: MatRef<'_, f32>, few: usize) -> bool {
+    few <= FEW_BY_EIGHT && lines.in_a_set(GROUP) > IN_A_SET
+}
+
+/// Whether lines are more than lie in a cache.
+#[inline(always)]
+fn comes_from_memory(lines: MatRef<'_, f32>) -> bool {
+    lines.rows().saturating_mul(lines.cols()) >= FROM_MEMORY / size_of::<f32>()
+}
+
+/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs whose columns lie side by side, and up to [`FEW_TRANSPOSED`] rows.
+#[inline(always)]
+pub(super) fn few_rows<S: Simd>(
+    s: S,
+    lhs: MatRef<'_, f32>,
+    rhs: MatRef<'_, f32>,
+    dst: &mut Band<'_, f32>,
+    add: bool,
+) {
+    few::<S, false>(s, lhs, rhs.transposed(), dst, add);
+}
+
+/// `dst = lhs rhs` or `dst += lhs rhs` for a lhs whose rows lie side by side, and up to [`FEW_TRANSPOSED`] columns.
+#[inline(always)]
+pub(super) fn few_columns<S: Simd>(
+    s: S,
+    lhs: MatRef<'_, f32>,
+    rhs: MatRef<'_, f32>,
+    dst: &mut Band<'_, f32>,
+    add: bool,
+) {
+    few::<S, true>(s, rhs.transposed(), lhs, dst, add);
+}
+
+/// The products of each of `few` with each of `lines`: of a row with columns, or with `COLUMNS` of a column with rows.
+#[inline(always)]
+fn few<S: Simd, const COLUMNS: bool>(
+    s: S,
+    few: MatRef<'_, f32>,
+    lines: MatRef<'_, f32>,
+    dst: &mut Band<'_, f32>,
+    add: bool,
+) {
+    match few.rows() {
+        1 => groups::<S, 1, COLUMNS>(s, few, lines, dst, add),
+        2 => groups::<S, 2, COLUMNS>(s, few, lines, dst, add),
+        3 => groups::<S, 3, COLUMNS>(s, few, lines, dst, add),
+        4 => groups::<S, 4, COLUMNS>(s, few, lines, dst, add),
+        5 => groups::<S, 5, COLUMNS>(s, few, lines, dst, add),
+        6 => groups::<S, 6, COLUMNS>(s, few, lines, dst, add),
+        7 => groups::<S, 7, COLUMNS>(s, few, lines, dst, add),
+        8 => groups::<S, 8, COLUMNS>(s, few, lines, dst, add),
+        count => unreachable!("{count} are not few"),
+    }
+}
+
+/// The products of `M` of them.
+#[inline(always)]
+fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
+    s: S,
+    few: MatRef<'_, f32>,
+    lines: MatRef<'_, f32>,
+    dst: &mut Band<'_, f32>,
+    add: bool,
+) {
+    if const { <S as Lanes<f32>>::LANES == GROUP } {
+        of_16::groups::<S, M, COLUMNS>(s, few, lines, dst, add);
+    } else {
+        of_8::Groups::<M, COLUMNS> { few, lines, dst, add }.all(s);
+    }
+}
+
+/// The sums of `lanes` of a group over a segment into the result, from line `to` on.
+#[inline(always)]
+fn take<S: Simd, const M: usize, const L: usize, const COLUMNS: bool>(
+    s: S,
+    sums: &[[f32; L]; M],
+    lanes: Range<usize>,
+    to: usize,
+    write: Write,
+    dst: &mut Band<'_, f32>,
+) {
+    if COLUMNS {
+        for (line, lane) in (to..).zip(lanes) {
+            for (to, sums) in dst.row(line)[..M].iter_mut().zip(sums) {
+                // N1, N2.
+                let segment = sums[lane] + 0.0;
+                *to = if write == Write::Add { *to + segment } else { segment };
+            }
+        }
+    } else {
+        for (row, sums) in sums.iter().enumerate() {
+            finish(s, &sums[lanes.clone()], &mut dst.row(row)[to..to + lanes.len()], write);
+        }
+    }
+}

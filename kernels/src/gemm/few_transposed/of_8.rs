@@ -1,0 +1,245 @@
+//! Groups of 8 lines, by vectors of 32 bytes or less: squares of 8 x 8.
+//!
+//! What is computed at a time, a group of lines over a segment, is a chain: each of its sums waits for the one before. Two chains in turns fill the time: of two groups, or of two segments of one group.
+
+use crate::KC;
+use crate::mat::{Band, Chunk, MatRef};
+use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch_near};
+
+use super::{IN_A_SET, LINE, STEPS_AHEAD, comes_from_memory, take};
+use crate::gemm::Write;
+
+/// Lines of a group.
+const GROUP: usize = 8;
+/// Vectors of a group, where they are shortest.
+const VECTORS: usize = 2;
+/// Few rows, or columns, up to which two chains are computed in turns.
+const PAIRED: usize = 2;
+
+/// The products of `M` rows, or columns, with lines.
+pub(super) struct Groups<'a, 'b, 'c, const M: usize, const COLUMNS: bool> {
+    pub(super) few: MatRef<'a, f32>,
+    pub(super) lines: MatRef<'a, f32>,
+    pub(super) dst: &'b mut Band<'c, f32>,
+    pub(super) add: bool,
+}
+
+impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
+    /// Group by group, segment by segment.
+    #[inline(always)]
+    pub(super) fn all<S: Simd>(mut self, s: S) {
+        let (n, k) = (self.lines.rows(), self.lines.cols());
+        let from_memory = comes_from_memory(self.lines);
+        let apart = self.lines.in_a_set(2 * GROUP) <= IN_A_SET;
+        let two_groups = M <= PAIRED && apart;
+        // Where lines of two groups would share too few sets of the first-level cache.
+        let two_segments = M <= PAIRED && !apart && !from_memory;
+        let mut line = 0;
+        while line < n {
+            let groups = if two_groups && line + 2 * GROUP <= n { 2 } else { 1 };
+            let mut step = 0;
+            while step < k {
+                let segments = if two_segments && step + 2 * KC <= k { 2 } else { 1 };
+                let len = KC.min(k - step);
+                let at = [line, step];
+                if const { M <= PAIRED } && groups * segments > 1 {
+                    let next = [line + (groups - 1) * GROUP, step + (segments - 1) * KC];
+                    if from_memory {
+                        self.chains::<S, 2, true>(s, [at, next], len);
+                    } else {
+                        self.chains::<S, 2, false>(s, [at, next], len);
+                    }
+                } else if from_memory {
+                    self.chains::<S, 1, true>(s, [at], len);
+                } else {
+                    self.chains::<S, 1, false>(s, [at], len);
+                }
+                step += segments * len;
+            }
+            line += groups * GROUP;
+        }
+    }
+
+    /// Chains from a line and a step on, of so many steps.
+    #[inline(always)]
+    fn chains<S: Simd, const C: usize, const AHEAD: bool>(&mut self, s: S, at: [[usize; 2]; C], len: usize) {
+        let mut few = at.map(|[_, step]| self.few.part(0..M, step..step + len));
+        let mut copies;
+        if side_by_side::<M, COLUMNS>() && !self.few.has_whole_rows() {
+            copies = [[[0.0f32; KC]; M]; C];
+            for (few, copies) in few.iter_mut().zip(&mut copies) {
+                for (t, x) in few.across::<M, false>().enumerate() {
+                    for (row, copy) in copies.iter_mut().enumerate() {
+                        copy[t] = x.at(row);
+                    }
+                }
+                *few = MatRef::row_major(copies.as_flattened(), M, KC).part(0..M, 0..len);
+            }
+        }
+        // The last group goes back to as many lines as it needs.
+        let last = self.lines.rows().checked_sub(GROUP).expect("lines of a group");
+        let chain = |c: usize| {
+            let [line, step] = at[c];
+            let from = line.min(last);
+            let lines = self.lines.part(from..from + GROUP, step..step + len);
+            let write = if step > 0 || self.add { Write::Add } else { Write::Replace };
+            Chain { few: few[c], lines, done: line - from, to: line, write }
+        };
+        s.apart(Chains::<M, C, COLUMNS, AHEAD> { chains: std::array::from_fn(chain), dst: &mut *self.dst });
+    }
+}
+
+/// Most rows that have a register each for where they lie.
+const ADDRESSED: usize = 4;
+
+/// Whether elements of each row, or of the one column, are read side by side; where they do not lie so, they are copied.
+const fn side_by_side<const M: usize, const COLUMNS: bool>() -> bool {
+    M == 1 || !COLUMNS && M <= ADDRESSED
+}
+
+/// Products over a segment.
+#[derive(Clone, Copy)]
+struct Chain<'a> {
+    few: MatRef<'a, f32>,
+    /// Those of a group.
+    lines: MatRef<'a, f32>,
+    /// Lines that a group before took, and the first of the others.
+    done: usize,
+    to: usize,
+    write: Write,
+}
+
+/// Chains in turns. `AHEAD`: lines are asked for before they are read.
+struct Chains<'a, 'b, 'c, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: bool> {
+    chains: [Chain<'a>; C],
+    dst: &'b mut Band<'c, f32>,
+}
+
+/// The sums of a group.
+type Sums<S, const M: usize> = [[<S as Lanes<f32>>::V; M]; VECTORS];
+
+/// Eight steps of few rows, or columns.
+#[derive(Clone, Copy)]
+enum Steps<'a, const M: usize> {
+    SideBySide([&'a [f32]; M]),
+    Apart(MatRef<'a, f32>),
+}
+
+impl<S: Simd, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: bool> WithToken<S>
+    for Chains<'_, '_, '_, M, C, COLUMNS, AHEAD>
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let len = self.chains[0].lines.cols();
+        let whole = len / LINE * LINE;
+        let [first, second] = [0, C - 1].map(|c| self.chains[c]);
+        let [mut lines, mut others] =
+            [first, second].map(|chain| chain.lines.part(0..GROUP, 0..whole).chunks::<GROUP, LINE>());
+        // Of a group as many vectors as it has.
+        let mut acc = [[[Lanes::<f32>::splat(s, 0.0); M]; VECTORS]; C];
+        let mut step = 0;
+        while let (Some(line), Some(other)) = (lines.next(), others.next()) {
+            if AHEAD {
+                ask_for(&line);
+                if C > 1 {
+                    ask_for(&other);
+                }
+            }
+            let first = |half: usize| of::<M, COLUMNS>(first.few, step + half);
+            let second = |half: usize| of::<M, COLUMNS>(second.few, step + half);
+            // One by one, for a loop that is not unrolled would have its sums in memory; in turns, for squares of both are to be under way.
+            acc[0] = square::<S, M>(s, first(0), &line, 0, acc[0]);
+            if C > 1 {
+                acc[1] = square::<S, M>(s, second(0), &other, 0, acc[1]);
+            }
+            acc[0] = square::<S, M>(s, first(GROUP), &line, GROUP, acc[0]);
+            if C > 1 {
+                acc[1] = square::<S, M>(s, second(GROUP), &other, GROUP, acc[1]);
+            }
+            step += LINE;
+        }
+        for step in whole..len {
+            for (chain, acc) in self.chains.iter().zip(&mut acc) {
+                let b = std::array::from_fn(|lane| chain.lines.row(lane)[step]);
+                *acc = steps::<S, M>(s, Steps::Apart(chain.few.part(0..M, step..step + 1)), &[b], *acc);
+            }
+        }
+        for (chain, acc) in self.chains.iter().zip(&acc) {
+            let mut sums = [[0.0f32; GROUP]; M];
+            for (vector, acc) in acc[..GROUP / <S as Lanes<f32>>::LANES].iter().enumerate() {
+                for (sums, &acc) in sums.iter_mut().zip(acc) {
+                    Lanes::<f32>::store(s, &mut sums[vector * <S as Lanes<f32>>::LANES..], acc);
+                }
+            }
+            take::<S, M, GROUP, COLUMNS>(s, &sums, chain.done..GROUP, chain.to, chain.write, self.dst);
+        }
+    }
+}
+
+/// Asks for what comes some steps behind a part of each line.
+#[inline(always)]
+fn ask_for(lines: &Chunk<'_, f32, GROUP, LINE>) {
+    for lane in 0..GROUP {
+        prefetch_near(lines.at(lane).as_ptr().wrapping_add(STEPS_AHEAD));
+    }
+}
+
+/// The steps of a square.
+#[inline(always)]
+fn of<const M: usize, const COLUMNS: bool>(few: MatRef<'_, f32>, step: usize) -> Steps<'_, M> {
+    if side_by_side::<M, COLUMNS>() {
+        Steps::SideBySide(std::array::from_fn(|row| &few.row(row)[step..step + GROUP]))
+    } else {
+        Steps::Apart(few.part(0..M, step..step + GROUP))
+    }
+}
+
+/// `acc` and the steps of a square, which begins `half` elements into the part of each line.
+#[inline(always)]
+fn square<S: Simd, const M: usize>(
+    s: S,
+    few: Steps<'_, M>,
+    lines: &Chunk<'_, f32, GROUP, LINE>,
+    half: usize,
+    acc: Sums<S, M>,
+) -> Sums<S, M> {
+    let mut block = [[0.0; GROUP]; GROUP];
+    for (lane, block) in block.iter_mut().enumerate() {
+        block.copy_from_slice(&lines.at(lane)[half..half + GROUP]);
+    }
+    steps::<S, M>(s, few, &s.transpose_8x8(block), acc)
+}
+
+/// `acc` and some steps of k. By value: sums behind a reference would go through memory with every step.
+#[inline(always)]
+fn steps<S: Simd, const M: usize>(
+    s: S,
+    few: Steps<'_, M>,
+    b: &[[f32; GROUP]],
+    mut acc: Sums<S, M>,
+) -> Sums<S, M> {
+    for (acc, at) in acc.iter_mut().zip((0..GROUP).step_by(<S as Lanes<f32>>::LANES)) {
+        let mut sums = *acc;
+        match few {
+            Steps::SideBySide(rows) => {
+                for (t, b) in b.iter().enumerate() {
+                    let b = Lanes::<f32>::load(s, &b[at..]);
+                    for (sum, row) in sums.iter_mut().zip(rows) {
+                        *sum = FloatLanes::<f32>::mul_add(s, Lanes::<f32>::splat(s, row[t]), b, *sum);
+                    }
+                }
+            }
+            Steps::Apart(few) => {
+                for (a, b) in few.across::<M, false>().zip(b) {
+                    let b = Lanes::<f32>::load(s, &b[at..]);
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        *sum = FloatLanes::<f32>::mul_add(s, Lanes::<f32>::splat(s, a.at(row)), b, *sum);
+                    }
+                }
+            }
+        }
+        *acc = sums;
+    }
+    acc
+}
