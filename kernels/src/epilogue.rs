@@ -461,54 +461,60 @@ impl Finish for i32 {
 /// Words of f32 in a cache line.
 const LINE: usize = CACHE_LINE / size_of::<f32>();
 
+/// The rows of a block of 8 x 8.
+const HALF: usize = LINE / 2;
+
 /// Copies `sums` to a result of the same type that lies column by column, by blocks of a cache line of f32, or of 8 x 8.
 #[inline(always)]
 fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: &mut TileMut<'_, T>) {
-    let (m, n, at_a_time) = (tile.m(), tile.n(), CACHE_LINE / size_of::<T>());
-    for j in (0..n).step_by(at_a_time) {
-        let width = at_a_time.min(n - j);
-        let (mut from, mut to) = (sums.panel(j, width), tile.panel(j, width));
+    let (m, n) = (tile.m(), tile.n());
+    for j in (0..n).step_by(PANEL_COLS) {
+        let width = PANEL_COLS.min(n - j);
+        // Not as a pair, which would be copied.
+        let mut from = sums.panel(j, width);
+        let mut to = tile.panel(j, width);
         let mut row = 0;
         while row < m {
             let mut planes = to.planes(row);
-            let (len, whole) = (planes.len(), width / 8 * 8);
-            if width == LINE && len >= LINE {
+            let len = planes.len();
+            let by_lines = if len > HALF { width / LINE * LINE } else { 0 };
+            let whole = width / HALF * HALF;
+            for col in (0..by_lines).step_by(LINE) {
                 for i in (0..len).step_by(LINE) {
-                    let i = i.min(len - LINE);
+                    // The last block begins early enough to be a whole one, if it can: what it repeats is the same.
+                    let i = i.min(len.saturating_sub(LINE));
+                    let rows = LINE.min(len - i);
                     let mut block = [[T::zeroed(); LINE]; LINE];
-                    for (r, block) in block.iter_mut().enumerate() {
+                    for (r, block) in block[..rows].iter_mut().enumerate() {
                         let from = from.row_slice(row + i + r).expect("sums side by side");
-                        block.copy_from_slice(from);
+                        block.copy_from_slice(&from[col..col + LINE]);
                     }
-                    for (col, column) in T::transpose_16(s, block.each_ref()).iter().enumerate() {
-                        planes.put(col, i, column);
+                    for (c, column) in T::transpose_16(s, block.each_ref()).iter().enumerate() {
+                        if rows == LINE {
+                            planes.put(col + c, i, column);
+                        } else {
+                            // By two halves that meet or overlap, of a size that the compiler knows.
+                            planes.put(col + c, 0, &column[..HALF]);
+                            planes.put(col + c, rows - HALF, &column[rows - HALF..][..HALF]);
+                        }
                     }
                 }
-                row += len;
-                continue;
             }
-            for i in (0..len).step_by(8) {
-                // The last block begins early enough to be a whole one, if it can: what it repeats is the same.
-                let i = i.min(len.saturating_sub(8));
-                for col in (0..whole).step_by(8) {
-                    let mut block = [[T::zeroed(); 8]; 8];
-                    if len >= 8 {
-                        // Of a height that the compiler knows.
-                        for (r, block) in block.iter_mut().enumerate() {
-                            let from = from.row_slice(row + i + r).expect("sums side by side");
-                            block.copy_from_slice(&from[col..col + 8]);
-                        }
-                        for (c, column) in T::transpose(s, block).iter().enumerate() {
-                            planes.put(col + c, i, column);
-                        }
-                        continue;
-                    }
-                    for (r, block) in block[..len].iter_mut().enumerate() {
-                        let from = from.row_slice(row + r).expect("sums side by side");
-                        block.copy_from_slice(&from[col..col + 8]);
+            for col in (by_lines..whole).step_by(HALF) {
+                for i in (0..len).step_by(HALF) {
+                    let i = i.min(len.saturating_sub(HALF));
+                    let rows = HALF.min(len - i);
+                    let mut block = [[T::zeroed(); HALF]; HALF];
+                    for (r, block) in block[..rows].iter_mut().enumerate() {
+                        let from = from.row_slice(row + i + r).expect("sums side by side");
+                        block.copy_from_slice(&from[col..col + HALF]);
                     }
                     for (c, column) in T::transpose(s, block).iter().enumerate() {
-                        planes.put(col + c, 0, &column[..len]);
+                        if rows == HALF {
+                            planes.put(col + c, i, column);
+                        } else {
+                            planes.put(col + c, 0, &column[..rows]);
+                        }
                     }
                 }
             }

@@ -102,49 +102,67 @@ impl<T: Real, S: FloatLanes<T>, const STEP: usize> WithToken<S> for Tile<'_, '_,
         let Tile { data, scan, channel, first, gradient, mut dst, write } = self;
         let [depth, height, width] = &scan.axes;
         let zero = s.splat(T::zero());
+        let zeros = MatRef::spread(T::ZEROS, 0, width.size, S::LANES, 0);
         let (mut acc, mut row) = ([[zero; TAPS]; TAPS], 0);
+        let (line, mut x) = (first / width.positions, first % width.positions);
+        let (plane, mut y) = (line / height.positions, line % height.positions);
+        let (mut image, mut z) = (plane / depth.positions, plane % depth.positions);
+        // Lines of the input lie one behind the other: all of a plane are one matrix.
+        let dense = height.stride == width.size as isize * width.stride;
         while row < gradient.rows() {
-            let (line, x) = ((first + row) / width.positions, (first + row) % width.positions);
-            let (plane, y) = (line / height.positions, line % height.positions);
-            let (image, z) = (plane / depth.positions, plane % depth.positions);
-            let z = z as isize * depth.step + depth.origin;
-            let of_plane = channel + scan.start + image as isize * scan.images.1 + z * depth.stride;
-            let len = (width.positions - x).min(gradient.rows() - row);
-            let mut lines = [MatRef::spread(T::ZEROS, 0, width.size, S::LANES, 0); TAPS];
-            for (r, line) in lines.iter_mut().enumerate() {
-                let y = y as isize * height.step + height.origin + r as isize;
-                if (0..height.size as isize).contains(&y) && (0..depth.size as isize).contains(&z) {
-                    let first = of_plane + y * height.stride;
-                    *line = MatRef::spread(data, first, width.size, S::LANES, width.stride as usize);
-                }
-            }
-            let column = |at: isize| {
-                let mut column = [zero; TAPS];
-                if (0..width.size as isize).contains(&at) {
-                    for (column, line) in column.iter_mut().zip(&lines) {
-                        *column = s.load(line.row(at as usize));
-                    }
-                }
-                column
+            let depth_at = z as isize * depth.step + depth.origin;
+            let of_plane = channel + scan.start + image as isize * scan.images.1 + depth_at * depth.stride;
+            let inside = (0..depth.size as isize).contains(&depth_at);
+            let spread = |first: isize, columns: usize| {
+                MatRef::spread(data, first, columns, S::LANES, width.stride as usize)
             };
-            let at = x as isize * STEP as isize + width.origin;
-            let mut w = [column(at), column(at + 1), [zero; TAPS]];
-            let gradients = gradient.part(row..row + len, 0..S::LANES).down();
-            for (i, b) in gradients.enumerate() {
-                let at = at + (i * STEP) as isize;
-                if STEP == 2 {
-                    w[1] = column(at + 1);
+            let lines = if inside && dense { height.size } else { 0 };
+            let plane = if lines > 0 { spread(of_plane, lines * width.size) } else { zeros };
+            let line_at = |at: isize| {
+                if !inside || !(0..height.size as isize).contains(&at) {
+                    zeros
+                } else if dense {
+                    plane.part(at as usize * width.size..(at as usize + 1) * width.size, 0..S::LANES)
+                } else {
+                    spread(of_plane + at * height.stride, width.size)
                 }
-                w[2] = column(at + 2);
-                let b = s.load(b);
-                for r in 0..TAPS {
-                    for t in 0..TAPS {
-                        acc[r][t] = s.mul_add(w[t][r], b, acc[r][t]);
+            };
+            while y < height.positions && row < gradient.rows() {
+                let at = y as isize * height.step + height.origin;
+                let lines = [line_at(at), line_at(at + 1), line_at(at + 2)];
+                let column = |at: isize| {
+                    let mut column = [zero; TAPS];
+                    if (0..width.size as isize).contains(&at) {
+                        for (column, line) in column.iter_mut().zip(&lines) {
+                            *column = s.load(line.row(at as usize));
+                        }
                     }
+                    column
+                };
+                let len = (width.positions - x).min(gradient.rows() - row);
+                let at = x as isize * STEP as isize + width.origin;
+                let mut w = [column(at), column(at + 1), [zero; TAPS]];
+                let gradients = gradient.part(row..row + len, 0..S::LANES).down();
+                for (i, b) in gradients.enumerate() {
+                    let at = at + (i * STEP) as isize;
+                    if STEP == 2 {
+                        w[1] = column(at + 1);
+                    }
+                    w[2] = column(at + 2);
+                    let b = s.load(b);
+                    for r in 0..TAPS {
+                        for t in 0..TAPS {
+                            acc[r][t] = s.mul_add(w[t][r], b, acc[r][t]);
+                        }
+                    }
+                    w = if STEP == 2 { [w[2], w[1], w[2]] } else { [w[1], w[2], w[2]] };
                 }
-                w = if STEP == 2 { [w[2], w[1], w[2]] } else { [w[1], w[2], w[2]] };
+                (row, x, y) = (row + len, 0, y + 1);
             }
-            row += len;
+            (y, z) = (0, z + 1);
+            if z == depth.positions {
+                (z, image) = (0, image + 1);
+            }
         }
         for (i, &acc) in acc.as_flattened().iter().enumerate() {
             let row = dst.row(i);

@@ -146,8 +146,13 @@ impl<T: Copy> TileMut<'_, T> {
         let mut cursor = cols.cursor(self.rect.cols.start + col);
         let first = cursor.offset;
         let mut contiguous = true;
-        if cols.run(&cursor) >= n && cols.inner().stride == 1 {
-            offsets[0] = first;
+        let step = cols.inner().stride;
+        if cols.run(&cursor) >= n {
+            contiguous = step == 1 || n < 2;
+            // Of columns side by side only the first, until others are asked for.
+            for (j, offset) in offsets[..if contiguous { 1 } else { n }].iter_mut().enumerate() {
+                *offset = first + j as isize * step;
+            }
         } else {
             for (j, offset) in offsets[..n].iter_mut().enumerate() {
                 *offset = cursor.offset;
