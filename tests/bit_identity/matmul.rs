@@ -126,6 +126,61 @@ fn every_edge_of_every_kernel() {
     check::<f64>();
 }
 
+/// A product whose operands lie with these strides, rows and columns of one matrix after the other, by the tile and the reference.
+fn strided<T: Real>(
+    pools: &[rayon::ThreadPool],
+    [first, second, bias]: [&[T]; 3],
+    [m, n, k]: [usize; 3],
+    lhs: [usize; 2],
+    rhs: [usize; 2],
+) {
+    let signed = |strides: [usize; 2]| strides.map(|stride| stride as isize);
+    let a = tile25::View::strided(first, 0, [m, k], signed(lhs)).unwrap();
+    let b = tile25::View::strided(second, 0, [k, n], signed(rhs)).unwrap();
+    let run = |context: &Context<'_>, accum: Accum| {
+        let mut out = vec![T::from(0.5).unwrap(); m * n];
+        let view = tile25::ViewMut::new(&mut out, [m, n]).unwrap();
+        let op = Matmul::new(a.spec(), b.spec(), view.spec()).unwrap().accum(accum);
+        let plan = op.plan(context).unwrap();
+        let epilogue = Epilogue { bias: Some(&bias[..n]), act: Act::Relu, ..Epilogue::default() };
+        plan.run(a, b, view, epilogue, &mut plan.workspace()).unwrap();
+        out
+    };
+    for accum in [Accum::Replace, Accum::Add] {
+        let want = run(&reference(), accum);
+        for context in float_contexts(pools) {
+            // The scalar fma of the portable token needs a second for a large one.
+            if context.isa.name() == "portable" && m * n > 10_000 {
+                continue;
+            }
+            assert_same(&run(&context, accum), &want, || {
+                let threads = context.threads.count();
+                format!("{m} x {n} x {k} {lhs:?} {rhs:?} on {} and {threads}", context.isa)
+            });
+        }
+    }
+}
+
+/// Lines along k a multiple of a page apart, which share a set of the first-level cache, by a few rows or columns: two segments at a time, and a rest; as many lines as fill no group.
+#[test]
+fn lines_a_page_apart_are_the_same() {
+    const APART: usize = 2048;
+    let (k, lines, pools) = (2 * KC + 19, 70, pools());
+    let mut rng = support::Rng::new(13);
+    let matrix: Vec<f32> = fill(&mut rng, lines * APART, Kind::Smooth);
+    let few: Vec<f32> = fill(&mut rng, 8 * k, Kind::Smooth);
+    let bias: Vec<f32> = fill(&mut rng, lines, Kind::Smooth);
+    for count in [1, 2, 3, 4, 5, 8] {
+        for lies in [[k, 1], [1, count]] {
+            strided(&pools, [&few, &matrix, &bias], [count, lines, k], lies, [1, APART]);
+            let [column, step] = lies;
+            strided(&pools, [&matrix, &few, &bias], [lines, count, k], [APART, 1], [step, column]);
+        }
+    }
+    // A row whose elements lie apart.
+    strided(&pools, [&few, &matrix, &bias], [1, lines, k], [1, 8], [1, APART]);
+}
+
 /// Rows so far apart that operands do not lie well: the panels that microkernels keep for later, rows and columns asked for ahead, the kernels of few rows.
 #[test]
 fn operands_from_afar_are_the_same() {
@@ -159,31 +214,7 @@ fn operands_from_afar_are_the_same() {
                 if !needs(lhs, [m, k]) || !needs(rhs, [k, n]) {
                     continue;
                 }
-                let signed = |strides: [usize; 2]| strides.map(|stride| stride as isize);
-                let a = tile25::View::strided(&data[0], 0, [m, k], signed(lhs)).unwrap();
-                let b = tile25::View::strided(&data[1], 0, [k, n], signed(rhs)).unwrap();
-                let run = |context: &Context<'_>, accum: Accum| {
-                    let mut out = vec![T::from(0.5).unwrap(); m * n];
-                    let view = tile25::ViewMut::new(&mut out, [m, n]).unwrap();
-                    let op = Matmul::new(a.spec(), b.spec(), view.spec()).unwrap().accum(accum);
-                    let plan = op.plan(context).unwrap();
-                    let epilogue = Epilogue { bias: Some(&bias[..n]), act: Act::Relu, ..Epilogue::default() };
-                    plan.run(a, b, view, epilogue, &mut plan.workspace()).unwrap();
-                    out
-                };
-                for accum in [Accum::Replace, Accum::Add] {
-                    let want = run(&reference(), accum);
-                    for context in float_contexts(&pools) {
-                        // The scalar fma of the portable token needs a second for a large one.
-                        if context.isa.name() == "portable" && m * n > 10_000 {
-                            continue;
-                        }
-                        assert_same(&run(&context, accum), &want, || {
-                            let threads = context.threads.count();
-                            format!("{m} x {n} x {k} {lhs:?} {rhs:?} on {} and {threads}", context.isa)
-                        });
-                    }
-                }
+                strided(&pools, [&data[0], &data[1], &bias], [m, n, k], lhs, rhs);
             }
         }
     }
