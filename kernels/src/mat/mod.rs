@@ -14,8 +14,10 @@ mod tiles;
 mod tiles_of_bytes;
 mod write;
 
+pub(crate) use columns::Chunk;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use columns::Chunks;
 pub use columns::{Across, Column};
-pub(crate) use columns::{Chunk, Chunks};
 pub use cut::{Cut, Rect};
 pub(crate) use read::in_a_set;
 pub use read::{Down, MatRef, Matrices, Parts};
