@@ -477,7 +477,8 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
         while row < m {
             let mut planes = to.planes(row);
             let len = planes.len();
-            let by_lines = if len > HALF { width / LINE * LINE } else { 0 };
+            let by_lines =
+                if size_of::<T>() == size_of::<f32>() && len > HALF { width / LINE * LINE } else { 0 };
             let whole = width / HALF * HALF;
             for col in (0..by_lines).step_by(LINE) {
                 for i in (0..len).step_by(LINE) {

@@ -147,20 +147,23 @@ proptest! {
 }
 
 /// Layers as networks have them, channels last or positions last: few channels on one side, as many groups as channels, or neither; strides of one and two. Random strides and geometry seldom meet the ways
-/// that serve these.
-fn layer() -> impl Strategy<Value = (usize, ConvCase<2>)> {
+/// that serve these. Of some operands lines or images lie back to front.
+fn layer() -> impl Strategy<Value = (usize, [usize; 4], ConvCase<2>)> {
     let few = || 1usize..5;
     let channels = prop_oneof![
-        (1usize..70).prop_map(|c| [c, c, c]),
+        // Whole strips of channels, and others.
+        prop_oneof![(1usize..5).prop_map(|strips| 16 * strips), 1usize..70].prop_map(|c| [c, c, c]),
         (few(), 1usize..70).prop_map(|(few, c)| [few, c, 1]),
         (few(), 1usize..70).prop_map(|(few, c)| [c, few, 1]),
         (1usize..40, 1usize..40).prop_map(|(c_in, c_out)| [c_in, c_out, 1]),
     ];
-    let axis = (prop_oneof![1usize..10, 1usize..40], 1usize..8, 1usize..3, 0usize..4, 0usize..4);
-    (0usize..4, 1usize..3, channels, [axis.clone(), axis], 0usize..2, finish(), kind(), any::<u64>())
+    let back = prop_oneof![Just([0; 4]), prop::array::uniform4(0usize..3)];
+    let kernel = prop_oneof![2 => Just(3usize), 1 => Just(5), 2 => 1usize..8];
+    let axis = (prop_oneof![1usize..10, 1usize..40], kernel, 1usize..3, 0usize..4, 0usize..4);
+    (0usize..4, 1usize..3, channels, [axis.clone(), axis], (0usize..2, back), finish(), kind(), any::<u64>())
         .prop_filter_map(
             "the kernel fits the padded input",
-            |(direction, batch, [c_in, c_out, groups], axes, order, finish, kind, seed)| {
+            |(direction, batch, [c_in, c_out, groups], axes, (order, back), finish, kind, seed)| {
                 let (input, kernel) = (axes.map(|axis| axis.0), axes.map(|axis| axis.1));
                 let padding = axes.map(|(.., low, high)| (low, high));
                 let conv = Conv { stride: axes.map(|axis| axis.2), padding, groups, ..Conv::default() };
@@ -168,16 +171,26 @@ fn layer() -> impl Strategy<Value = (usize, ConvCase<2>)> {
                     ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed };
                 let positions = case.output()?.iter().product::<usize>();
                 let work = batch * c_out * (c_in / groups) * positions * kernel.iter().product::<usize>();
-                (work < 2_000_000).then_some(([1, 3][order], case))
+                (work < 2_000_000).then_some(([1, 3][order], back, case))
             },
         )
 }
 
 proptest! {
-    #![proptest_config(config("conv_layers", 96))]
+    #![proptest_config(config("conv_layers", 128))]
     #[test]
-    fn layers_in_both_orders((order, case) in layer()) {
-        conv_laid_out::<f32, 2>(&case, |dims, seed, _| in_order(dims, seed, order, case.kind));
+    fn layers_in_both_orders((order, back, case) in layer()) {
+        conv_laid_out::<f32, 2>(&case, |dims, seed, _| {
+            let Laid { data, start, layout } = in_order(dims, seed, order, case.kind);
+            // Axis 2 or 3 of it, from its last element to its first.
+            let back = back[(seed ^ case.seed) as usize];
+            let mut strides = layout.strides().to_vec();
+            let start = if back > 0 { start + (dims[back + 1] - 1) * strides[back + 1] as usize } else { start };
+            if back > 0 {
+                strides[back + 1] = -strides[back + 1];
+            }
+            Laid { data, start, layout: Layout::strided(dims, &strides).unwrap() }
+        });
     }
 }
 

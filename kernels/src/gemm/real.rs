@@ -82,19 +82,19 @@ macro_rules! jobs {
     )*};
 }
 
-/// A few rows of f32 times a transposed matrix, or with `COLUMNS` a matrix times a few columns.
-struct Few<'a, 'b, 'c, const COLUMNS: bool>(MatRef<'a, f32>, MatRef<'a, f32>, &'b mut Band<'c, f32>, bool);
+/// What [`few_transposed::few_by_lines`] takes.
+struct FewByLines<'a, 'b, 'c, const COLUMNS: bool> {
+    few: MatRef<'a, f32>,
+    lines: MatRef<'a, f32>,
+    dst: &'b mut Band<'c, f32>,
+    add: bool,
+}
 
-impl<const COLUMNS: bool> WithSimd for Few<'_, '_, '_, COLUMNS> {
+impl<const COLUMNS: bool> WithSimd for FewByLines<'_, '_, '_, COLUMNS> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Few(lhs, rhs, dst, add) = self;
-        if COLUMNS {
-            few_transposed::few_columns(s, lhs, rhs, dst, add);
-        } else {
-            few_transposed::few_rows(s, lhs, rhs, dst, add);
-        }
+        few_transposed::few_by_lines::<S, COLUMNS>(s, self.few, self.lines, self.dst, self.add);
     }
 }
 
@@ -162,9 +162,10 @@ real!(f32, F32, {
         dst: &mut Band<'_, f32>,
         add: bool,
     ) {
-        let (lines, few) = if COLUMNS { (lhs, rhs.cols()) } else { (rhs.transposed(), lhs.rows()) };
-        let isa = if few_transposed::by_half_vectors(lines, few) { isa.of_half_vectors() } else { isa };
-        isa.dispatch_but_dots(Few::<COLUMNS>(lhs, rhs, dst, add));
+        let (few, lines) = if COLUMNS { (rhs.transposed(), lhs) } else { (lhs, rhs.transposed()) };
+        let isa =
+            if few_transposed::by_half_vectors(lines, few.rows()) { isa.of_half_vectors() } else { isa };
+        isa.dispatch_but_dots(FewByLines::<COLUMNS> { few, lines, dst, add });
     }
     fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, f32>) {
         isa.dispatch_but_dots(Job(isa, planes));

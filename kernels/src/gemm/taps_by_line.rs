@@ -63,6 +63,7 @@ impl<T: Real + Strip> TapsByLine<'_, '_, '_, T> {
         [depth.taps, height.taps, width.taps] == [1, TAPS, TAPS]
             && [height.tap_step, width.tap_step] == [1; 2]
             && matches!(width.step, 1 | 2)
+            && width.stride >= 0
             && scan.channels.1 == 1
             && scan.channels.0.is_multiple_of(T::LEN)
     }

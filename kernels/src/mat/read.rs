@@ -272,9 +272,7 @@ impl<'a, T> MatRef<'a, T> {
         let first = data.as_ptr().wrapping_offset(start);
         MatRef { first, rows, cols, row_stride: apart as isize, col_stride: 1, owner: PhantomData }
     }
-}
 
-impl<'a, T> MatRef<'a, T> {
     /// The columns of a matrix of `M` rows, `W` at a time, from the first `W` to the last.
     ///
     /// # Panics
@@ -373,11 +371,11 @@ mod tests {
 
     #[test]
     #[cfg(target_arch = "x86_64")]
-    fn quads_are_four_neighbours_of_each_row() {
+    fn chunks_are_neighbours_of_each_row() {
         let data: Vec<u8> = (0..60).collect();
         let rows = MatRef::spread(&data, 2, 5, 8, 12);
-        let quads: Vec<_> = rows.chunks::<5, 4>().map(|quad| *quad.at(4)).collect();
-        assert_eq!(quads, [[50, 51, 52, 53], [54, 55, 56, 57]]);
+        let chunks: Vec<_> = rows.chunks::<5, 4>().map(|chunk| *chunk.at(4)).collect();
+        assert_eq!(chunks, [[50, 51, 52, 53], [54, 55, 56, 57]]);
         let refused = |start, rows, cols, apart| {
             std::panic::catch_unwind(|| _ = MatRef::spread(&[0; 60], start, rows, cols, apart)).is_err()
         };

@@ -42,7 +42,7 @@ const FROM_MEMORY: usize = 8 * 1024 * 1024;
 /// Steps of k that each line is asked for ahead then. A KiB of one line at a time instead: 4096 x 4 x 4096 16 % of the peak in place of 21.
 const STEPS_AHEAD: usize = 8 * LINE;
 
-/// Whether [`few_columns`] multiplies a lhs by so many columns faster than tiles do.
+/// Whether [`few_by_lines`] multiplies a lhs by so many columns faster than tiles do.
 #[inline(always)]
 pub(super) fn takes_columns(lhs: MatRef<'_, f32>, columns: usize) -> bool {
     lhs.has_whole_rows()
@@ -63,33 +63,10 @@ fn comes_from_memory(lines: MatRef<'_, f32>) -> bool {
     lines.rows().saturating_mul(lines.cols()) >= FROM_MEMORY / size_of::<f32>()
 }
 
-/// `dst = lhs rhs` or `dst += lhs rhs` for an rhs whose columns lie side by side, and up to [`FEW_TRANSPOSED`] rows.
+/// The products of each of up to [`FEW_TRANSPOSED`] rows `few` with each of `lines`, or these added to `dst`: of rows with columns, whose transposed matrix `lines` is, or with `COLUMNS` of columns, which are
+/// transposed, with rows.
 #[inline(always)]
-pub(super) fn few_rows<S: Simd>(
-    s: S,
-    lhs: MatRef<'_, f32>,
-    rhs: MatRef<'_, f32>,
-    dst: &mut Band<'_, f32>,
-    add: bool,
-) {
-    few::<S, false>(s, lhs, rhs.transposed(), dst, add);
-}
-
-/// `dst = lhs rhs` or `dst += lhs rhs` for a lhs whose rows lie side by side, and up to [`FEW_TRANSPOSED`] columns.
-#[inline(always)]
-pub(super) fn few_columns<S: Simd>(
-    s: S,
-    lhs: MatRef<'_, f32>,
-    rhs: MatRef<'_, f32>,
-    dst: &mut Band<'_, f32>,
-    add: bool,
-) {
-    few::<S, true>(s, rhs.transposed(), lhs, dst, add);
-}
-
-/// The products of each of `few` with each of `lines`: of a row with columns, or with `COLUMNS` of a column with rows.
-#[inline(always)]
-fn few<S: Simd, const COLUMNS: bool>(
+pub(super) fn few_by_lines<S: Simd, const COLUMNS: bool>(
     s: S,
     few: MatRef<'_, f32>,
     lines: MatRef<'_, f32>,

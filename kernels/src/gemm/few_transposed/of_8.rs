@@ -63,39 +63,20 @@ impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
     /// Chains from a line and a step on, of so many steps.
     #[inline(always)]
     fn chains<S: Simd, const C: usize, const AHEAD: bool>(&mut self, s: S, at: [[usize; 2]; C], len: usize) {
-        let mut few = at.map(|[_, step]| self.few.part(0..M, step..step + len));
-        let mut copies;
-        if side_by_side::<M, COLUMNS>() && !self.few.has_whole_rows() {
-            copies = [[[0.0f32; KC]; M]; C];
-            for (few, copies) in few.iter_mut().zip(&mut copies) {
-                for (t, x) in few.across::<M, false>().enumerate() {
-                    for (row, copy) in copies.iter_mut().enumerate() {
-                        copy[t] = x.at(row);
-                    }
-                }
-                *few = MatRef::row_major(copies.as_flattened(), M, KC).part(0..M, 0..len);
-            }
-        }
         // The last group goes back to as many lines as it needs.
         let last = self.lines.rows().checked_sub(GROUP).expect("lines of a group");
-        let chain = |c: usize| {
-            let [line, step] = at[c];
+        let chain = |[line, step]: [usize; 2]| {
             let from = line.min(last);
             let lines = self.lines.part(from..from + GROUP, step..step + len);
             let write = if step > 0 || self.add { Write::Add } else { Write::Replace };
-            Chain { few: few[c], lines, done: line - from, to: line, write }
+            Chain { few: self.few.part(0..M, step..step + len), lines, done: line - from, to: line, write }
         };
-        s.apart(Chains::<M, C, COLUMNS, AHEAD> { chains: std::array::from_fn(chain), dst: &mut *self.dst });
+        s.apart(Chains::<M, C, COLUMNS, AHEAD> { chains: at.map(chain), dst: &mut *self.dst });
     }
 }
 
-/// Most rows that have a register each for where they lie.
+/// Most rows that are read side by side, with a register each for where they lie.
 const ADDRESSED: usize = 4;
-
-/// Whether elements of each row, or of the one column, are read side by side; where they do not lie so, they are copied.
-const fn side_by_side<const M: usize, const COLUMNS: bool>() -> bool {
-    M == 1 || !COLUMNS && M <= ADDRESSED
-}
 
 /// Products over a segment.
 #[derive(Clone, Copy)]
@@ -185,10 +166,10 @@ fn ask_for(lines: &Chunk<'_, f32, GROUP, LINE>) {
     }
 }
 
-/// The steps of a square.
+/// The steps of a square: side by side if they lie so, as those of columns seldom do.
 #[inline(always)]
 fn of<const M: usize, const COLUMNS: bool>(few: MatRef<'_, f32>, step: usize) -> Steps<'_, M> {
-    if side_by_side::<M, COLUMNS>() {
+    if (M == 1 || !COLUMNS && M <= ADDRESSED) && few.has_whole_rows() {
         Steps::SideBySide(std::array::from_fn(|row| &few.row(row)[step..step + GROUP]))
     } else {
         Steps::Apart(few.part(0..M, step..step + GROUP))
