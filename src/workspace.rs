@@ -1,7 +1,7 @@
 //! Scratch, owned by the caller: how much a plan needs, and the memory itself.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Condvar, Mutex, PoisonError, RwLock};
 
 use tile25_kernels::buf::Buf;
 use tile25_kernels::mat::Claims;
@@ -15,8 +15,6 @@ pub(crate) struct Scratch {
     pub(crate) partials: Vec<(usize, usize)>,
     /// Bytes of the sums of each tile of C in flight, where they lie apart from C.
     pub(crate) sums: Vec<usize>,
-    /// Bytes of weights that are packed for all parts of a plan at once.
-    pub(crate) weights: usize,
     /// Tiles of C.
     pub(crate) tiles: usize,
     /// Tickets.
@@ -43,7 +41,6 @@ impl Scratch {
                 None => self.partials.push((bytes, segments)),
             }
         }
-        self.weights = both(self.weights, other.weights);
         self.tiles = both(self.tiles, other.tiles);
         self.tickets = both(self.tickets, other.tickets);
         self.steps = both(self.steps, other.steps);
@@ -51,7 +48,7 @@ impl Scratch {
 
     pub(crate) fn bytes(&self) -> usize {
         let partials = self.partials.iter().map(|partial| &partial.0);
-        self.panels.iter().chain(partials).chain(&self.sums).chain([&self.weights]).sum()
+        self.panels.iter().chain(partials).chain(&self.sums).sum()
     }
 
     /// Whether each piece is there and as large. Allocates nothing, and calls nothing: small products notice.
@@ -63,9 +60,9 @@ impl Scratch {
         all(&self.panels, &needed.panels, as_large)
             && all(&self.sums, &needed.sums, as_large)
             && all(&self.partials, &needed.partials, |own, needed| own.0 >= needed.0 && own.1 >= needed.1)
-            && [self.weights, self.tiles, self.tickets, self.steps]
+            && [self.tiles, self.tickets, self.steps]
                 .iter()
-                .zip([needed.weights, needed.tiles, needed.tickets, needed.steps])
+                .zip([needed.tiles, needed.tickets, needed.steps])
                 .all(|(&own, needed)| own >= needed)
     }
 }
@@ -86,8 +83,6 @@ pub struct Workspace {
     pub(crate) panels: Vec<RwLock<Buf>>,
     pub(crate) partials: Vec<RwLock<Partial>>,
     pub(crate) sums: Vec<Mutex<Partial>>,
-    /// Held while parts run, some of which take all of the workspace.
-    pub(crate) weights: Arc<Mutex<Buf>>,
     pub(crate) claims: Claims,
     pub(crate) progress: Progress,
 }
@@ -102,14 +97,9 @@ pub(crate) struct Partial {
 impl Workspace {
     pub(crate) fn new(scratch: Scratch) -> Self {
         let partials = scratch.partials.iter().map(|partial| partial.0);
-        let sizes: Vec<usize> = [scratch.weights]
-            .into_iter()
-            .chain(scratch.panels.iter().copied())
-            .chain(partials)
-            .chain(scratch.sums.iter().copied())
-            .collect();
+        let sizes: Vec<usize> =
+            scratch.panels.iter().copied().chain(partials).chain(scratch.sums.iter().copied()).collect();
         let mut bufs = Buf::carve(&sizes).into_iter();
-        let weights = Arc::new(Mutex::new(bufs.next().expect("as many as sizes")));
         let panels = bufs.by_ref().take(scratch.panels.len()).map(RwLock::new).collect();
         let partial = |(buf, &(_, segments))| RwLock::new(Partial { buf, claims: Claims::new(segments) });
         let partials =
@@ -119,7 +109,6 @@ impl Workspace {
             panels,
             partials,
             sums: bufs.map(sum).collect(),
-            weights,
             claims: Claims::new(scratch.tiles),
             progress: Progress::new(scratch.tickets, scratch.steps),
             scratch,

@@ -21,14 +21,19 @@ pub(crate) struct AtOnce<'a> {
 }
 
 impl AtOnce<'_> {
-    /// Whether operands are in the format of sums, `own`, every position belongs to a phase, and every phase meets kernel positions.
-    pub(super) fn is_whole(&self, own: Format) -> bool {
+    /// Whether every position belongs to a phase, and every phase meets kernel positions.
+    pub(super) fn has_every_phase(&self) -> bool {
         let phases = self.stride[0].min(self.lines) * self.stride[1].min(self.width);
+        self.products.len() == phases && self.products.iter().all(|(gemm, ..)| gemm.problem.k > 0)
+    }
+
+    /// [`AtOnce::has_every_phase`] with operands in the format of sums, `own`.
+    pub(super) fn is_whole(&self, own: Format) -> bool {
         let whole = |(gemm, ..): &(Gemm, Scan, [usize; 2])| {
             let formats = gemm.problem.formats;
-            [formats.lhs, formats.rhs, formats.sums] == [own; 3] && gemm.problem.k > 0
+            [formats.lhs, formats.rhs, formats.sums] == [own; 3]
         };
-        self.products.len() == phases && self.products.iter().all(whole)
+        self.has_every_phase() && self.products.iter().all(whole)
     }
 
     /// Multiply-adds.

@@ -309,7 +309,6 @@ impl Builder {
             tiles: self.schedule.cut.rects().len(),
             tickets: self.schedule.tickets.len(),
             steps: steps.len(),
-            weights: 0,
         };
         self.schedule
     }

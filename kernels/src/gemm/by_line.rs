@@ -17,11 +17,12 @@ use std::ops::Range;
 
 use crate::KC;
 use crate::isa::Isa;
-use crate::mat::{Beads, Cols, LINES, MatMut, Scattered, WriteRows};
+use crate::mat::{Band, Beads, Cols, MatMut, WriteRows};
 use crate::scan::{Scan, ScanAxis};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::for_each::for_each;
+use super::onto::Onto;
 use super::per_channel::tile_of_line;
 use super::real::all_finite;
 use super::{Real, Strip, Write};
@@ -40,11 +41,13 @@ pub struct ByLine<'a, 'b, 'c, T> {
     pub rows: Range<usize>,
     /// Channels of the block, whole strips.
     pub cols: Range<usize>,
-    /// The weights of all channels: `[strip][tap][lane]`.
+    /// Their weights: `[strip][tap][lane]`.
     pub weights: &'a [T],
+    /// Where positions are rows of a result.
+    pub onto: Onto,
     /// The result.
     pub dst: &'b mut MatMut<'c, T>,
-    /// Which matrix of it, and the row and the column at which the block begins there.
+    /// Which matrix of it, and the row and the column at which what the block is a part of begins there.
     pub at: [usize; 3],
     /// Whether old values of the result count.
     pub add: bool,
@@ -70,7 +73,7 @@ struct Tile<'a, 'b, 'c, T, const M: usize, const TAPS: usize, const STEP: usize,
     at: usize,
     /// The weights of the block: `[strip][tap][lane]`.
     weights: &'a [T],
-    dst: Scattered<'c, T>,
+    dst: Band<'c, T>,
     write: Write,
 }
 
@@ -126,26 +129,24 @@ impl<T: Real + Strip> ByLine<'_, '_, '_, T> {
         &mut self,
         s: S,
     ) {
-        let (scan, (data, start)) = (self.scan, self.data);
+        let (scan, onto, (data, start)) = (self.scan, self.onto, self.data);
         let [_, height, width] = &scan.axes;
         let of_strip = TAPS * height.taps * scan.axes[0].taps * T::LEN;
-        let strips = self.cols.start / T::LEN..self.cols.end.div_ceil(T::LEN);
-        let weights = &self.weights[strips.start * of_strip..strips.end * of_strip];
+        let weights = &self.weights[..self.cols.len().div_ceil(T::LEN) * of_strip];
         let skips = all_finite(s, weights);
         let (write, channel) =
             (if self.add { Write::Add } else { Write::Replace }, start + self.cols.start as isize);
         let [batch, first_row, first_col] = self.at;
         let cols = first_col..first_col + self.cols.len();
         let mut of_taps = [OfTaps { line: None, tap: 0 }; LINES_OF_TAPS];
-        let mut row = self.rows.start;
+        let (mut row, apart) = (self.rows.start, onto.apart());
         while row < self.rows.end {
             let line = row / width.positions;
             let count = lines_of_taps(scan, line, skips, &mut of_taps);
             let of_taps = &of_taps[..count];
-            let end = self.rows.end.min((line + 1) * width.positions).min(row + LINES);
-            let to = first_row + row - self.rows.start;
-            let mut rows = self.dst.lines(batch, to..to + end - row, cols.clone());
-            let (mut next, len) = (0, end - row);
+            let most = self.rows.end.min((line + 1) * width.positions) - row;
+            let mut rows = self.dst.evenly(batch, first_row + onto.row(row), apart, most, cols.clone());
+            let (mut next, len) = (0, rows.m());
             while next < len {
                 let tile = tile_of_line(next, len, TALL, LOW, write);
                 next = tile.end;
@@ -162,7 +163,7 @@ impl<T: Real + Strip> ByLine<'_, '_, '_, T> {
                     s.apart::<Tile<'_, '_, '_, T, 1, TAPS, STEP, TAPS>>(tile);
                 }
             }
-            row = end;
+            row += len;
         }
     }
 }
@@ -240,6 +241,7 @@ where
     fn with_token(self, s: S) {
         let Tile { data, channel, of_taps, width, at, weights, mut dst, write } = self;
         let channels = dst.n();
+        assert!(dst.m() == M);
         // Taps that go backward are met forward by positions that do.
         let forward = width.tap_step > 0;
         let nearest = if forward { at } else { at + M - 1 };

@@ -20,6 +20,7 @@ use crate::isa::Isa;
 use crate::mat::{CACHE_LINE, Comb, Down, LINES, Lines, MatMut, MatRef, Scattered, WriteRows};
 use crate::simd::FloatLanes;
 
+use super::onto::Onto;
 use super::windows::Stretch;
 use super::{Real, Write};
 
@@ -55,9 +56,11 @@ pub struct Positions<'a, 'b, 'c, T> {
     pub rows: Range<usize>,
     /// The weights: `[strip][tap][lane]`.
     pub weights: &'a [T],
+    /// Where positions are rows of a result.
+    pub onto: Onto,
     /// The result.
     pub dst: &'b mut MatMut<'c, T>,
-    /// Which matrix of it, and the row and the column at which the block begins there.
+    /// Which matrix of it, and the row and the column at which what the block is a part of begins there.
     pub at: [usize; 3],
     /// How many channels there are.
     pub channels: usize,
@@ -85,7 +88,7 @@ pub struct Taps<'a, 'b, 'c, T> {
     pub positions: Range<usize>,
     /// As in [`Positions`].
     pub dst: &'b mut MatMut<'c, T>,
-    /// As in [`Positions`].
+    /// Which matrix of it, and the row and the column at which the sums begin there.
     pub at: [usize; 3],
     /// As in [`Positions`].
     pub channels: usize,
@@ -268,14 +271,16 @@ impl<T: Real + Strip> Positions<'_, '_, '_, T> {
             let segment = first..taps.min(first + KC);
             let count = Stretch::all(&self.data.window.k, &segment, &mut stretches);
             let write = if first > 0 || self.add { Write::Add } else { Write::Replace };
-            for i in self.rows.clone().step_by(LINES) {
-                let rows = i..self.rows.end.min(i + LINES);
+            let mut row = self.rows.start;
+            while row < self.rows.end {
+                let rows = row..self.onto.end(row, self.rows.end);
+                row = rows.end;
                 self.rows::<S, NV, TALL, LOW>(s, &stretches[..count], segment.clone(), rows, write);
             }
         }
     }
 
-    /// Up to [`LINES`] positions, all strips.
+    /// Positions whose rows are looked up at once, all strips.
     #[inline(always)]
     fn rows<S: FloatLanes<T>, const NV: usize, const TALL: usize, const LOW: usize>(
         &mut self,
@@ -286,7 +291,8 @@ impl<T: Real + Strip> Positions<'_, '_, '_, T> {
         write: Write,
     ) {
         let (x, taps, [batch, first_row, col]) = (&self.data.window.x, self.data.window.k.extent(), self.at);
-        let to_rows = first_row + rows.start - self.rows.start..first_row + rows.end - self.rows.start;
+        let (to, every) = (first_row + self.onto.row(rows.start), self.onto.apart());
+        let to_rows = to..to + (rows.len() - 1) * every + 1;
         let mut lines = self.dst.lines(batch, to_rows, col..col + self.channels);
         let (begin, apart) = (x.cursor(rows.start), x.inner().stride);
         for (strip, channel) in (0..self.channels).step_by(T::LEN).enumerate() {
@@ -310,9 +316,9 @@ impl<T: Real + Strip> Positions<'_, '_, '_, T> {
                     };
                     // The place of the tile after this.
                     let then = done + tile.end..rows.len().min(done + tile.end + TALL);
-                    lines.part(then, cols.clone()).prefetch_all();
+                    lines.every(then, every, cols.clone()).prefetch_all();
                     let height = tile.len();
-                    let dst = lines.part(done + tile.start..done + tile.end, cols.clone());
+                    let dst = lines.every(done + tile.start..done + tile.end, every, cols.clone());
                     let strip = T::LEN as isize;
                     if height == TALL && apart == strip {
                         positions_tile::<T, S, TALL, NV, 1>(s, line, weights, dst, write);

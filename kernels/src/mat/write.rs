@@ -162,6 +162,30 @@ impl<'a, T: Copy> MatMut<'a, T> {
         }
     }
 
+    /// Rows from one on, from each to the next `apart`, the elements of each side by side: of up to `most` as many as lie at one distance, one at least.
+    ///
+    /// # Panics
+    /// If the part does not have these rows and columns, or its columns do not lie side by side.
+    #[inline(always)]
+    pub fn evenly(
+        &mut self,
+        batch: usize,
+        row: usize,
+        apart: usize,
+        most: usize,
+        cols: Range<usize>,
+    ) -> Band<'_, T> {
+        assert!(self.places.columns_side_by_side());
+        let axis = &self.places.spec.rows;
+        let at = axis.cursor(row);
+        let m = axis.run(&at).div_ceil(apart).min(most);
+        // They are among those of one run of the axis, from `row` to the last.
+        assert!(m > 0 && self.has(batch, &(row..row + (m - 1) * apart + 1), &cols));
+        let offset = self.start + self.places.spec.batch.offset(batch) + at.offset + cols.start as isize;
+        let stride = apart as isize * axis.inner().stride;
+        Band { at: self.data.wrapping_offset(offset), stride, m, n: cols.len(), owner: PhantomData }
+    }
+
     /// Some rows, each anywhere, the elements of each side by side.
     ///
     /// # Panics
@@ -217,10 +241,24 @@ impl<T: Copy> Lines<'_, T> {
     /// If there are no such rows or columns.
     #[inline(always)]
     pub fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> Scattered<'_, T> {
-        assert!(rows.end <= self.m && cols.start <= cols.end && cols.end <= self.n);
+        self.every(rows, 1, cols)
+    }
+
+    /// Some of them, from each to the next `apart`, and of each some columns: `rows` counts those that are taken.
+    ///
+    /// # Panics
+    /// If there are no such rows or columns.
+    #[inline(always)]
+    pub fn every(&mut self, rows: Range<usize>, apart: usize, cols: Range<usize>) -> Scattered<'_, T> {
+        assert!(cols.start <= cols.end && cols.end <= self.n);
+        let m = rows.len();
+        let rows = if m == 0 { 0..0 } else { rows.start * apart..(rows.end - 1) * apart + 1 };
+        assert!(rows.end <= self.m);
         Scattered {
             at: self.at.wrapping_add(cols.start),
             offsets: &self.offsets[rows],
+            apart,
+            m,
             n: cols.len(),
             owner: PhantomData,
         }
@@ -232,6 +270,9 @@ impl<T: Copy> Lines<'_, T> {
 pub struct Scattered<'a, T> {
     at: *mut T,
     offsets: &'a [isize],
+    /// Offsets from a row to the next.
+    apart: usize,
+    m: usize,
     n: usize,
     owner: PhantomData<&'a mut [T]>,
 }
@@ -240,7 +281,7 @@ impl<T> Scattered<'_, T> {
     /// Asks for the first and the last element of every row: of a strip of a cache line all that it touches.
     #[inline(always)]
     pub fn prefetch_all(&self) {
-        for &offset in self.offsets {
+        for &offset in self.offsets.iter().step_by(self.apart) {
             let first = self.at.wrapping_offset(offset);
             prefetch(first);
             prefetch(first.wrapping_add(self.n.saturating_sub(1)));
@@ -269,7 +310,7 @@ pub trait WriteRows<T> {
 impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
     #[inline(always)]
     fn m(&self) -> usize {
-        self.offsets.len()
+        self.m
     }
 
     #[inline(always)]
@@ -280,13 +321,13 @@ impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
     #[inline(always)]
     fn row(&mut self, row: usize) -> &mut [T] {
         // SAFETY: `MatMut::new` found every element inside its slice; `MatMut::lines` found the rectangle in a part that owns its elements and is borrowed from
-        // exclusively, and its columns with stride 1; `Lines::part` took a part of that.
-        unsafe { std::slice::from_raw_parts_mut(self.at.offset(self.offsets[row]), self.n) }
+        // exclusively, and its columns with stride 1; `Lines::every` took a part of that.
+        unsafe { std::slice::from_raw_parts_mut(self.at.offset(self.offsets[row * self.apart]), self.n) }
     }
 
     #[inline(always)]
     fn prefetch(&self, row: usize) {
-        lines(self.at.wrapping_offset(self.offsets[row]), self.n, true, prefetch);
+        lines(self.at.wrapping_offset(self.offsets[row * self.apart]), self.n, true, prefetch);
     }
 }
 
@@ -375,7 +416,7 @@ impl<T: Copy> WriteRows<T> for Band<'_, T> {
     #[inline(always)]
     fn row(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.m);
-        // SAFETY: `MatMut::new` found every element inside its slice; the band is a rectangle of a part that owns its elements (`MatMut::band` and `bands`
+        // SAFETY: `MatMut::new` found every element inside its slice; the rows are those of a part that owns its elements (`MatMut::band`, `bands` and `evenly`
         // checked it) and is borrowed from it exclusively; its columns have stride 1.
         unsafe { std::slice::from_raw_parts_mut(self.at.offset(row as isize * self.stride), self.n) }
     }

@@ -4,9 +4,12 @@
 //! k is positions. Where whole strips of channels lie side by side, the input of the first two is read in place ([`ByLine`]). Else the input of a block of positions is copied to a band with its padding ([`Scan::band`]), strip by strip of channels ([`Strip`]), and narrow numbers as f32: it is then read once for each
 //! tap, mostly from the first-level cache. Sums lie in the result if its channels lie side by side and it is in the format of sums.
 //!
-//! Scratch: the packed weights; for each thread a band of about [`BAND_BYTES`], or what a line of positions takes if that is more, and a block of sums; for the
+//! Every part packs the weights that it reads: those of another thread would come from its cache.
+//!
+//! Scratch for each thread: the packed weights; a band of about [`BAND_BYTES`], or what a line of positions takes if that is more, and a block of sums; for the
 //! gradient of the weights also the gradient of the output in a block of whole segments.
 
+mod phases;
 mod weights;
 
 use std::ops::Range;
@@ -16,7 +19,7 @@ use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::Format;
-use tile25_kernels::gemm::{ByLine, Gradient, Positions, Real, Strips, Taps, TapsByLine};
+use tile25_kernels::gemm::{ByLine, Gradient, Onto, Positions, Real, Strips, Taps, TapsByLine};
 use tile25_kernels::mat::{MatMut, MatRef, MatSpec, Places};
 use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
@@ -27,13 +30,14 @@ use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
 use super::block::{BAND_BYTES, Block, Segments, strip_of};
-use super::fork::{free_pair, worth};
+use super::fork::{PACKING_PRICE, free_pair, worth};
 use super::input::Input;
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
+use super::tile::Source;
 
-pub(crate) use weights::PhaseWeights;
+pub(crate) use phases::Phased;
 use weights::spread;
 
 /// What k is.
@@ -47,6 +51,9 @@ pub(crate) enum Sum {
 
 /// Strips that are copied together where the input of a block would exceed [`BAND_BYTES`] with more: lines of cache side by side are read in one go.
 const LEAST_STRIPS: usize = 4;
+
+/// What a line of cache that two parts write costs in multiply-adds. Zen 4, two threads, percent of their peak by strips and by lines: 480 channels 3 x 3 @14 13 and 33, 32 @112 17 and 31, 96 @112, stride 2, 19 and 23.
+const SHARED_LINE: usize = 2000;
 
 /// Products of 8-bit integers less their zero points, at most 255 each way, whose sums f32 holds exactly: 2^24 / 255^2.
 const EXACT_PRODUCTS: usize = 258;
@@ -72,7 +79,7 @@ pub(crate) struct Depthwise {
     in_place: bool,
     /// Rows, channels, k.
     shape: [usize; 3],
-    /// Elements of the weights packed before, of the gradient of the output in a block unless it is read in place, of that with a band, of a block of sums.
+    /// Elements of the packed weights of a part, of the gradient of the output in a block unless it is read in place, of that with a band, of a block of sums.
     elements: [usize; 4],
 }
 
@@ -156,11 +163,14 @@ impl Depthwise {
         let parts = worth(problem.macs(), threads);
         let width = scan.axes[2].positions;
         let bytes = kernel.form.sums().bytes();
-        // Along lines of positions or strips of channels, whichever leaves the smaller largest part; sums over positions only along channels.
+        // Along lines of positions or strips of channels, whichever makes the largest part cheaper; sums over positions only along channels.
         let (lines, strips) = (rows / width, channels.div_ceil(strip));
         let largest = |units: usize| units.div_ceil(parts) as f64 / units as f64;
+        let (macs, packing) = (problem.macs() as f64, (PACKING_PRICE * channels * k) as f64);
+        let by_lines = macs * largest(lines) + packing;
+        let by_strips = (macs + packing) * largest(strips) + (SHARED_LINE * rows) as f64;
         let (counts, grain) = match sum {
-            Sum::Taps if largest(lines) < largest(strips) => ([1, parts.min(lines), 1], width),
+            Sum::Taps if by_lines < by_strips => ([1, parts.min(lines), 1], width),
             Sum::Taps if strips < parts => ([1, parts.min(rows.div_ceil(kernel.mr)), 1], kernel.mr),
             _ => ([1, 1, parts.min(strips)], 1),
         };
@@ -175,7 +185,7 @@ impl Depthwise {
                 (Sum::Positions, Form::F32) => is_rows(&gradient) && TapsByLine::<f32>::serves(&scan),
                 (Sum::Positions, _) => is_rows(&gradient) && TapsByLine::<f64>::serves(&scan),
             };
-        let of_weights = channels.next_multiple_of(strip) * k + spread.map_or(0, |(_, span)| span * strip);
+        let of_weights = strips * strip * k + spread.map_or(0, |(_, span)| span * strip);
         let scan = match sum {
             _ if in_place => scan,
             Sum::Taps => Block::held_apart(&scan, strips.min(LEAST_STRIPS), bytes),
@@ -235,16 +245,11 @@ impl Depthwise {
         self.in_place
     }
 
-    /// What a run needs: the packed weights, then a band and sums for each thread.
+    /// What a run needs: for each thread the packed weights with a band, and sums.
     pub(crate) fn scratch(&self) -> Scratch {
         let of = |elements: usize| elements * self.kernel.form.element_bytes();
         let [packed, _, band, sums] = self.elements.map(of);
-        scratch(packed, [band, sums], self.place.counts.iter().product())
-    }
-
-    /// Bytes of the packed weights, with room to pack them.
-    pub(crate) fn packed_bytes(&self) -> usize {
-        self.elements[0] * self.kernel.form.element_bytes()
+        scratch(0, [packed + band, sums], self.place.counts.iter().product())
     }
 }
 
@@ -258,14 +263,9 @@ impl Execute for Depthwise {
         let data = Input::new(&run.rhs);
         let gradient = if self.sum == Sum::Positions { run.lhs.own::<T>() } else { (&[][..], 0) };
         let finishing = Finishing { isa: self.kernel.isa, accum: run.accum, epilogue: &epilogue };
-        let (bytes, scratch) = (self.packed_bytes(), call.scratch());
-        let pack = |packed: &mut [u8]| {
-            if self.sum == Sum::Taps {
-                self.pack_weights(&run.lhs, packed);
-            }
-        };
-        self.place.execute(call, dst, &run.lhs, bytes, pack, |packed, part: Sums<'_, T, W>| {
-            Job { depthwise: self, data, gradient, packed, finishing, scratch }.part(part);
+        let (weights, scratch) = (&run.lhs, call.scratch());
+        self.place.run(call, dst, |part: Sums<'_, T, W>| {
+            Job { depthwise: self, data, gradient, weights, finishing, scratch }.part(part);
         });
     }
 }
@@ -275,14 +275,26 @@ struct Job<'a, T> {
     data: Input<'a, T>,
     /// The gradient of the output and where it starts, if that of the weights is computed.
     gradient: (&'a [T], isize),
-    packed: &'a [T],
+    weights: &'a Source<'a>,
     finishing: Finishing<'a, T>,
     scratch: &'a [RwLock<Buf>],
 }
 
-impl<T: Real + Transpose + OwnWords> Job<'_, T> {
+/// Positions of some channels, in a block.
+struct Part<'a, T> {
+    data: Input<'a, T>,
+    rows: Range<usize>,
+    cols: &'a Range<usize>,
+    onto: Onto,
+    /// Of these channels.
+    weights: &'a [T],
+    band: &'a mut [T],
+    add: bool,
+}
+
+impl Depthwise {
     /// Copies what some positions need to `out`; the elements of a strip, and the window that reads them, with positions as x and taps as k.
-    fn copy(
+    fn copy<T: Transpose + OwnWords>(
         &self,
         scan: &Scan,
         data: Input<'_, T>,
@@ -290,37 +302,35 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
         out: &mut [T],
     ) -> (usize, Window) {
         let place = scan.band(positions);
-        data.copy(self.depthwise.kernel.isa, scan, &place, 0, out);
+        data.copy(self.kernel.isa, scan, &place, 0, out);
         (place.len(scan.pitch), Window { k: place.taps, ..place.window })
     }
 
-    /// The sums of `rows`, positions of some channels, into `dst` at `at`.
-    fn of_positions(
+    /// The sums of some positions into `dst` at `at`.
+    fn positions<T: Real + Transpose + OwnWords>(
         &self,
-        rows: Range<usize>,
-        cols: &Range<usize>,
-        band: &mut [T],
+        part: Part<'_, T>,
         dst: &mut MatMut<'_, T>,
         at: [usize; 3],
     ) {
-        let Depthwise { kernel, scan, in_place, shape: [_, _, k], .. } = self.depthwise;
-        if let (Input::Own(data, start), true) = (self.data, *in_place) {
+        let Part { data, rows, cols, onto, weights, band, add } = part;
+        let (kernel, scan) = (self.kernel, &self.scan);
+        if let (Input::Own(data, start), true) = (data, self.in_place) {
             let data = (data, start);
-            let (weights, add) = (self.packed, self.finishing.accum == Accum::Add);
-            ByLine { data, scan, rows, cols: cols.clone(), weights, dst, at, add }.compute(kernel.isa);
+            ByLine { data, scan, rows, cols: cols.clone(), weights, onto, dst, at, add }.compute(kernel.isa);
             return;
         }
-        let (strip, window) = self.copy(&of_channels(scan, cols), self.data, rows.clone(), band);
+        let (strip, window) = self.copy(&of_channels(scan, cols), data, rows.clone(), band);
         let data = Strips { data: band, strip, window: &window };
-        let weights = &self.packed[cols.start * k..];
-        let (channels, add) = (cols.len(), self.finishing.accum == Accum::Add);
-        Positions { data, rows, weights, dst, at, channels, add }.compute(kernel.isa);
+        Positions { data, rows, weights, onto, dst, at, channels: cols.len(), add }.compute(kernel.isa);
     }
+}
 
+impl<T: Real + Transpose + OwnWords> Job<'_, T> {
     /// The sums of all taps of some channels into `dst` at `at`.
     fn of_taps(&self, cols: &Range<usize>, scratch: &mut [T], dst: &mut MatMut<'_, T>, at: [usize; 3]) {
-        let Depthwise { kernel, scan, gradient, block, in_place, shape: [_, _, k], elements, .. } =
-            self.depthwise;
+        let depthwise = self.depthwise;
+        let Depthwise { kernel, scan, gradient, block, in_place, shape: [_, _, k], elements, .. } = depthwise;
         if let (Input::Own(data, start), true) = (self.data, *in_place) {
             let ((of, first), width) = (self.gradient, gradient.channels.0);
             let rows = &of[(first + gradient.start) as usize..][..k * width];
@@ -333,7 +343,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
         let (of_gradient, band) = scratch.split_at_mut(elements[1]);
         for first in (0..*k).step_by(positions) {
             let positions = first..(*k).min(first + positions);
-            let data = self.copy(&of_channels(scan, cols), self.data, positions.clone(), band);
+            let data = depthwise.copy(&of_channels(scan, cols), self.data, positions.clone(), band);
             let of = &of_channels(gradient, cols);
             let window;
             let gradient = if of_gradient.is_empty() {
@@ -344,7 +354,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
             } else {
                 let strip;
                 let (data, start) = self.gradient;
-                (strip, window) = self.copy(of, Input::Own(data, start), positions.clone(), of_gradient);
+                (strip, window) = depthwise.copy(of, Input::Own(data, start), positions.clone(), of_gradient);
                 Gradient::Strips(Strips { data: of_gradient, strip, window: &window })
             };
             let (channels, add) = (cols.len(), first > 0 || self.finishing.accum == Accum::Add);
@@ -355,24 +365,39 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
 
     /// Goes over a part strips by strips, over the rows of each in blocks.
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
-        let Depthwise { sum, scan, block, at_a_time, elements: [_, _, of_band, of_sums], .. } =
-            self.depthwise;
+        let depthwise = self.depthwise;
+        let &Depthwise { sum, ref scan, block, at_a_time, elements, shape: [_, _, k], .. } = depthwise;
+        let [of_weights, _, of_band, of_sums] = elements;
         let [_, rows, cols] = part.ranges();
-        let (mut band, mut sums) = free_pair(self.scratch, self.depthwise.place.counts.iter().product());
-        let (band, sums) = (band.as_mut_slice::<T>(*of_band), sums.as_mut_slice::<T>(*of_sums));
-        for col in cols.clone().step_by(*at_a_time) {
-            let cols = col..cols.end.min(col + at_a_time);
+        let (mut first, mut sums) = free_pair(self.scratch, depthwise.place.counts.iter().product());
+        let (packed, band) = first.as_mut_slice::<T>(of_weights + of_band).split_at_mut(of_weights);
+        let sums = sums.as_mut_slice::<T>(of_sums);
+        let weights: &[T] = match (sum, self.weights) {
+            (Sum::Taps, Source::Packed { panels, .. }) => &bytemuck::cast_slice(panels)[cols.start * k..],
+            (Sum::Taps, weights) => {
+                depthwise.pack_weights(weights, cols.clone(), bytemuck::cast_slice_mut(packed));
+                packed
+            }
+            (Sum::Positions, _) => &[],
+        };
+        let (data, onto, add) = (self.data, Onto::rows(scan), self.finishing.accum == Accum::Add);
+        for col in cols.clone().step_by(at_a_time) {
+            let some = col..cols.end.min(col + at_a_time);
             let mut row = rows.start;
             while row < rows.end {
                 let end = match sum {
                     Sum::Taps => block.end(scan, row, rows.end),
                     Sum::Positions => rows.end,
                 };
-                let rows = row..end;
+                let now = row..end;
                 row = end;
-                part.block(0, rows.clone(), cols.clone(), self.finishing, sums, |dst, at| match sum {
-                    Sum::Taps => self.of_positions(rows, &cols, band, dst, at),
-                    Sum::Positions => self.of_taps(&cols, band, dst, at),
+                part.block(0, now.clone(), some.clone(), self.finishing, sums, |dst, at| match sum {
+                    Sum::Taps => {
+                        let weights = &weights[(col - cols.start) * k..];
+                        let (onto, rows, cols, band) = (onto.from(now.start), now, &some, &mut *band);
+                        depthwise.positions(Part { data, rows, cols, onto, weights, band, add }, dst, at);
+                    }
+                    Sum::Positions => self.of_taps(&some, band, dst, at),
                 });
             }
         }

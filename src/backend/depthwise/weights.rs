@@ -1,12 +1,15 @@
 //! The weights of a depthwise convolution, packed: `[strip][tap][lane]`.
 
+use std::ops::Range;
+
 use tile25_kernels::axis::{Axis, Dim, Window};
 use tile25_kernels::format::{Format, Words};
 use tile25_kernels::pack::{Side, Zero, pack};
 
 use crate::backend::tile::Source;
 
-use super::{Depthwise, Sum};
+use super::Depthwise;
+use super::phases::Phase;
 
 /// From the lowest to the highest of the weights of a channel, less where the first lies.
 fn reach(weights: &Window) -> (isize, isize) {
@@ -32,18 +35,27 @@ pub(super) fn spread(weights: &Window) -> Option<(isize, usize)> {
 }
 
 impl Depthwise {
-    /// Packs the weights: `[strip][tap][lane]`.
-    pub(crate) fn pack_weights(&self, source: &Source<'_>, packed: &mut [u8]) {
+    /// Bytes of the packed weights of all channels, with room to pack them.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.weights_bytes() + self.spread.map_or(0, |(_, span)| span * self.row())
+    }
+
+    /// Packs the weights of all channels: `[strip][tap][lane]`.
+    pub(crate) fn pack_all_weights(&self, source: &Source<'_>, packed: &mut [u8]) {
+        self.pack_weights(source, 0..self.shape[1], packed);
+    }
+
+    /// Packs the weights of some channels, from a whole strip on: `[strip][tap][lane]`.
+    pub(super) fn pack_weights(&self, source: &Source<'_>, channels: Range<usize>, packed: &mut [u8]) {
         let (operand, start) = source.operand().expect("weights are packed here");
         let weights = Window { start: self.weights.start + start as isize, ..self.weights };
-        let ([_, channels, k], kernel, strip) = (self.shape, self.kernel, self.scan.pitch);
-        let row = strip * kernel.form.element_bytes();
+        let ([_, _, k], kernel, strip, row) = (self.shape, self.kernel, self.scan.pitch, self.row());
         if operand.format.is_integer() {
-            return self.widen_weights(source, bytemuck::cast_slice_mut(packed));
+            return self.widen_weights(source, channels, bytemuck::cast_slice_mut(packed));
         }
-        let (packed, spread) = packed.split_at_mut(channels.div_ceil(strip) * k * row);
-        for (i, out) in packed.chunks_exact_mut(k * row).enumerate() {
-            let x = i * strip..channels.min((i + 1) * strip);
+        let (packed, spread) = packed.split_at_mut(channels.len().div_ceil(strip) * k * row);
+        for (first, out) in channels.clone().step_by(strip).zip(packed.chunks_exact_mut(k * row)) {
+            let x = first..channels.end.min(first + strip);
             let pack = |weights: &Window, steps: usize, out: &mut [u8]| {
                 pack(kernel.isa, kernel.form, Side::Rhs, weights, operand, x, 0..steps, strip, out);
             };
@@ -51,6 +63,7 @@ impl Depthwise {
                 pack(&weights, k, out);
                 continue;
             };
+            let spread = &mut spread[..span * row];
             pack(&Window { start: weights.start + low, k: Axis::strided(span, 1), ..weights }, span, spread);
             for (step, out) in out.chunks_exact_mut(row).enumerate() {
                 let at = (weights.k.offset(step) - low) as usize;
@@ -62,47 +75,41 @@ impl Depthwise {
 
 /// Weights of all phases of a gradient of the input, to be packed at once: a phase alone walks past those of the others.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PhaseWeights {
+pub(super) struct PhaseWeights {
     /// Where the lowest weight of a channel lies, and how many there are to the highest.
     low: isize,
     span: usize,
 }
 
 impl PhaseWeights {
-    /// Of products of floats that are all depthwise; `None` if each has to be packed alone.
-    pub(crate) fn new<'d>(phases: impl Iterator<Item = &'d Depthwise> + Clone) -> Option<PhaseWeights> {
-        let first = phases.clone().next()?;
-        if phases.clone().count() < 2 || !phases.clone().all(|phase| phase.sum == Sum::Taps) {
-            return None;
-        }
-        let reach = |phase: &Depthwise| {
-            let (low, high) = reach(&phase.weights);
-            (phase.weights.start + low, phase.weights.start + high)
+    /// Of phases of floats; `None` if each has to be packed alone.
+    pub(super) fn new(phases: &[Phase]) -> Option<PhaseWeights> {
+        let first = phases.first()?.depthwise.weights;
+        let reach = |phase: &Phase| {
+            let weights = &phase.depthwise.weights;
+            let (low, high) = reach(weights);
+            (weights.start + low, weights.start + high)
         };
-        let low = phases.clone().map(|phase| reach(phase).0).min()?;
-        let high = phases.clone().map(|phase| reach(phase).1).max()?;
-        let (span, k) = ((high - low) as usize + 1, phases.map(|phase| phase.shape[2]).sum());
-        is_little_more(span, k, &first.weights).then_some(PhaseWeights { low, span })
+        let low = phases.iter().map(|phase| reach(phase).0).min()?;
+        let high = phases.iter().map(|phase| reach(phase).1).max()?;
+        let k = phases.iter().map(|phase| phase.depthwise.shape[2]).sum();
+        let span = (high - low) as usize + 1;
+        is_little_more(span, k, &first).then_some(PhaseWeights { low, span })
     }
 
-    /// Bytes of the packed weights, with room to pack them.
-    pub(crate) fn bytes<'d>(&self, phases: impl Iterator<Item = &'d Depthwise> + Clone) -> usize {
-        let room = phases.clone().next().map_or(0, |first| self.span * first.row());
-        phases.map(Depthwise::weights_bytes).sum::<usize>() + room
+    /// Bytes of room to pack them.
+    pub(super) fn room(&self, first: &Depthwise) -> usize {
+        self.span * first.row()
     }
 
     /// Packs the weights of each phase as it does itself, one after the other.
-    pub(crate) fn pack<'d>(
-        &self,
-        phases: impl Iterator<Item = &'d Depthwise> + Clone,
-        source: &Source<'_>,
-        packed: &mut [u8],
-    ) {
-        let Some(first) = phases.clone().next() else { return };
+    pub(super) fn pack(&self, phases: &[Phase], source: &Source<'_>, packed: &mut [u8]) {
+        let Some(Phase { depthwise: first, .. }) = phases.first() else { return };
         let (operand, start) = source.operand().expect("weights are packed here");
         let ([_, channels, _], kernel, strip, row) =
             (first.shape, first.kernel, first.scan.pitch, first.row());
-        let (packed, room) = packed.split_at_mut(phases.clone().map(Depthwise::weights_bytes).sum());
+        let of_phases = phases.iter().map(|phase| phase.depthwise.weights_bytes());
+        let (packed, room) = packed.split_at_mut(of_phases.sum());
         let room = &mut room[..self.span * row];
         let block =
             Window { start: self.low + start as isize, k: Axis::strided(self.span, 1), ..first.weights };
@@ -110,7 +117,7 @@ impl PhaseWeights {
             let x = i * strip..channels.min((i + 1) * strip);
             pack(kernel.isa, kernel.form, Side::Rhs, &block, operand, x, 0..self.span, strip, room);
             let mut rest = &mut *packed;
-            for phase in phases.clone() {
+            for Phase { depthwise: phase, .. } in phases {
                 let out;
                 (out, rest) = rest.split_at_mut(phase.weights_bytes());
                 let (weights, k) = (&phase.weights, phase.shape[2]);
@@ -136,10 +143,10 @@ impl Depthwise {
     }
 
     /// Packs the weights of 8-bit integers, less their zero points.
-    fn widen_weights(&self, source: &Source<'_>, packed: &mut [f32]) {
+    fn widen_weights(&self, source: &Source<'_>, channels: Range<usize>, packed: &mut [f32]) {
         let (operand, start) = source.operand().expect("weights are packed here");
         let Words::U8(data) = operand.words else { unreachable!("8-bit integers") };
-        let ([_, channels, k], strip) = (self.shape, self.scan.pitch);
+        let ([_, _, k], strip) = (self.shape, self.scan.pitch);
         let first = self.weights.start + start as isize;
         let value = |offset: isize, channel: usize| {
             let zero = match operand.zero {
@@ -150,9 +157,9 @@ impl Depthwise {
             let code = if operand.format == Format::I8 { i32::from(code as i8) } else { i32::from(code) };
             (code - zero) as f32
         };
-        for (i, out) in packed.chunks_exact_mut(k * strip).take(channels.div_ceil(strip)).enumerate() {
+        for (begin, out) in channels.clone().step_by(strip).zip(packed.chunks_exact_mut(k * strip)) {
             for (step, out) in out.chunks_exact_mut(strip).enumerate() {
-                let (of_step, lanes) = (first + self.weights.k.offset(step), i * strip..channels);
+                let (of_step, lanes) = (first + self.weights.k.offset(step), begin..channels.end);
                 for (out, channel) in out.iter_mut().zip(lanes) {
                     *out = value(of_step + self.weights.x.offset(channel), channel);
                 }

@@ -10,8 +10,6 @@ mod part;
 mod products;
 mod weights;
 
-use std::sync::PoisonError;
-
 use tile25_kernels::axis::Axis;
 use tile25_kernels::epilogue::Along;
 use tile25_kernels::format::{Element, Format};
@@ -19,11 +17,10 @@ use tile25_kernels::mat::MatSpec;
 use tile25_kernels::pack::{Side, Zero};
 use tile25_kernels::registry::Kernel;
 
-use crate::backend::depthwise::{Depthwise, PhaseWeights};
 use crate::backend::fork::clear;
 use crate::backend::reference::{self, Arithmetic, Output, Values};
 use crate::backend::sums::{Call, Execute};
-use crate::backend::tile::{Run, Source};
+use crate::backend::tile::Run;
 use crate::context::{Backend, Context};
 use crate::epilogue::{Accum, Epilogue};
 use crate::error::Error;
@@ -147,7 +144,7 @@ impl Convolution {
         let kernel = kernel(context, self.first.format, self.second.format);
         let mut scratch = Scratch::default();
         let products = self.products();
-        let mut of_first = self.at_once(&products, kernel, context.threads.count());
+        let mut of_first = self.at_once(&products, context);
         let at_once = of_first.is_some();
         let parts = products.into_iter().map(|(gemm, scan)| {
             let part = match of_first.take() {
@@ -163,13 +160,7 @@ impl Convolution {
         let (layout, whole) = (&self.out.layout, self.out.layout.span());
         let dense = whole.is_some_and(|(low, high)| high.wrapping_sub(low) as usize == layout.len() - 1);
         let clears = empty && dense && self.accum == Accum::Replace && !self.formats.out.is_integer();
-        let together =
-            if self.formats.lhs.is_integer() { None } else { depthwise(&parts).and_then(PhaseWeights::new) };
-        if let (Some(together), Some(phases)) = (&together, depthwise(&parts)) {
-            // They are packed there or were before: parts need no room to.
-            (scratch.weights, scratch.panels[0]) = (together.bytes(phases), 0);
-        }
-        Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch, together, clears })
+        Ok(ConvPlan { op: self, context: *context, kernel, parts, scratch, clears })
     }
 }
 
@@ -181,8 +172,6 @@ pub struct ConvPlan<'p> {
     kernel: Kernel,
     parts: Vec<Part>,
     scratch: Scratch,
-    /// How weights that were not packed before are packed for all phases at once, if they are.
-    together: Option<PhaseWeights>,
     /// Whether phases that no kernel position meets are cleared with all the output, unless an epilogue makes something of them: a phase alone is written element by element.
     clears: bool,
 }
@@ -263,16 +252,6 @@ impl ConvPlan<'_> {
             let [from, to] = [low, high].map(|offset| out.start().wrapping_add_signed(offset));
             clear(&mut out.data_mut()[from..=to], &self.context.threads);
         }
-        let weights = workspace.weights.clone();
-        let mut room = weights.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut together: &[u8] = &[];
-        if let (Some(phases), Weights::View(second), Some(parts)) =
-            (&self.together, &second, depthwise(&self.parts))
-        {
-            let room = room.as_mut_slice(self.scratch.weights);
-            phases.pack(parts, &source(second, Side::Lhs, 1), room);
-            together = room;
-        }
         let phases = self.op.phases();
         for (i, (part, phase)) in self.parts.iter().zip(phases.chain(std::iter::repeat([0; 3]))).enumerate() {
             if clears && part.is_empty() || matches!(part.how, How::WithFirst) {
@@ -281,20 +260,18 @@ impl ConvPlan<'_> {
             let (transposed, rows) = (part.turn == Turn::Transposed, part.channels());
             // The rows come from the second operand in every direction: the weights, or dy in their gradient.
             let x = source(&first, Side::Rhs, 0);
-            let w = match (&second, &part.how) {
-                (Weights::View(_), How::Depthwise(depthwise)) if self.together.is_some() => {
-                    let panels;
-                    (panels, together) = together.split_at(depthwise.weights_bytes());
-                    Source::Packed { panels, batch: Axis::strided(1, 0) }
-                }
-                (Weights::View(second), _) => source(second, Side::Lhs, rows),
-                (Weights::Packed(packed), _) => packed.source(i, rows),
+            let w = match &second {
+                Weights::View(second) => source(second, Side::Lhs, rows),
+                Weights::Packed(packed) => packed.source(i, rows),
             };
             let (lhs, rhs) = if transposed { (x, w) } else { (w, x) };
             let by_image = part.turn == Turn::ByImage;
             let spec_of = |layout: &Layout| {
-                if part.turn == Turn::AllPhases {
-                    return self.op.images_dst(layout);
+                let exchanged = |spec: MatSpec| MatSpec { rows: spec.cols, cols: spec.rows, ..spec };
+                match part.turn {
+                    Turn::AllPhases => return self.op.images_dst(layout),
+                    Turn::AllPhasesByChannel => return exchanged(self.op.images_dst(layout)),
+                    _ => {}
                 }
                 let spec = match self.op.direction {
                     Direction::Forward => self.op.dst(layout, by_image),
@@ -304,8 +281,8 @@ impl ConvPlan<'_> {
                     }
                 };
                 match part.turn {
-                    Turn::AsMade | Turn::ByImage | Turn::AllPhases => spec,
-                    Turn::Transposed => MatSpec { rows: spec.cols, cols: spec.rows, ..spec },
+                    Turn::AsMade | Turn::ByImage | Turn::AllPhases | Turn::AllPhasesByChannel => spec,
+                    Turn::Transposed => exchanged(spec),
                     Turn::ByChannel => {
                         MatSpec { batch: Axis::strided(1, 0), rows: spec.cols, cols: spec.batch, ..spec }
                     }
@@ -316,7 +293,7 @@ impl ConvPlan<'_> {
                 Turn::AsMade => Along::Row(values, rows),
                 Turn::Transposed => Along::Col(values, rows),
                 Turn::ByImage | Turn::AllPhases => Along::Row(values, 0),
-                Turn::ByChannel => Along::Col(values, 0),
+                Turn::ByChannel | Turn::AllPhasesByChannel => Along::Col(values, 0),
             };
             let run = Run { gemm: &part.gemm, lhs, rhs, accum: self.op.accum };
             let epilogue = epilogue.for_kernel(&out.spec(), out.zero(), spec_of, channel, channel);
@@ -329,6 +306,7 @@ impl ConvPlan<'_> {
                     parts.run(&run, epilogue, words, start, threads, workspace);
                 }
                 How::Depthwise(depthwise) => depthwise.run(&call, words),
+                How::Phased(phased) => phased.run(&call, words),
                 How::Planes(planes) => planes.run(&call, words),
                 How::FewPhases(few) => few.run(&call, words),
                 How::WithFirst => {}
@@ -369,17 +347,6 @@ impl ConvPlan<'_> {
             Direction::BackwardData | Direction::Transposed => reference::backward_data(g, &a, &b, out),
         }
     }
-}
-
-/// Parts that are all depthwise.
-fn depthwise(parts: &[Part]) -> Option<impl Iterator<Item = &Depthwise> + Clone> {
-    let all = || {
-        parts.iter().map(|part| match &part.how {
-            How::Depthwise(depthwise) => Some(&**depthwise),
-            _ => None,
-        })
-    };
-    all().all(|part| part.is_some()).then(|| all().flatten())
 }
 
 /// Plans with the default context and runs once.

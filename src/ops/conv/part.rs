@@ -9,7 +9,7 @@ use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
-use crate::backend::depthwise::{Depthwise, Sum};
+use crate::backend::depthwise::{Depthwise, Phased, Sum};
 use crate::backend::dot_parts::DotParts;
 use crate::backend::dot_windows::DotWindows;
 use crate::backend::few_channels::Few;
@@ -38,6 +38,7 @@ pub(super) enum How {
     Parts(Box<Parts>),
     Windows(Box<Windowed>),
     Depthwise(Box<Depthwise>),
+    Phased(Box<Phased>),
     Planes(Box<Planar>),
     FewPhases(Box<FewPhases>),
     /// With the first, which computes all phases.
@@ -111,6 +112,8 @@ pub(super) enum Turn {
     ByChannel,
     /// All phases at once: images are the batch, channels of all groups rows, the positions of all phases columns.
     AllPhases,
+    /// The same, rows and columns exchanged.
+    AllPhasesByChannel,
 }
 
 #[derive(Clone, Debug)]
@@ -128,6 +131,14 @@ pub(super) struct Part {
 /// as matrices: 256 to 128 channels @56 76 and 83 % of the peak, 1024 to 256 @14 74 and 77; of 49 positions, 2048 to 512 @7, 58 and 54.
 const MATRIX_FROM: usize = 128;
 
+/// The kernel of a depthwise product, whose channels are lanes: neighbours along k have no dot product there.
+pub(super) fn of_lanes(kernel: Kernel, context: &Context<'_>) -> Kernel {
+    match kernel.form {
+        Form::F32 | Form::F64 => kernel,
+        _ => self::kernel(context, Format::F32, Format::F32),
+    }
+}
+
 impl Part {
     /// Plans a product that goes over its input as `scan` says.
     pub(super) fn new(
@@ -142,11 +153,7 @@ impl Part {
         let part = |gemm, turn, how| Part { gemm, turn, kernel, threads, how, tile_plan: OnceLock::new() };
         let of_weights = direction == Direction::BackwardWeights;
         let sum = if of_weights { Sum::Positions } else { Sum::Taps };
-        // Its channels are lanes: neighbours along k have no dot product there.
-        let of_lanes = match kernel.form {
-            Form::F32 | Form::F64 => kernel,
-            _ => self::kernel(context, Format::F32, Format::F32),
-        };
+        let of_lanes = of_lanes(kernel, context);
         let adds = accum == Accum::Add;
         if let Some(depthwise) = Depthwise::new(&gemm, scan, sum, adds, of_lanes, threads) {
             return part(gemm, Turn::ByChannel, How::Depthwise(Box::new(depthwise)));
@@ -228,7 +235,8 @@ impl Part {
     /// The first of products that are computed at once, or another.
     pub(super) fn of_all(gemm: Gemm, how: How, kernel: Kernel, context: &Context<'_>) -> Self {
         let threads = worth(gemm.problem.macs(), context.threads.count());
-        Part { gemm, turn: Turn::AllPhases, kernel, threads, how, tile_plan: OnceLock::new() }
+        let turn = if matches!(how, How::Phased(_)) { Turn::AllPhasesByChannel } else { Turn::AllPhases };
+        Part { gemm, turn, kernel, threads, how, tile_plan: OnceLock::new() }
     }
 
     /// Whether f32 is multiplied line by line from a band rather than through a window that looks up every row ([`Windowed`]). Of few channels rows are short, and of few columns tiles are taller. Zen 5, percent of the
@@ -274,6 +282,7 @@ impl Part {
             How::Parts(parts) => parts.scratch(),
             How::Windows(windowed) => windowed.scratch(),
             How::Depthwise(depthwise) => depthwise.scratch(),
+            How::Phased(phased) => phased.scratch(),
             How::Planes(planes) => planes.scratch(),
             How::FewPhases(few) => few.scratch(),
             How::WithFirst => Scratch::default(),
@@ -303,6 +312,8 @@ impl Part {
             How::Windows(_) => Way::WindowsOfBands,
             How::Depthwise(depthwise) if depthwise.reads_in_place() => Way::Depthwise,
             How::Depthwise(_) => Way::DepthwiseOfBands,
+            How::Phased(phased) if phased.reads_in_place() => Way::Depthwise,
+            How::Phased(_) => Way::DepthwiseOfBands,
             How::Planes(_) => Way::DepthwiseOfPlanes,
             How::FewPhases(_) => Way::FewChannels,
             How::WithFirst => Way::WithFirst,

@@ -8,17 +8,20 @@
 
 use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::mat::MatSpec;
-use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 
 use crate::backend::at_once::AtOnce;
+use crate::backend::depthwise::Phased;
 use crate::backend::few_phases::FewPhases;
 use crate::backend::planes::Planar;
 use crate::backend::schedule::{Gemm, Reader};
+use crate::context::Context;
+use crate::epilogue::Accum;
 use crate::layout::Layout;
+use crate::ops::operand::kernel;
 use crate::plan::Problem;
 
-use super::part::How;
+use super::part::{How, of_lanes};
 use super::{Convolution, Direction};
 
 /// Strides of a tensor brought to rank 5: outer two, then three spatial.
@@ -96,8 +99,10 @@ impl Convolution {
         (gemm, scan)
     }
 
-    /// Who executes all products at once, if someone does: of a depthwise convolution over planes, and of a strided gradient of the input of few channels.
-    pub(super) fn at_once(&self, products: &[(Gemm, Scan)], kernel: Kernel, threads: usize) -> Option<How> {
+    /// Who executes all products at once, if someone does: of a depthwise convolution over planes, and of a strided gradient of the input that is depthwise or of few channels.
+    pub(super) fn at_once(&self, products: &[(Gemm, Scan)], context: &Context<'_>) -> Option<How> {
+        let kernel = kernel(context, self.first.format, self.second.format);
+        let threads = context.threads.count();
         let g = &self.geometry;
         let (result, stride) = match self.direction {
             Direction::Forward => (g.output, [1; 3]),
@@ -121,7 +126,12 @@ impl Convolution {
             stride: [stride[1], stride[2]],
         };
         if g.groups > 1 {
-            return Planar::new(&all, kernel, threads).map(|planar| How::Planes(Box::new(planar)));
+            if let Some(planar) = Planar::new(&all, kernel, threads) {
+                return Some(How::Planes(Box::new(planar)));
+            }
+            let adds = self.accum == Accum::Add;
+            let phased = Phased::new(&all, adds, of_lanes(kernel, context), threads);
+            return phased.map(|phased| How::Phased(Box::new(phased)));
         }
         FewPhases::new(&all, kernel, threads).map(|few| How::FewPhases(Box::new(few)))
     }

@@ -98,6 +98,7 @@ impl Part {
         match &self.how {
             How::Windows(windowed) => Some(windowed.packed_bytes()),
             How::Depthwise(depthwise) => Some(depthwise.packed_bytes()),
+            How::Phased(phased) => Some(phased.packed_bytes()),
             How::FewChannels(few) => Some(few.packed_bytes()),
             How::DotWindows(windows) => Some(windows.packed_bytes()),
             How::FewPhases(few) => Some(few.packed_bytes()),
@@ -117,7 +118,8 @@ impl Part {
         let panels = buf.as_mut_slice(bytes);
         match &self.how {
             How::Windows(windowed) => windowed.pack_weights(&self.gemm.rhs, weights, 1, panels),
-            How::Depthwise(depthwise) => depthwise.pack_weights(weights, panels),
+            How::Depthwise(depthwise) => depthwise.pack_all_weights(weights, panels),
+            How::Phased(phased) => phased.pack_weights(weights, panels),
             How::FewChannels(few) => few.pack_weights(&self.gemm.lhs, weights, panels),
             How::DotWindows(windows) => windows.pack_weights(&self.gemm.rhs, weights, 1, panels),
             How::FewPhases(few) => few.pack_weights(weights, panels),
