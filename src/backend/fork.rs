@@ -39,7 +39,7 @@ pub(super) fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usi
     let cuts = (1..=rest).map(|rows| [along_batch, rows.min(units[1]), (rest / rows).min(units[2])]);
     let reads = |&[_, rows, cols]: &[usize; 3]| m.div_ceil(rows) + n.div_ceil(cols);
     // The most parts, then the least to read.
-    cuts.min_by_key(|cut| (usize::MAX - cut.iter().product::<usize>(), reads(cut))).unwrap_or([1; 3])
+    cuts.min_by_key(|cut| (usize::MAX - cut.iter().product::<usize>(), reads(cut), cut[2])).unwrap_or([1; 3])
 }
 
 fn gcd(a: usize, b: usize) -> usize {
