@@ -253,7 +253,7 @@ impl<T: Real + Strip> Positions<'_, '_, '_, T> {
     pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S, _: Isa) {
         // Sums of a tile and one vector of weights for each vector of a strip fill the registers: those of AVX-512 are a strip each. Images of networks are
         // multiples of 7 wide.
-        match T::LEN / S::LANES {
+        match const { T::LEN / S::LANES } {
             1 => self.tall::<S, 1, 14, 7>(s),
             2 => self.tall::<S, 2, 7, 7>(s),
             4 => self.tall::<S, 4, 4, 4>(s),
@@ -375,7 +375,7 @@ fn taps_tile<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV
 impl<T: Real + Strip> Taps<'_, '_, '_, T> {
     #[inline(always)]
     pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S, _: Isa) {
-        match T::LEN / S::LANES {
+        match const { T::LEN / S::LANES } {
             1 => self.segments::<S, 1>(s),
             2 => self.segments::<S, 2>(s),
             4 => self.segments::<S, 4>(s),

@@ -62,6 +62,8 @@ pub trait Simd:
     + Sync
     + 'static
 {
+    /// Whether tiles are to fill the registers. Where they need not, the smallest of each kind will do: the rest takes long to compile, and bits are the same.
+    const TILES: bool = true;
     /// Runs `op` in a function compiled with this token's features.
     fn vectorize<Op: WithToken<Self>>(self, op: Op) -> Op::Output;
     /// The same in a function of its own, whatever calls it: what a loop needs then stays in registers, of which the loops around it take none.

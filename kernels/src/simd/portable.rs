@@ -12,6 +12,7 @@ use super::{Dot, FloatLanes, I16x2, Lanes, MathLanes, Simd, WithToken};
 pub struct Portable;
 
 impl Simd for Portable {
+    const TILES: bool = false;
     #[inline(always)]
     fn vectorize<Op: WithToken<Self>>(self, op: Op) -> Op::Output {
         op.with_token(self)

@@ -31,9 +31,10 @@ impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
         let (n, k) = (self.lines.rows(), self.lines.cols());
         let from_memory = comes_from_memory(self.lines);
         let apart = self.lines.in_a_set(2 * GROUP) <= IN_A_SET;
-        let two_groups = M <= PAIRED && apart;
+        let paired = M <= PAIRED && S::TILES;
+        let two_groups = paired && apart;
         // Where lines of two groups would share too few sets of the first-level cache.
-        let two_segments = M <= PAIRED && !apart && !from_memory;
+        let two_segments = paired && !apart && !from_memory;
         let mut line = 0;
         while line < n {
             let groups = if two_groups && line + 2 * GROUP <= n { 2 } else { 1 };
@@ -42,14 +43,14 @@ impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
                 let segments = if two_segments && step + 2 * KC <= k { 2 } else { 1 };
                 let len = KC.min(k - step);
                 let at = [line, step];
-                if const { M <= PAIRED } && groups * segments > 1 {
+                if const { M <= PAIRED && S::TILES } && groups * segments > 1 {
                     let next = [line + (groups - 1) * GROUP, step + (segments - 1) * KC];
                     if from_memory {
                         self.chains::<S, 2, true>(s, [at, next], len);
                     } else {
                         self.chains::<S, 2, false>(s, [at, next], len);
                     }
-                } else if from_memory {
+                } else if const { S::TILES } && from_memory {
                     self.chains::<S, 1, true>(s, [at], len);
                 } else {
                     self.chains::<S, 1, false>(s, [at], len);

@@ -34,6 +34,11 @@ use tile::{OfPhase, OfTile, Pair, Tile};
 /// Lines of a tall tile. Images of networks are multiples of 7 high.
 pub const PLANE_LINES: usize = 7;
 
+/// Lines of a tall tile of an instruction set.
+const fn tall<S: Simd>() -> usize {
+    if S::TILES { PLANE_LINES } else { 1 }
+}
+
 /// Most vectors of a tile along a line.
 const WIDE: usize = 2;
 
@@ -149,16 +154,18 @@ impl<T: Real + Strip> SomeLines<'_, '_, '_, T> {
         &mut self,
         s: S,
     ) {
-        let (lanes, many) = (<S as Lanes<T>>::LANES, matches!(T::LEN / <S as Lanes<T>>::LANES, 1 | 4));
+        let lanes = <S as Lanes<T>>::LANES;
         let (mut of, phase, dst) = (self.of, self.of_phases[0], &mut *self.dst);
         let mut left = of.len;
         while left > 0 {
-            let tall = self.count == PLANE_LINES;
-            let wide = many && tall && left > lanes;
+            let tall = self.count > 1;
+            let wide = const { S::TILES && matches!(T::LEN / <S as Lanes<T>>::LANES, 1 | 4) }
+                && tall
+                && left > lanes;
             of.len = left.min(if wide { WIDE * lanes } else { lanes });
-            if wide {
+            if const { S::TILES && matches!(T::LEN / <S as Lanes<T>>::LANES, 1 | 4) } && wide {
                 s.apart(Tile::<T, KY, KX, STEP, BACK, PLANE_LINES, WIDE> { of, phase, dst });
-            } else if tall {
+            } else if const { S::TILES } && tall {
                 s.apart(Tile::<T, KY, KX, STEP, BACK, PLANE_LINES, 1> { of, phase, dst });
             } else {
                 s.apart(Tile::<T, KY, KX, STEP, BACK, 1, 1> { of, phase, dst });
@@ -175,7 +182,7 @@ impl<T: Real + Strip> SomeLines<'_, '_, '_, T> {
         let mut left = of.len;
         while left > 0 {
             of.len = left.min(2 * lanes);
-            if self.count == PLANE_LINES {
+            if const { S::TILES } && self.count > 1 {
                 s.apart(Pair::<T, KY, EVEN, ODD, PLANE_LINES> { of, phases, dst });
             } else {
                 s.apart(Pair::<T, KY, EVEN, ODD, 1> { of, phases, dst });
@@ -239,7 +246,8 @@ impl<T: Real + Strip> Planes<'_, '_, '_, T> {
                 let (height, lines) = (&phases[0].scan.axes[1], phases[0].lines(down, &self.lines));
                 let mut next = 0;
                 while next < lines.len() {
-                    let tile = tile_of_line(next, lines.len(), PLANE_LINES, PLANE_LINES, write);
+                    let tile =
+                        tile_of_line(next, lines.len(), const { tall::<S>() }, const { tall::<S>() }, write);
                     next = tile.end;
                     let (count, tile) = (tile.len(), lines.start + tile.start..lines.start + tile.end);
                     // Taps that go backward are met forward by positions that do.
