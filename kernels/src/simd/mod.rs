@@ -183,6 +183,17 @@ pub trait FloatLanes<T>: Lanes<T> {
     fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     /// The even lanes of `a` and then of `b`, and the odd ones: what [`FloatLanes::zip`] put together.
     fn unzip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
+    /// Lanes without `count` of them from `at` on: those behind move down, and what the last are is not said.
+    #[inline(always)]
+    fn leave_out(self, v: Self::V, at: usize, count: usize) -> Self::V
+    where
+        T: bytemuck::Zeroable + Copy,
+    {
+        let mut lanes = [T::zeroed(); 16];
+        self.store(&mut lanes, v);
+        lanes.copy_within(at + count.., at);
+        self.load(&lanes)
+    }
 }
 
 /// Products of units, added to sums: what a microkernel is made of.
@@ -314,13 +325,20 @@ mod tests {
     impl WithSimd for InTurns {
         type Output = ();
         fn with_simd<S: Simd>(self, s: S) {
-            fn check<T: Copy + PartialEq + std::fmt::Debug, S: FloatLanes<T>>(s: S, value: fn(u8) -> T) {
+            fn check<T: bytemuck::Zeroable + Copy + PartialEq + std::fmt::Debug, S: FloatLanes<T>>(
+                s: S,
+                value: fn(u8) -> T,
+            ) {
                 let values: [T; 32] = std::array::from_fn(|i| value(i as u8));
                 let (n, mut got) = (S::LANES, [value(99); 64]);
                 let (a, b) = (s.load(&values), s.load(&values[n..]));
                 let [low, high] = s.zip(a, b);
                 let [even, odd] = s.unzip(a, b);
                 let [again, as_well] = s.unzip(low, high);
+                s.store(&mut got, s.leave_out(a, 1, 2));
+                for (lane, &got) in got[..n.saturating_sub(2)].iter().enumerate() {
+                    assert_eq!(got, value(if lane < 1 { lane } else { lane + 2 } as u8), "lane {lane}");
+                }
                 for (i, v) in [low, high, even, odd, again, as_well].into_iter().enumerate() {
                     s.store(&mut got, v);
                     for (lane, &got) in got[..n].iter().enumerate() {

@@ -29,7 +29,7 @@ use super::{Real, Write};
 
 pub use sheet::Sheet;
 use sheet::{Bring, Fill, OF_PHASE, Weights};
-use tile::{OfPhase, OfTile, Pair, Tile};
+use tile::{Folded, FoldedPair, OfPhase, OfTile, Pair, Tile};
 
 /// Lines of a tall tile. Images of networks are multiples of 7 high.
 pub const PLANE_LINES: usize = 7;
@@ -38,6 +38,12 @@ pub const PLANE_LINES: usize = 7;
 const fn tall<S: Simd>() -> usize {
     if S::TILES { PLANE_LINES } else { 1 }
 }
+
+/// Lanes of vectors that hold two lines of images 7 wide: those of AVX-512.
+const LANES_TO_FOLD: usize = 16;
+
+/// Vectors of a tall tile whose lines are two in a vector.
+const FOLDED: usize = PLANE_LINES.div_ceil(2);
 
 /// Most vectors of a tile along a line.
 const WIDE: usize = 2;
@@ -156,6 +162,15 @@ impl<T: Real + Strip> SomeLines<'_, '_, '_, T> {
     ) {
         let lanes = <S as Lanes<T>>::LANES;
         let (mut of, phase, dst) = (self.of, self.of_phases[0], &mut *self.dst);
+        // Two lines of positions in a vector, the second behind the first.
+        if const { S::TILES && STEP == 1 && KY <= 5 && <S as Lanes<T>>::LANES == LANES_TO_FOLD }
+            && self.count == PLANE_LINES
+            && of.apart == of.len
+            && of.pitch.unsigned_abs() + of.len <= lanes
+        {
+            let count = self.count;
+            return s.apart(Folded::<T, KY, KX, BACK, FOLDED> { of, phase, count, dst });
+        }
         let mut left = of.len;
         while left > 0 {
             let tall = self.count > 1;
@@ -179,6 +194,15 @@ impl<T: Real + Strip> SomeLines<'_, '_, '_, T> {
     fn pairs<S: FloatLanes<T> + Simd, const KY: usize, const EVEN: usize, const ODD: usize>(&mut self, s: S) {
         let lanes = <S as Lanes<T>>::LANES;
         let (mut of, phases, dst) = (self.of, self.of_phases, &mut *self.dst);
+        if const { S::TILES && <S as Lanes<T>>::LANES == LANES_TO_FOLD }
+            && self.count == PLANE_LINES
+            && of.len <= lanes
+            && of.pitch.unsigned_abs() >= lanes / 2
+            && of.pitch.unsigned_abs() + of.len.div_ceil(2) <= lanes
+        {
+            let count = self.count;
+            return s.apart(FoldedPair::<T, KY, EVEN, ODD, FOLDED> { of, phases, count, dst });
+        }
         let mut left = of.len;
         while left > 0 {
             of.len = left.min(2 * lanes);

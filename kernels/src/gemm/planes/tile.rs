@@ -66,7 +66,26 @@ pub(super) struct Pair<'a, 'b, T, const KY: usize, const EVEN: usize, const ODD:
     pub(super) dst: &'a mut Band<'b, T>,
 }
 
-/// The sums of a channel.
+/// `2 M` lines of positions of some channels, or one less, two in a vector: so short that the second lies in the lanes behind the first.
+pub(super) struct Folded<'a, 'b, T, const KY: usize, const KX: usize, const BACK: bool, const M: usize> {
+    pub(super) of: OfTile<'a, T>,
+    pub(super) phase: OfPhase,
+    /// How many lines there are.
+    pub(super) count: usize,
+    pub(super) dst: &'a mut Band<'b, T>,
+}
+
+/// The same of two phases, whose places are the even and the odd; taps go backward.
+pub(super) struct FoldedPair<'a, 'b, T, const KY: usize, const EVEN: usize, const ODD: usize, const M: usize>
+{
+    pub(super) of: OfTile<'a, T>,
+    pub(super) phases: [OfPhase; 2],
+    /// How many lines there are.
+    pub(super) count: usize,
+    pub(super) dst: &'a mut Band<'b, T>,
+}
+
+/// The sums of a channel, of `M` lines that are `DOWN` from each other in the sheet.
 #[inline(always)]
 fn sums<
     T: Real,
@@ -74,6 +93,7 @@ fn sums<
     const KY: usize,
     const KX: usize,
     const STEP: usize,
+    const DOWN: usize,
     const BACK: bool,
     const M: usize,
     const NV: usize,
@@ -85,12 +105,12 @@ fn sums<
     phase: OfPhase,
 ) -> [[S::V; NV]; M] {
     const {
-        assert!((M - 1) * STEP + KY <= 17 && KX <= MOST_TAPS && M <= 7 && NV <= 2 && (STEP == 1 || !BACK));
+        assert!((M - 1) * DOWN + KY <= 17 && KX <= MOST_TAPS && M <= 7 && NV <= 2 && (STEP == 1 || !BACK));
     };
     let weights = &weights[phase.weights..].as_chunks::<OF_TAP>().0[..KX];
     let mut acc = [[s.splat(T::zero()); NV]; M];
     for_each!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] {
-        if i < (M - 1) * STEP + KY {
+        if i < (M - 1) * DOWN + KY {
             let first = (of.first + i as isize * of.pitch) as usize;
             let line = |shift: usize| &sheet[first + shift..][..(KX - 1) / STEP + NV * S::LANES];
             let lines = if STEP == 1 { [line(phase.shifts[0]); 2] } else { phase.shifts.map(line) };
@@ -101,8 +121,8 @@ fn sums<
                     *b = s.load(&places[v * S::LANES..]);
                 }
                 for (j, acc) in acc.iter_mut().enumerate() {
-                    if i >= j * STEP && i - j * STEP < KY {
-                        let w = s.splat(weights[x][i - j * STEP]);
+                    if i >= j * DOWN && i - j * DOWN < KY {
+                        let w = s.splat(weights[x][i - j * DOWN]);
                         for (acc, &b) in acc.iter_mut().zip(&b) {
                             *acc = s.mul_add(w, b, *acc);
                         }
@@ -152,7 +172,7 @@ where
             let (sheet, of_channel);
             (sheet, sheets) = sheets.split_at(of.sheets.1);
             (of_channel, weights) = weights.split_at(of.weights.1);
-            let acc = sums::<T, S, KY, KX, STEP, BACK, M, NV>(s, sheet, of_channel, &of, phase);
+            let acc = sums::<T, S, KY, KX, STEP, STEP, BACK, M, NV>(s, sheet, of_channel, &of, phase);
             let dst = &mut dst.row(channel)[of.at..];
             for_each!(j in [0 1 2 3 4 5 6] {
                 if j < M {
@@ -184,8 +204,8 @@ where
             let (sheet, of_channel);
             (sheet, sheets) = sheets.split_at(of.sheets.1);
             (of_channel, weights) = weights.split_at(of.weights.1);
-            let even = sums::<T, S, KY, EVEN, 1, true, M, 1>(s, sheet, of_channel, &of, even);
-            let odd = sums::<T, S, KY, ODD, 1, true, M, 1>(s, sheet, of_channel, &of, odd);
+            let even = sums::<T, S, KY, EVEN, 1, 1, true, M, 1>(s, sheet, of_channel, &of, even);
+            let odd = sums::<T, S, KY, ODD, 1, 1, true, M, 1>(s, sheet, of_channel, &of, odd);
             let dst = &mut dst.row(channel)[of.at..];
             for_each!(j in [0 1 2 3 4 5 6] {
                 if j < M {
@@ -194,6 +214,72 @@ where
                     let [of_low, of_high] = s.zip(even[j][0], odd[j][0]);
                     put(s, low, of_low, of.write);
                     put(s, high, of_high, of.write);
+                }
+            });
+        }
+    }
+}
+
+impl<T, S, const KY: usize, const KX: usize, const BACK: bool, const M: usize> WithToken<S>
+    for Folded<'_, '_, T, KY, KX, BACK, M>
+where
+    T: Real,
+    S: FloatLanes<T>,
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let Folded { of, phase, count, dst } = self;
+        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        // Places from a line of the sheet to the next, and those between two lines of positions.
+        let between = of.pitch.unsigned_abs() - of.len;
+        for channel in 0..dst.m() {
+            let (sheet, of_channel);
+            (sheet, sheets) = sheets.split_at(of.sheets.1);
+            (of_channel, weights) = weights.split_at(of.weights.1);
+            let acc = sums::<T, S, KY, KX, 1, 2, BACK, M, 1>(s, sheet, of_channel, &of, phase);
+            // Lines of these phases follow each other.
+            let dst = &mut dst.row(channel)[of.at..][..count * of.len];
+            for_each!(j in [0 1 2 3 4 5 6] {
+                if j < M {
+                    let line = if BACK { count - 1 - 2 * j } else { 2 * j };
+                    let end = dst.len().min((line + 2) * of.len);
+                    put(s, &mut dst[line * of.len..end], s.leave_out(acc[j][0], of.len, between), of.write);
+                }
+            });
+        }
+    }
+}
+
+impl<T, S, const KY: usize, const EVEN: usize, const ODD: usize, const M: usize> WithToken<S>
+    for FoldedPair<'_, '_, T, KY, EVEN, ODD, M>
+where
+    T: Real,
+    S: FloatLanes<T>,
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let FoldedPair { of, phases: [even, odd], count, dst } = self;
+        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        // Places of the second line before those that the second vector of both begins with.
+        let before = 2 * (of.pitch.unsigned_abs() - S::LANES / 2);
+        for channel in 0..dst.m() {
+            let (sheet, of_channel);
+            (sheet, sheets) = sheets.split_at(of.sheets.1);
+            (of_channel, weights) = weights.split_at(of.weights.1);
+            let even = sums::<T, S, KY, EVEN, 1, 2, true, M, 1>(s, sheet, of_channel, &of, even);
+            let odd = sums::<T, S, KY, ODD, 1, 2, true, M, 1>(s, sheet, of_channel, &of, odd);
+            let dst = &mut dst.row(channel)[of.at..];
+            for_each!(j in [0 1 2 3 4 5 6] {
+                if j < M {
+                    let line = count - 1 - 2 * j;
+                    let [first, second] = s.zip(even[j][0], odd[j][0]);
+                    put(s, &mut dst[line * of.apart..][..of.len], first, of.write);
+                    if line + 1 < count {
+                        let second = s.leave_out(second, 0, before);
+                        put(s, &mut dst[(line + 1) * of.apart..][..of.len], second, of.write);
+                    }
                 }
             });
         }

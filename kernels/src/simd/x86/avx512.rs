@@ -263,6 +263,12 @@ macro_rules! avx512_lanes {
                     let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
                     [_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b)]
                 }
+                fn leave_out(v: __m512, at: usize, count: usize) -> __m512 {
+                    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                    let behind = _mm512_cmpge_epi32_mask(lanes, _mm512_set1_epi32(at as i32));
+                    let from = _mm512_mask_add_epi32(lanes, behind, lanes, _mm512_set1_epi32(count as i32));
+                    _mm512_permutexvar_ps(from, v)
+                }
             }
         }
 
