@@ -194,6 +194,18 @@ pub trait FloatLanes<T>: Lanes<T> {
         lanes.copy_within(at + count.., at);
         self.load(&lanes)
     }
+    /// Lanes with `count` zeros before the one that was `at`: those behind move up, the last of them out.
+    #[inline(always)]
+    fn put_zeros(self, v: Self::V, at: usize, count: usize) -> Self::V
+    where
+        T: bytemuck::Zeroable + Copy,
+    {
+        let mut lanes = [T::zeroed(); 16];
+        self.store(&mut lanes, v);
+        lanes.copy_within(at..16 - count, at + count);
+        lanes[at..at + count].fill(T::zeroed());
+        self.load(&lanes)
+    }
 }
 
 /// Products of units, added to sums: what a microkernel is made of.
@@ -338,6 +350,13 @@ mod tests {
                 s.store(&mut got, s.leave_out(a, 1, 2));
                 for (lane, &got) in got[..n.saturating_sub(2)].iter().enumerate() {
                     assert_eq!(got, value(if lane < 1 { lane } else { lane + 2 } as u8), "lane {lane}");
+                }
+                s.store(&mut got, s.put_zeros(a, 1, 1));
+                for (lane, &got) in got[..n].iter().enumerate() {
+                    assert_eq!(
+                        got,
+                        [value(0), T::zeroed(), value(lane as u8 - lane.min(1) as u8)][lane.min(2)]
+                    );
                 }
                 for (i, v) in [low, high, even, odd, again, as_well].into_iter().enumerate() {
                     s.store(&mut got, v);

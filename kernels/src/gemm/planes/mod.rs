@@ -231,6 +231,7 @@ impl<T: Real + Strip> Planes<'_, '_, '_, T> {
         let met = low..low + sheet.lines(to - from) as isize;
         let whole = from == 0 && phases.iter().all(|phase| phase.scan.axes[1].positions <= to);
         let of_weights = &Weights::new(phases);
+        let in_place = of_weights.in_place(phases.len());
         let [batch, first_row, first_col] = self.at;
         let cols = first_col..first_col + self.lines.len() * width;
         let mut band = self.dst.band(batch, first_row..first_row + self.channels.len(), cols.clone());
@@ -253,8 +254,17 @@ impl<T: Real + Strip> Planes<'_, '_, '_, T> {
                 whole,
                 out,
             });
-            let out = &mut weights[..now.len() * of_channel];
-            s.apart(Bring { weights: of_weights, data: self.weights, channels, of_channel, out });
+            let of_channels = match in_place {
+                Some((first, apart)) => {
+                    let first = self.weights.1 + first + (channels.start * apart) as isize;
+                    (&self.weights.0[first as usize..], apart)
+                }
+                None => {
+                    let (weights, out) = (of_weights, &mut weights[..now.len() * of_channel]);
+                    s.apart(Bring { weights, data: self.weights, channels, of_channel, out });
+                    (&*out, of_channel)
+                }
+            };
             let dst = &mut band.part(now, 0..cols.len());
             for (i, phases) in phases.chunks(sheet.along).enumerate() {
                 let of_phase = |x: usize| {
@@ -279,7 +289,7 @@ impl<T: Real + Strip> Planes<'_, '_, '_, T> {
                     let pitch = sheet.pitch as isize;
                     let of = OfTile {
                         sheets: (sheets, sheet.len()),
-                        weights: (weights, of_channel),
+                        weights: of_channels,
                         first: (nearest * height.step + height.origin - low) * pitch,
                         pitch: if sheet.back { -pitch } else { pitch },
                         at: (phases[0].first[0] + tile.start * down - self.lines.start) * width,

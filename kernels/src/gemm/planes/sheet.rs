@@ -6,14 +6,14 @@ use crate::scan::{Scan, ScanAxis};
 use crate::simd::{FloatLanes, Lanes, WithToken};
 
 use super::super::Real;
-use super::Phase;
-use super::tile::{MOST_TAPS, OF_TAP};
+use super::tile::MOST_TAPS;
+use super::{LANES_TO_FOLD, Phase};
 
 /// Most phases: those of a stride of two on both axes.
 pub(super) const MOST_PHASES: usize = 4;
 
-/// Elements of the weights of a channel in a phase: for each tap along a line those of all lines of taps.
-pub(super) const OF_PHASE: usize = MOST_TAPS * OF_TAP;
+/// Elements of the weights of a channel in a phase: line by line of taps.
+pub(super) const OF_PHASE: usize = MOST_TAPS * MOST_TAPS;
 
 /// Elements behind a sheet that a tile reads: it takes whole vectors.
 const BEHIND: usize = 64;
@@ -220,6 +220,7 @@ impl<T: Real, S: FloatLanes<T>> WithToken<S> for Fill<'_, T> {
         let start = start + scan.start + image as isize * scan.images.1 + depth.origin * depth.stride;
         let (width, stride) = (width.size, height.stride);
         let inside = lines.start.max(0)..lines.end.min(height.size as isize);
+        let folds = step == 1 && stride == width as isize && pitch + width <= S::LANES;
         let mut rest = out;
         for channel in channels {
             let out;
@@ -233,6 +234,15 @@ impl<T: Real, S: FloatLanes<T>> WithToken<S> for Fill<'_, T> {
                 if step > 1 {
                     zeros(s, &mut odd[at(line)..], width / 2);
                 }
+            }
+            if const { S::LANES == LANES_TO_FOLD } && folds {
+                // Two lines at once, zeros between them and behind.
+                for line in inside.clone().step_by(2) {
+                    let n = (inside.end - line).min(2) as usize * width;
+                    let lines = s.load_first_n(&data[(first + line * stride) as usize..], n);
+                    s.store(&mut even[at(line)..], s.put_zeros(lines, width, pitch - width));
+                }
+                continue;
             }
             for line in inside.clone() {
                 // Whole vectors: zeros behind the last place are padding, or what the next line writes over.
@@ -281,16 +291,26 @@ impl Weights {
         let apart = phases.first().map_or(0, |phase| phase.weights.x.inner().stride);
         let mut weights = Weights { places: [(0, 0); MOST_TAPS * MOST_TAPS], count: 0, apart };
         for (i, phase) in phases.iter().enumerate() {
-            let (of, width) = (&phase.weights, phase.scan.axes[2].taps);
+            let of = &phase.weights;
             let mut at = of.k.cursor(0);
             for tap in 0..of.k.extent() {
-                let to = i * OF_PHASE + tap % width * OF_TAP + tap / width;
-                weights.places[weights.count] = (of.start + at.offset, to);
+                weights.places[weights.count] = (of.start + at.offset, i * OF_PHASE + tap);
                 weights.count += 1;
                 of.k.advance(&mut at, 1);
             }
         }
         weights
+    }
+}
+
+impl Weights {
+    /// Where those of channel 0 begin and elements to the next, if there is one phase whose weights lie as they are brought together.
+    pub(super) fn in_place(&self, phases: usize) -> Option<(isize, usize)> {
+        let places = &self.places[..self.count];
+        let (first, _) = *places.first()?;
+        let dense = places.iter().zip(first..).all(|(&(at, _), dense)| at == dense);
+        let apart = usize::try_from(self.apart).ok()?;
+        (phases == 1 && dense).then_some((first, apart))
     }
 }
 

@@ -9,9 +9,6 @@ use super::super::{Real, Write};
 /// Most lines of taps, and most taps along a line.
 pub(super) const MOST_TAPS: usize = 7;
 
-/// Weights of a tap along a line, one a line of taps, and one that is not used.
-pub(super) const OF_TAP: usize = MOST_TAPS + 1;
-
 /// Taps along a line that are written out: the weights of 3 x 3 stay in registers. Of more the compiler would read first all that a tile multiplies, and spill it.
 const WRITTEN_OUT: usize = 3;
 
@@ -20,7 +17,7 @@ const WRITTEN_OUT: usize = 3;
 pub(super) struct OfTile<'a, T> {
     /// The sheets of the channels, and how many elements there are of each.
     pub(super) sheets: (&'a [T], usize),
-    /// The weights of all phases of the channels, and how many elements there are of each.
+    /// The weights of all phases of the channels, line by line of taps, and elements from a channel to the next.
     pub(super) weights: (&'a [T], usize),
     /// Where in a sheet the first line begins that is met, and from there to the next.
     pub(super) first: isize,
@@ -107,7 +104,7 @@ fn sums<
     const {
         assert!((M - 1) * DOWN + KY <= 17 && KX <= MOST_TAPS && M <= 7 && NV <= 2 && (STEP == 1 || !BACK));
     };
-    let weights = &weights[phase.weights..].as_chunks::<OF_TAP>().0[..KX];
+    let weights = &weights[phase.weights..][..KY * KX];
     let mut acc = [[s.splat(T::zero()); NV]; M];
     for_each!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] {
         if i < (M - 1) * DOWN + KY {
@@ -115,6 +112,8 @@ fn sums<
             let line = |shift: usize| &sheet[first + shift..][..(KX - 1) / STEP + NV * S::LANES];
             let lines = if STEP == 1 { [line(phase.shifts[0]); 2] } else { phase.shifts.map(line) };
             for x in 0..if KX > WRITTEN_OUT { opaque(KX as isize) as usize } else { KX } {
+                // The weights of this tap of each line.
+                let weights = &weights[x..][..(KY - 1) * KX + 1];
                 let places = &lines[x % STEP][if BACK { KX - 1 - x } else { x / STEP }..];
                 let mut b = [s.splat(T::zero()); NV];
                 for (v, b) in b.iter_mut().enumerate() {
@@ -122,7 +121,7 @@ fn sums<
                 }
                 for (j, acc) in acc.iter_mut().enumerate() {
                     if i >= j * DOWN && i - j * DOWN < KY {
-                        let w = s.splat(weights[x][i - j * DOWN]);
+                        let w = s.splat(weights[(i - j * DOWN) * KX]);
                         for (acc, &b) in acc.iter_mut().zip(&b) {
                             *acc = s.mul_add(w, b, *acc);
                         }
@@ -167,11 +166,11 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Tile { of, phase, dst } = self;
-        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        let mut sheets = of.sheets.0;
         for channel in 0..dst.m() {
-            let (sheet, of_channel);
+            let sheet;
             (sheet, sheets) = sheets.split_at(of.sheets.1);
-            (of_channel, weights) = weights.split_at(of.weights.1);
+            let of_channel = &of.weights.0[channel * of.weights.1..];
             let acc = sums::<T, S, KY, KX, STEP, STEP, BACK, M, NV>(s, sheet, of_channel, &of, phase);
             let dst = &mut dst.row(channel)[of.at..];
             for_each!(j in [0 1 2 3 4 5 6] {
@@ -199,11 +198,11 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Pair { of, phases: [even, odd], dst } = self;
-        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        let mut sheets = of.sheets.0;
         for channel in 0..dst.m() {
-            let (sheet, of_channel);
+            let sheet;
             (sheet, sheets) = sheets.split_at(of.sheets.1);
-            (of_channel, weights) = weights.split_at(of.weights.1);
+            let of_channel = &of.weights.0[channel * of.weights.1..];
             let even = sums::<T, S, KY, EVEN, 1, 1, true, M, 1>(s, sheet, of_channel, &of, even);
             let odd = sums::<T, S, KY, ODD, 1, 1, true, M, 1>(s, sheet, of_channel, &of, odd);
             let dst = &mut dst.row(channel)[of.at..];
@@ -230,13 +229,13 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Folded { of, phase, count, dst } = self;
-        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        let mut sheets = of.sheets.0;
         // Places from a line of the sheet to the next, and those between two lines of positions.
         let between = of.pitch.unsigned_abs() - of.len;
         for channel in 0..dst.m() {
-            let (sheet, of_channel);
+            let sheet;
             (sheet, sheets) = sheets.split_at(of.sheets.1);
-            (of_channel, weights) = weights.split_at(of.weights.1);
+            let of_channel = &of.weights.0[channel * of.weights.1..];
             let acc = sums::<T, S, KY, KX, 1, 2, BACK, M, 1>(s, sheet, of_channel, &of, phase);
             // Lines of these phases follow each other.
             let dst = &mut dst.row(channel)[of.at..][..count * of.len];
@@ -261,13 +260,13 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let FoldedPair { of, phases: [even, odd], count, dst } = self;
-        let (mut sheets, mut weights) = (of.sheets.0, of.weights.0);
+        let mut sheets = of.sheets.0;
         // Places of the second line before those that the second vector of both begins with.
         let before = 2 * (of.pitch.unsigned_abs() - S::LANES / 2);
         for channel in 0..dst.m() {
-            let (sheet, of_channel);
+            let sheet;
             (sheet, sheets) = sheets.split_at(of.sheets.1);
-            (of_channel, weights) = weights.split_at(of.weights.1);
+            let of_channel = &of.weights.0[channel * of.weights.1..];
             let even = sums::<T, S, KY, EVEN, 1, 2, true, M, 1>(s, sheet, of_channel, &of, even);
             let odd = sums::<T, S, KY, ODD, 1, 2, true, M, 1>(s, sheet, of_channel, &of, odd);
             let dst = &mut dst.row(channel)[of.at..];

@@ -269,6 +269,13 @@ macro_rules! avx512_lanes {
                     let from = _mm512_mask_add_epi32(lanes, behind, lanes, _mm512_set1_epi32(count as i32));
                     _mm512_permutexvar_ps(from, v)
                 }
+                fn put_zeros(v: __m512, at: usize, count: usize) -> __m512 {
+                    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                    let (at, count) = (_mm512_set1_epi32(at as i32), _mm512_set1_epi32(count as i32));
+                    let behind = _mm512_cmpge_epi32_mask(lanes, _mm512_add_epi32(at, count));
+                    let from = _mm512_mask_sub_epi32(lanes, behind, lanes, count);
+                    _mm512_maskz_permutexvar_ps(behind | _mm512_cmplt_epi32_mask(lanes, at), from, v)
+                }
             }
         }
 
