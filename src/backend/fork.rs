@@ -32,7 +32,8 @@ pub(super) const WORTH_ANOTHER_CUT: f64 = 0.97;
 pub(super) const PACKING_PRICE: usize = 20;
 
 /// As many parts as threads, where the products have so many: more parts would pack and read more, and took a tenth more time. Along the batch as far as that
-/// divides evenly, then rows by columns such that a part reads least.
+/// divides evenly, then rows by columns such that a part reads least; of cuts that read as much the one along most rows, for parts side by side share a line of cache in every row of the result. Zen 4, two threads, percent of
+/// their peak by columns and by rows: 96 x 96 x 96 77 and 83, 384 x 384 x 384 90 and 95, 4096 x 4096 x 8 46 and 51. More rows than that lost (32 x 4096 x 4096 74 and 60).
 pub(super) fn cut(units: [usize; 3], [m, n]: [usize; 2], threads: usize) -> [usize; 3] {
     let along_batch = if units[0] >= 8 * threads { threads } else { gcd(units[0], threads) };
     let rest = threads / along_batch;
@@ -173,7 +174,7 @@ mod tests {
         for (units, threads, parts) in [
             ([1, 128, 22], 2, [1, 2, 1]),
             ([1, 16, 86], 2, [1, 1, 2]),
-            ([1, 128, 128], 6, [1, 2, 3]),
+            ([1, 128, 128], 6, [1, 3, 2]),
             ([1, 128, 22], 7, [1, 7, 1]),
             ([1, 1, 86], 7, [1, 1, 7]),
             ([1, 2, 2], 7, [1, 2, 2]),

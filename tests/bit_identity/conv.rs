@@ -386,6 +386,12 @@ fn depthwise_in_planes() {
         directions_in_both_orders::<f32, 2>(0..2, 1, [channels; 2], input, kernel, conv);
     }
     planes(35, [7, 7], [3, 3], padded(1, 1, 35));
+    // Two lines of 7 in a vector: of one tile, of several, without padding between, of two phases.
+    planes(18, [7, 7], [5, 5], padded(1, 2, 18));
+    planes(5, [16, 6], [5, 5], padded(1, 2, 5));
+    planes(5, [17, 7], [3, 3], padded(1, 0, 5));
+    planes(19, [14, 14], [5, 5], padded(2, 2, 19));
+    planes(5, [29, 15], [3, 3], padded(2, 1, 5));
     planes(18, [16, 15], [5, 5], padded(1, 2, 18));
     planes(3, [25, 70], [7, 7], padded(1, 3, 3));
     planes(3, [71, 83], [3, 3], padded(1, 1, 3));
