@@ -183,6 +183,11 @@ pub trait FloatLanes<T>: Lanes<T> {
     fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     /// The even lanes of `a` and then of `b`, and the odd ones: what [`FloatLanes::zip`] put together.
     fn unzip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
+    /// `v`, computed before what follows: a sum that is used behind a branch alone would be computed there, one after the other, and what it is made of spilled.
+    #[inline(always)]
+    fn settle(self, v: Self::V) -> Self::V {
+        v
+    }
     /// Lanes without `count` of them from `at` on: those behind move down, and what the last are is not said.
     #[inline(always)]
     fn leave_out(self, v: Self::V, at: usize, count: usize) -> Self::V

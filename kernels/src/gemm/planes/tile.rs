@@ -130,6 +130,11 @@ fn sums<
             }
         }
     });
+    for acc in &mut acc {
+        for acc in acc {
+            *acc = s.settle(*acc);
+        }
+    }
     acc
 }
 

@@ -166,6 +166,18 @@ impl FloatLanes<f32> for Avx2 {
         fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
         fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
         fn max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
+        fn settle(v: __m256) -> __m256 {
+            #[cfg(not(miri))]
+            let v = {
+                let mut v = v;
+                // SAFETY: no instruction at all: `v` stays in the register it is in.
+                unsafe {
+                    std::arch::asm!("/* {} */", inout(ymm_reg) v, options(nomem, nostack, preserves_flags));
+                }
+                v
+            };
+            v
+        }
         fn zip(a: __m256, b: __m256) -> [__m256; 2] {
             let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
             [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]

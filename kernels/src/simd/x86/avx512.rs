@@ -263,6 +263,18 @@ macro_rules! avx512_lanes {
                     let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
                     [_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b)]
                 }
+                fn settle(v: __m512) -> __m512 {
+                    #[cfg(not(miri))]
+                    let v = {
+                        let mut v = v;
+                        // SAFETY: no instruction at all: `v` stays in the register it is in.
+                        unsafe {
+                            std::arch::asm!("/* {} */", inout(zmm_reg) v, options(nomem, nostack, preserves_flags));
+                        }
+                        v
+                    };
+                    v
+                }
                 fn leave_out(v: __m512, at: usize, count: usize) -> __m512 {
                     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
                     let behind = _mm512_cmpge_epi32_mask(lanes, _mm512_set1_epi32(at as i32));
