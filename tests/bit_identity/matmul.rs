@@ -177,6 +177,11 @@ fn lines_a_page_apart_are_the_same() {
             strided(&pools, [&matrix, &few, &bias], [lines, count, k], [APART, 1], [step, column]);
         }
     }
+    // One step, whose distance to the next says nothing.
+    for count in [1, 2, 4] {
+        strided(&pools, [&few, &matrix, &bias], [count, lines, 1], [1, 8], [7, APART]);
+        strided(&pools, [&matrix, &few, &bias], [lines, count, 1], [APART, 7], [5, 1]);
+    }
     // A row whose elements lie apart.
     strided(&pools, [&few, &matrix, &bias], [1, lines, k], [1, 8], [1, APART]);
 }

@@ -279,7 +279,8 @@ impl<'a, T> MatRef<'a, T> {
     /// If it has another number of rows, rows that do not lie side by side, or columns that are no multiple of `W`.
     #[inline(always)]
     pub(crate) fn chunks<const M: usize, const W: usize>(self) -> Chunks<'a, T, M, W> {
-        assert!(self.rows == M && self.col_stride == 1 && self.cols.is_multiple_of(W));
+        // None of no columns, whose distance says nothing.
+        assert!(self.rows == M && (self.col_stride == 1 || self.cols == 0) && self.cols.is_multiple_of(W));
         Chunks::new(self.first, self.cols / W, RowSteps::new::<T, M>(self.row_stride))
     }
 }
