@@ -24,7 +24,7 @@ use crate::backend::tile::Source;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::weights::PhaseWeights;
+use super::weights::{ONE_BY_ONE, PhaseWeights};
 use super::{Depthwise, Part, Sum};
 
 /// Bytes of results, at least, that are computed before the next block, if the input is read in place.
@@ -88,8 +88,10 @@ impl Phased {
         let parts = worth(all.macs(), threads);
         let along_images = if images >= parts { parts } else { 1 };
         let counts = [along_images, (parts / along_images).min(lines), 1];
-        let integers = products[0].0.problem.formats.lhs.is_integer();
-        let together = if integers { None } else { PhaseWeights::new(&phases) };
+        let formats = products[0].0.problem.formats;
+        let few = phases.iter().all(|phase| phase.depthwise.shape[2] <= ONE_BY_ONE);
+        let alone = formats.lhs.is_integer() || formats.lhs == formats.sums && few;
+        let together = if alone { None } else { PhaseWeights::new(&phases) };
         let each = phases.iter().map(|phase| phase.depthwise.elements[0]);
         let of_weights = match &together {
             Some(together) => {
