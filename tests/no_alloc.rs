@@ -112,15 +112,17 @@ fn a_planned_run_allocates_nothing() {
         let (w1, wide) = (tensor(&[32, 64, 1, 1]), tensor(&[4, 64, 28, 28]));
         let spec = wide.view().spec();
         let cleared = Convolution::backward_data(ys, w1.view().spec(), spec, &one).unwrap();
-        // All phases at once, of planes and of few channels.
+        // All phases at once, of planes, of strips of channels (there are no tiles of planes for 4 x 4) and of few channels.
         let depthwise = Conv::<2> { groups: 32, ..conv };
         let (w32, planes) = (tensor(&[32, 1, 3, 3]), tensor(&[4, 32, 28, 28]));
+        let w4 = tensor(&[32, 1, 4, 4]);
         let (w3, few) = (tensor(&[32, 3, 3, 3]), tensor(&[4, 3, 28, 28]));
         let gradient = |w: &Tensor<f32>, x: &Tensor<f32>, conv| {
             Convolution::backward_data(ys, w.view().spec(), x.view().spec(), conv).unwrap()
         };
         let at_once = [
             (gradient(&w32, &planes, &depthwise), &y, &w32, &planes),
+            (gradient(&w4, &planes, &depthwise), &y, &w4, &planes),
             (gradient(&w3, &few, &conv), &y, &w3, &few),
         ];
         for (op, a, b, out) in cases.into_iter().chain([(cleared, &y, &w1, &wide)]).chain(at_once) {

@@ -96,40 +96,33 @@ impl<T: Real + Strip> ByLine<'_, '_, '_, T> {
         // Sums of a tile, the weights of a line of taps and a vector of input fill the registers: 32 of AVX-512 and NEON, whose strips are one vector and four.
         // Images of networks are multiples of 7 wide.
         let width = &self.scan.axes[2];
+        // Tiles of so many positions, and the places of a line that they meet.
+        macro_rules! tiles {
+            ($tall:literal, $low:literal: $(($taps:literal, $step:literal))*) => {
+                match (width.taps, width.step) {
+                    $(($taps, $step) => self.lines::<
+                        S,
+                        $taps,
+                        $step,
+                        $tall,
+                        { ($tall - 1) * $step + $taps },
+                        $low,
+                        { ($low - 1) * $step + $taps },
+                    >(s),)*
+                    taps => unreachable!("no tile of {taps:?} taps and steps"),
+                }
+            };
+            ($tall:literal, $low:literal) => {
+                tiles!($tall, $low: (1, 1) (2, 1) (3, 1) (5, 1) (7, 1) (3, 2) (5, 2))
+            };
+        }
         // What an instruction set has no use for is not compiled for it.
         if const { !S::TILES } {
-            return match (width.taps, width.step) {
-                (1, 1) => self.lines::<S, 1, 1, 1, 1, 1, 1>(s),
-                (2, 1) => self.lines::<S, 2, 1, 1, 2, 1, 2>(s),
-                (3, 1) => self.lines::<S, 3, 1, 1, 3, 1, 3>(s),
-                (5, 1) => self.lines::<S, 5, 1, 1, 5, 1, 5>(s),
-                (7, 1) => self.lines::<S, 7, 1, 1, 7, 1, 7>(s),
-                (3, 2) => self.lines::<S, 3, 2, 1, 3, 1, 3>(s),
-                (5, 2) => self.lines::<S, 5, 2, 1, 5, 1, 5>(s),
-                taps => unreachable!("no tile of {taps:?} taps and steps"),
-            };
-        }
-        if const { matches!(T::LEN / <S as Lanes<T>>::LANES, 1 | 4) } {
-            return match (width.taps, width.step) {
-                (1, 1) => self.lines::<S, 1, 1, 14, 14, 7, 7>(s),
-                (2, 1) => self.lines::<S, 2, 1, 14, 15, 7, 8>(s),
-                (3, 1) => self.lines::<S, 3, 1, 14, 16, 7, 9>(s),
-                (5, 1) => self.lines::<S, 5, 1, 14, 18, 7, 11>(s),
-                (7, 1) => self.lines::<S, 7, 1, 14, 20, 7, 13>(s),
-                (3, 2) => self.lines::<S, 3, 2, 14, 29, 7, 15>(s),
-                (5, 2) => self.lines::<S, 5, 2, 14, 31, 7, 17>(s),
-                taps => unreachable!("no tile of {taps:?} taps and steps"),
-            };
-        }
-        match (width.taps, width.step) {
-            (1, 1) => self.lines::<S, 1, 1, 7, 7, 3, 3>(s),
-            (2, 1) => self.lines::<S, 2, 1, 7, 8, 3, 4>(s),
-            (3, 1) => self.lines::<S, 3, 1, 7, 9, 3, 5>(s),
-            (5, 1) => self.lines::<S, 5, 1, 7, 11, 3, 7>(s),
-            (7, 1) => self.lines::<S, 7, 1, 7, 13, 3, 9>(s),
-            (3, 2) => self.lines::<S, 3, 2, 7, 15, 3, 7>(s),
-            (5, 2) => self.lines::<S, 5, 2, 7, 17, 3, 9>(s),
-            taps => unreachable!("no tile of {taps:?} taps and steps"),
+            tiles!(1, 1)
+        } else if const { matches!(T::LEN / <S as Lanes<T>>::LANES, 1 | 4) } {
+            tiles!(14, 7)
+        } else {
+            tiles!(7, 3)
         }
     }
 

@@ -79,7 +79,7 @@ impl Phased {
             }
         }
         if phases.iter().all(|phase| phase.depthwise.in_place) {
-            block = block.min(BLOCK_BYTES.div_ceil(stride[0] * width * channels * bytes));
+            block = block.min(BLOCK_BYTES.div_ceil(stride[0].min(lines) * width * channels * bytes));
         }
         let block = lines.min(block * stride[0]);
         let images = dst.batch.extent();

@@ -144,7 +144,7 @@ impl Convolution {
         let kernel = kernel(context, self.first.format, self.second.format);
         let mut scratch = Scratch::default();
         let products = self.products();
-        let mut of_first = self.at_once(&products, context);
+        let mut of_first = self.at_once(&products, kernel, context);
         let at_once = of_first.is_some();
         let parts = products.into_iter().map(|(gemm, scan)| {
             let part = match of_first.take() {
@@ -266,14 +266,11 @@ impl ConvPlan<'_> {
             };
             let (lhs, rhs) = if transposed { (x, w) } else { (w, x) };
             let by_image = part.turn == Turn::ByImage;
+            let all_phases = matches!(part.turn, Turn::AllPhases | Turn::AllPhasesByChannel);
             let spec_of = |layout: &Layout| {
                 let exchanged = |spec: MatSpec| MatSpec { rows: spec.cols, cols: spec.rows, ..spec };
-                match part.turn {
-                    Turn::AllPhases => return self.op.images_dst(layout),
-                    Turn::AllPhasesByChannel => return exchanged(self.op.images_dst(layout)),
-                    _ => {}
-                }
                 let spec = match self.op.direction {
+                    _ if all_phases => self.op.images_dst(layout),
                     Direction::Forward => self.op.dst(layout, by_image),
                     Direction::BackwardWeights => self.op.weights_dst(layout),
                     Direction::BackwardData | Direction::Transposed => {
@@ -281,8 +278,8 @@ impl ConvPlan<'_> {
                     }
                 };
                 match part.turn {
-                    Turn::AsMade | Turn::ByImage | Turn::AllPhases | Turn::AllPhasesByChannel => spec,
-                    Turn::Transposed => exchanged(spec),
+                    Turn::AsMade | Turn::ByImage | Turn::AllPhases => spec,
+                    Turn::Transposed | Turn::AllPhasesByChannel => exchanged(spec),
                     Turn::ByChannel => {
                         MatSpec { batch: Axis::strided(1, 0), rows: spec.cols, cols: spec.batch, ..spec }
                     }

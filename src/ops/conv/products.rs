@@ -8,6 +8,7 @@
 
 use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::mat::MatSpec;
+use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::{Scan, ScanAxis};
 
 use crate::backend::at_once::AtOnce;
@@ -18,7 +19,6 @@ use crate::backend::schedule::{Gemm, Reader};
 use crate::context::Context;
 use crate::epilogue::Accum;
 use crate::layout::Layout;
-use crate::ops::operand::kernel;
 use crate::plan::Problem;
 
 use super::part::{How, of_lanes};
@@ -100,8 +100,12 @@ impl Convolution {
     }
 
     /// Who executes all products at once, if someone does: of a depthwise convolution over planes, and of a strided gradient of the input that is depthwise or of few channels.
-    pub(super) fn at_once(&self, products: &[(Gemm, Scan)], context: &Context<'_>) -> Option<How> {
-        let kernel = kernel(context, self.first.format, self.second.format);
+    pub(super) fn at_once(
+        &self,
+        products: &[(Gemm, Scan)],
+        kernel: Kernel,
+        context: &Context<'_>,
+    ) -> Option<How> {
         let threads = context.threads.count();
         let g = &self.geometry;
         let (result, stride) = match self.direction {

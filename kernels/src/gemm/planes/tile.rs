@@ -30,6 +30,15 @@ pub(super) struct OfTile<'a, T> {
     pub(super) write: Write,
 }
 
+impl<'a, T> OfTile<'a, T> {
+    /// The sheet and the weights of a channel.
+    #[inline(always)]
+    fn channel(&self, channel: usize) -> (&'a [T], &'a [T]) {
+        let ((sheets, len), (weights, apart)) = (self.sheets, self.weights);
+        (&sheets[channel * len..][..len], &weights[channel * apart..])
+    }
+}
+
 /// What a phase adds to that.
 #[derive(Clone, Copy)]
 pub(super) struct OfPhase {
@@ -171,11 +180,8 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Tile { of, phase, dst } = self;
-        let mut sheets = of.sheets.0;
         for channel in 0..dst.m() {
-            let sheet;
-            (sheet, sheets) = sheets.split_at(of.sheets.1);
-            let of_channel = &of.weights.0[channel * of.weights.1..];
+            let (sheet, of_channel) = of.channel(channel);
             let acc = sums::<T, S, KY, KX, STEP, STEP, BACK, M, NV>(s, sheet, of_channel, &of, phase);
             let dst = &mut dst.row(channel)[of.at..];
             for_each!(j in [0 1 2 3 4 5 6] {
@@ -203,11 +209,8 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Pair { of, phases: [even, odd], dst } = self;
-        let mut sheets = of.sheets.0;
         for channel in 0..dst.m() {
-            let sheet;
-            (sheet, sheets) = sheets.split_at(of.sheets.1);
-            let of_channel = &of.weights.0[channel * of.weights.1..];
+            let (sheet, of_channel) = of.channel(channel);
             let even = sums::<T, S, KY, EVEN, 1, 1, true, M, 1>(s, sheet, of_channel, &of, even);
             let odd = sums::<T, S, KY, ODD, 1, 1, true, M, 1>(s, sheet, of_channel, &of, odd);
             let dst = &mut dst.row(channel)[of.at..];
@@ -234,13 +237,10 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Folded { of, phase, count, dst } = self;
-        let mut sheets = of.sheets.0;
         // Places from a line of the sheet to the next, and those between two lines of positions.
         let between = of.pitch.unsigned_abs() - of.len;
         for channel in 0..dst.m() {
-            let sheet;
-            (sheet, sheets) = sheets.split_at(of.sheets.1);
-            let of_channel = &of.weights.0[channel * of.weights.1..];
+            let (sheet, of_channel) = of.channel(channel);
             let acc = sums::<T, S, KY, KX, 1, 2, BACK, M, 1>(s, sheet, of_channel, &of, phase);
             // Lines of these phases follow each other.
             let dst = &mut dst.row(channel)[of.at..][..count * of.len];
@@ -265,13 +265,10 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let FoldedPair { of, phases: [even, odd], count, dst } = self;
-        let mut sheets = of.sheets.0;
         // Places of the second line before those that the second vector of both begins with.
         let before = 2 * (of.pitch.unsigned_abs() - S::LANES / 2);
         for channel in 0..dst.m() {
-            let sheet;
-            (sheet, sheets) = sheets.split_at(of.sheets.1);
-            let of_channel = &of.weights.0[channel * of.weights.1..];
+            let (sheet, of_channel) = of.channel(channel);
             let even = sums::<T, S, KY, EVEN, 1, 2, true, M, 1>(s, sheet, of_channel, &of, even);
             let odd = sums::<T, S, KY, ODD, 1, 2, true, M, 1>(s, sheet, of_channel, &of, odd);
             let dst = &mut dst.row(channel)[of.at..];
