@@ -159,20 +159,20 @@ impl Depthwise {
 
     /// Packs the weights of some channels that are in the format of sums and begin at `start`, one by one.
     fn turn<T: Copy + Zeroable>(&self, data: &[T], start: isize, channels: Range<usize>, packed: &mut [T]) {
-        let ([_, _, k], strip, lanes, taps) = (self.shape, self.scan.pitch, &self.weights.x, &self.weights.k);
+        let ([_, _, k], strip, lanes) = (self.shape, self.scan.pitch, &self.weights.x);
+        let apart = lanes.inner().stride;
+        let mut taps = [0; ONE_BY_ONE];
+        for (step, tap) in taps.iter_mut().enumerate().take(k) {
+            *tap = self.weights.k.offset(step);
+        }
         for (first, out) in channels.clone().step_by(strip).zip(packed.chunks_exact_mut(k * strip)) {
-            let (n, apart) = (strip.min(channels.end - first), lanes.inner().stride);
-            let first = start + lanes.offset(first);
-            let mut tap = taps.cursor(0);
-            for out in out.chunks_exact_mut(strip) {
+            let (n, first) = (strip.min(channels.end - first), start + lanes.offset(first));
+            for (out, tap) in out.chunks_exact_mut(strip).zip(taps) {
                 let (out, rest) = out.split_at_mut(n);
-                let mut at = first + tap.offset;
-                for out in out {
-                    *out = data[at as usize];
-                    at += apart;
+                for (lane, out) in out.iter_mut().enumerate() {
+                    *out = data[(first + tap + lane as isize * apart) as usize];
                 }
                 rest.fill(T::zeroed());
-                taps.advance(&mut tap, 1);
             }
         }
     }
