@@ -90,6 +90,9 @@ struct Options {
     /// Only shapes whose name contains this, such as "1024 x 1024"
     #[arg(long)]
     only: Option<String>,
+    /// Only shapes of at most so many operations, in 10^9: the largest of DeepBench take half a minute a product
+    #[arg(long)]
+    most_gflop: Option<f64>,
     /// Numbers of threads
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
     threads: Vec<usize>,
@@ -179,8 +182,11 @@ fn compare<C: Case + Sync>(options: &Options, mut cases: Vec<C>) -> Result<(), B
     if let Some(part) = &options.only {
         cases.retain(|case| case.name().contains(part));
     }
+    if let Some(most) = options.most_gflop {
+        cases.retain(|case| case.flops() <= most * 1e9);
+    }
     if cases.is_empty() {
-        return Err("no shape has such a name".into());
+        return Err("no such shape".into());
     }
     if let Some(contender) = options.child {
         return Ok(child::run(contender, &cases, options.threads[0], isa, &options.libraries)?);

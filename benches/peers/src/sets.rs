@@ -246,8 +246,9 @@ impl Set {
             Set::Deepbench => {
                 let file: DeepBench = serde_json::from_str(include_str!("../../shapes/deepbench_gemm.json"))
                     .expect("the file is ours");
+                // Its matrices lie column by column; row by row, these are the transposed operands of the transposed product.
                 let gemms = file.sets.into_values().flatten();
-                gemms.map(|g| Gemm { ta: g.a_t, tb: g.b_t, ..Gemm::new(1, [g.m, g.n, g.k]) }).collect()
+                gemms.map(|g| Gemm { ta: g.b_t, tb: g.a_t, ..Gemm::new(1, [g.n, g.m, g.k]) }).collect()
             }
             Set::Transformer => {
                 // Hidden sizes and their four products: q, k, v together, out, up, down.
