@@ -180,6 +180,12 @@ impl<'a, T: Copy> MatRef<'a, T> {
         unsafe { std::slice::from_raw_parts(self.first.offset(row as isize * self.row_stride), self.cols) }
     }
 
+    /// Elements from a row to the one `rows` below it.
+    #[inline(always)]
+    pub fn down_by(&self, rows: usize) -> isize {
+        self.row_stride.wrapping_mul(rows as isize)
+    }
+
     /// Asks for the lines of a row to come near; a row that is none is no mistake.
     #[inline(always)]
     pub fn prefetch_row(&self, row: usize) {

@@ -39,7 +39,11 @@ const FEW_COLUMNS: usize = 4;
 const FROM: usize = 2 * GROUP;
 /// Bytes of a matrix from which on it is asked for ahead. Zen 5: 1 x 1024 x 1024 10.6 % of the peak, asked for 9.0; 1 x 4096 x 4096 4.5 and 5.0.
 const FROM_MEMORY: usize = 8 * 1024 * 1024;
-/// Steps of k that each line is asked for ahead then. A KiB of one line at a time instead: 4096 x 4 x 4096 16 % of the peak in place of 21.
+/// Bytes of the lines of a group, by up to two rows or columns and by more, up to which then each step asks for its place in the next group; in longer lines for what comes [`STEPS_AHEAD`]. Zen 4, by 512 bytes ahead and by a group: 1 x 3000 x 3000 nt
+/// 14.5 and 17.5 % of the peak, 4 x 3000 x 3000 46 and 51, 8 x 3000 x 3000 54 and 58; by groups of 8, 1 x 4096 x 4096 7.6 and 9.5, 4 x 4096 x 4096 30 and 33, 1 x 8192 x 8192 7.6 and 9.2, but 4 x 8192 x 8192 20.5 and 18.5; by groups of 16
+/// 1 x 8000 x 8000 10.5 and 9.8. In the order of memory, line by line of the next group: as fast, from 8000 x 8000 slower.
+const GROUP_BYTES: [usize; 2] = [256 * 1024, 192 * 1024];
+/// Steps of k that each line is asked for ahead else. A KiB of one line at a time instead: 4096 x 4 x 4096 16 % of the peak in place of 21.
 const STEPS_AHEAD: usize = 8 * LINE;
 
 /// Whether [`few_by_lines`] multiplies a lhs by so many columns faster than tiles do.
@@ -61,6 +65,13 @@ pub(super) fn by_half_vectors(lines: MatRef<'_, f32>, few: usize) -> bool {
 #[inline(always)]
 fn comes_from_memory(lines: MatRef<'_, f32>) -> bool {
     lines.rows().saturating_mul(lines.cols()) >= FROM_MEMORY / size_of::<f32>()
+}
+
+/// Elements from a place in a line to what is asked for there, of lines from memory in groups of `group` that meet `few` rows or columns.
+#[inline(always)]
+fn ahead(lines: MatRef<'_, f32>, group: usize, few: usize) -> isize {
+    let bytes = (group * size_of::<f32>()).saturating_mul(lines.cols());
+    if bytes <= GROUP_BYTES[(few > 2) as usize] { lines.down_by(group) } else { STEPS_AHEAD as isize }
 }
 
 /// The products of each of up to [`FEW_TRANSPOSED`] rows `few` with each of `lines`, or these added to `dst`: of rows with columns, whose transposed matrix `lines` is, or with `COLUMNS` of columns, which are

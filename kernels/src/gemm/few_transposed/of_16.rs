@@ -4,7 +4,7 @@ use crate::KC;
 use crate::mat::{Band, MatRef};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch_near};
 
-use super::{IN_A_SET, LINE, STEPS_AHEAD, comes_from_memory, take};
+use super::{IN_A_SET, LINE, ahead, comes_from_memory, take};
 use crate::gemm::Write;
 
 /// Lines of a group: the lanes of a vector.
@@ -24,6 +24,7 @@ pub(super) fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
 ) {
     let (n, k) = (lines.rows(), lines.cols());
     let from_memory = comes_from_memory(lines);
+    let ahead = ahead(lines, GROUP, M);
     let by_two = M <= PAIRED[COLUMNS as usize] && !from_memory && lines.in_a_set(2 * GROUP) <= IN_A_SET;
     let mut j = 0;
     while j < n {
@@ -35,11 +36,18 @@ pub(super) fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
             let steps = first..first + len;
             let (few, lines, dst) = (few.part(0..M, steps.clone()), lines.part(0..n, steps), &mut *dst);
             if two {
-                s.apart(Groups::<M, 2, COLUMNS, false> { few, lines, dst, from: [j, j + GROUP], write });
+                s.apart(Groups::<M, 2, COLUMNS, false> {
+                    few,
+                    lines,
+                    dst,
+                    from: [j, j + GROUP],
+                    write,
+                    ahead,
+                });
             } else if from_memory {
-                s.apart(Groups::<M, 1, COLUMNS, true> { few, lines, dst, from: [j], write });
+                s.apart(Groups::<M, 1, COLUMNS, true> { few, lines, dst, from: [j], write, ahead });
             } else {
-                s.apart(Groups::<M, 1, COLUMNS, false> { few, lines, dst, from: [j], write });
+                s.apart(Groups::<M, 1, COLUMNS, false> { few, lines, dst, from: [j], write, ahead });
             }
             first += len;
         }
@@ -47,13 +55,14 @@ pub(super) fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
     }
 }
 
-/// The products of `M` rows, or columns, with `G` groups of lines over a segment, each `from` a line on. `AHEAD`: lines are asked for before they are read.
+/// The products of `M` rows, or columns, with `G` groups of lines over a segment, each `from` a line on. `AHEAD`: what is so many elements `ahead` in each line is asked for.
 struct Groups<'a, 'b, 'c, const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool> {
     few: MatRef<'a, f32>,
     lines: MatRef<'a, f32>,
     dst: &'b mut Band<'c, f32>,
     from: [usize; G],
     write: Write,
+    ahead: isize,
 }
 
 impl<S: Simd, const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool> WithToken<S>
@@ -117,7 +126,7 @@ impl<const M: usize, const G: usize, const COLUMNS: bool, const AHEAD: bool>
         }
         if AHEAD {
             for part in parts {
-                prefetch_near(part.as_ptr().wrapping_add(STEPS_AHEAD));
+                prefetch_near(part.as_ptr().wrapping_offset(self.ahead));
             }
         }
         let b = s.transpose_16x16(parts);

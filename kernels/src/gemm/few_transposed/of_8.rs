@@ -6,7 +6,7 @@ use crate::KC;
 use crate::mat::{Band, Chunk, MatRef};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch_near};
 
-use super::{IN_A_SET, LINE, STEPS_AHEAD, comes_from_memory, take};
+use super::{IN_A_SET, LINE, ahead, comes_from_memory, take};
 use crate::gemm::Write;
 
 /// Lines of a group.
@@ -72,7 +72,8 @@ impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
             let write = if step > 0 || self.add { Write::Add } else { Write::Replace };
             Chain { few: self.few.part(0..M, step..step + len), lines, done: line - from, to: line, write }
         };
-        s.apart(Chains::<M, C, COLUMNS, AHEAD> { chains: at.map(chain), dst: &mut *self.dst });
+        let ahead = ahead(self.lines, C * GROUP, M);
+        s.apart(Chains::<M, C, COLUMNS, AHEAD> { chains: at.map(chain), dst: &mut *self.dst, ahead });
     }
 }
 
@@ -91,10 +92,11 @@ struct Chain<'a> {
     write: Write,
 }
 
-/// Chains in turns. `AHEAD`: lines are asked for before they are read.
+/// Chains in turns. `AHEAD`: what is so many elements `ahead` in each line is asked for.
 struct Chains<'a, 'b, 'c, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: bool> {
     chains: [Chain<'a>; C],
     dst: &'b mut Band<'c, f32>,
+    ahead: isize,
 }
 
 /// The sums of a group.
@@ -123,9 +125,9 @@ impl<S: Simd, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: 
         let mut step = 0;
         while let (Some(line), Some(other)) = (lines.next(), others.next()) {
             if AHEAD {
-                ask_for(&line);
+                ask_for(&line, self.ahead);
                 if C > 1 {
-                    ask_for(&other);
+                    ask_for(&other, self.ahead);
                 }
             }
             let first = |half: usize| of::<M, COLUMNS>(first.few, step + half);
@@ -159,11 +161,11 @@ impl<S: Simd, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: 
     }
 }
 
-/// Asks for what comes some steps behind a part of each line.
+/// Asks for what lies `ahead` of a part of each line.
 #[inline(always)]
-fn ask_for(lines: &Chunk<'_, f32, GROUP, LINE>) {
+fn ask_for(lines: &Chunk<'_, f32, GROUP, LINE>, ahead: isize) {
     for lane in 0..GROUP {
-        prefetch_near(lines.at(lane).as_ptr().wrapping_add(STEPS_AHEAD));
+        prefetch_near(lines.at(lane).as_ptr().wrapping_offset(ahead));
     }
 }
 
