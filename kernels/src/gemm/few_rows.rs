@@ -33,21 +33,30 @@ pub(super) const FEW_ROWS_STREAMED: usize = 16;
 
 /// Steps of k that are read side by side, from left to right. Swept with 4 to 64: benches/record/2026-11-27-zen5.md.
 const CHUNK: usize = 16;
-/// How far ahead is asked for what comes: in each row, into which cache; and rows that follow, into the first.
+/// Rows up to which the second form asks for what lies [`CHUNK`] rows below, with vectors of 64 bytes and with others, and bytes of a chunk up to which it does: longer rows, and more, are asked for to the right. Zen 4, percent of the peak, to the right and below: 1, 2, 4, 8 and 16
+/// rows by 4096 x 4096 9.5, 19.2, 33, 57, 61 and 12.3, 22.2, 38, 58, 60; 1 and 4 x 3000 x 3000 12.2, 42 and 16, 53; 1 x 1024 x 16384 6.5 and 11.7; 1 x 8192 x 8192 9.2 and 9.7, 4 x 32000 x 4096 28 and 26. Chunks of 8 rows, below: 8 x 4096 x 4096 44. AVX2: 1 and 4 x 4096 x 4096 10.6, 25.7 and 12.5, 22; 2 13.4 and 11.4.
+/// Zen 5: 0.65 to 0.9 of it (benches/record/2026-11-27-zen5.md).
+const BELOW: [usize; 2] = [4, 1];
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// How far ahead is asked for what comes: from each place, into which cache; and rows that follow, into the first.
 #[derive(Clone, Copy)]
 struct Asking {
-    bytes: usize,
+    bytes: isize,
     into: CacheLevel,
     rows: usize,
 }
 
 impl Asking {
-    /// Of the second form with `m` rows. [`CHUNK`] rows a multiple of a page apart share a set of the first-level cache. Zen 4, where it has eight ways, percent of the peak with 1, 2, 4, 8 and 16 rows by 4096 x 4096: into the first-level cache,
-    /// 1 KiB ahead 5.5, 13.6, 24, 45, 58; into the second, 512 bytes 7.7, 18.8, 33.8, 53.9, 61.0, 1 KiB 7.8, 20.2, 33.6, 52.1, 57.7, 2 KiB 10.2, 20.8, 33.0, 50.5, 56.5 (benches/record/2026-11-29-zen4.md). Others have twelve
+    /// Of the second form with `m` rows of so many columns. [`CHUNK`] rows a multiple of a page apart share a set of the first-level cache. Zen 4, where it has eight ways, to the right, percent of the peak with 1, 2, 4, 8 and 16 rows by 4096 x 4096: into
+    /// the first-level cache, 1 KiB ahead 5.5, 13.6, 24, 45, 58; into the second, 512 bytes 7.7, 18.8, 33.8, 53.9, 61.0, 1 KiB 7.8, 20.2, 33.6, 52.1, 57.7, 2 KiB 10.2, 20.8, 33.0, 50.5, 56.5 (benches/record/2026-11-29-zen4.md). Others have twelve
     /// ways; the second-level cache was not tried there.
     #[inline(always)]
-    fn right(m: usize) -> Self {
+    fn streamed<T: Copy, S: Lanes<T>>(m: usize, columns: usize, rhs: MatRef<'_, T>) -> Self {
+        let below = m <= const { BELOW[!is_wide::<T, S>() as usize] }
+            && CHUNK * columns * size_of::<T>() <= CHUNK_BYTES;
         let (bytes, into) = match is_amd_before_zen5() {
+            true if below => (rhs.down_by(CHUNK).wrapping_mul(size_of::<T>() as isize), CacheLevel::Second),
             true if m <= 4 => (2048, CacheLevel::Second),
             true => (512, CacheLevel::Second),
             false => (1024, CacheLevel::First),
@@ -226,7 +235,7 @@ fn vector<T, S: Lanes<T>, const MASKED: bool, const AHEAD: bool>(
     asking: Asking,
 ) -> S::V {
     if AHEAD {
-        let at = row.as_ptr().wrapping_byte_add(asking.bytes);
+        let at = row.as_ptr().wrapping_byte_offset(asking.bytes);
         match asking.into {
             CacheLevel::First => prefetch(at),
             CacheLevel::Second => prefetch_near(at),
@@ -279,8 +288,8 @@ pub(super) fn streamed<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     sums: &mut [T],
 ) {
     let (m, n, k) = (dst.m(), rhs.cols(), rhs.rows());
-    let asking = Asking::right(m);
     let block = (sums.len() / m / BLOCK_GRAIN * BLOCK_GRAIN).max(1);
+    let asking = Asking::streamed::<T, S>(m, n.min(block), rhs);
     for j in (0..n).step_by(block) {
         let cols = j..n.min(j + block);
         for first_step in (0..k).step_by(KC) {
