@@ -103,7 +103,7 @@ impl DotParts {
                 bytes.reads_in_place(formats.lhs, problem.k) && (side_by_side || problem.k == 1)
             }
             // Copied, for the later of two neighbours would come first, but row by row.
-            Dots::Pairs(_) => formats.lhs == Format::Bf16 && problem.k.is_multiple_of(2) && side_by_side,
+            Dots::Pairs(_) => formats.lhs == Format::Bf16 && side_by_side,
             // [`super::parts`] has them.
             Dots::Floats(_) => return None,
         };
@@ -449,11 +449,11 @@ impl PartSum for f32 {
                         let to = &mut codes[rows.start * pitch + here.start..];
                         *least = copy_pair_rows(isa, matrix.part(rows, here.clone()), to, pitch);
                     }
-                    let runs = [(here.start * bytes, here.len() * bytes)];
+                    let runs = [(here.start * bytes, here.len().next_multiple_of(2) * bytes)];
                     let lines =
                         Lines { data: lhs_room, lines: &lines[..count], apart: pitch * bytes, runs: &runs };
                     let panels = job.panels(batch, &cols, (rhs_room, from), width, segment.clone());
-                    let panels = (panels, width, segment.len() / 2 + 1, 0);
+                    let panels = (panels, width, segment.len().div_ceil(2) + 1, 0);
                     let to = (&mut *dst, at_batch, to_rows.clone(), to_cols.clone());
                     let [multiplied, widened] =
                         pairs.multiply_lines((lines, &least[..count]), panels, to, write);

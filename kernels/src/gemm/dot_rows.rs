@@ -204,7 +204,7 @@ where
             let (at, end) = (row - rows.start, row + M);
             let mut dst = dst.part(at..at + M, 0..dst.n());
             for row in 0..M {
-                dst.prefetch(row);
+                dst.prefetch_lines(row, NV);
             }
             let mut acc = [[s.splat(U::Acc::zeroed()); NV]; M];
             let mut units = rhs.down_close(const { width(NV) });

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::simd::prefetch;
 
 use super::requests::lines;
-use super::{MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
+use super::{CACHE_LINE, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
 
 /// An index of a batch of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -393,6 +393,16 @@ impl<T> Band<'_, T> {
         assert!(cols.start <= cols.end && cols.end <= self.n);
         let at = self.at.wrapping_offset(rows.start as isize * self.stride + cols.start as isize);
         Band { at, stride: self.stride, m: rows.len(), n: cols.len(), owner: PhantomData }
+    }
+
+    /// Asks for so many lines of a row, and for that of its last element. With `lines` known to the compiler no loop is left.
+    #[inline(always)]
+    pub fn prefetch_lines(&self, row: usize, lines: usize) {
+        let first = self.at.wrapping_offset(self.stride.wrapping_mul(row as isize));
+        for line in 0..lines {
+            prefetch(first.wrapping_add(line * (CACHE_LINE / size_of::<T>())));
+        }
+        prefetch(first.wrapping_add(self.n.saturating_sub(1)));
     }
 
     /// Its rows, to be asked for in so many turns.

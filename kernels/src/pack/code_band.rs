@@ -158,7 +158,7 @@ pub fn copy_byte_band(
 }
 
 /// [`super::copy_band`] of bf16, which lie in `data` from `start` on, two channels a unit as panels hold them: the earlier one in the upper half. Returns the least exponent
-/// ([`super::guard`]).
+/// ([`guard`](super::guard)).
 ///
 /// # Panics
 /// If `out` is shorter than [`Band::len`], there is an odd number of channels or a place holds others than all of them, or a code lies outside `data`.
@@ -191,7 +191,7 @@ impl WithSimd for CopyPairs<'_> {
                 copy.inside(s, &line);
             }
             let units: &mut [u32] = bytemuck::cast_slice_mut(&mut copy.out[line.place * len..][..len]);
-            least = least.min(guard::least_exponent(units));
+            least = least.min(guard::least_exponent(s, units));
             if !planes {
                 for unit in units {
                     *unit = unit.rotate_left(16);
@@ -202,10 +202,10 @@ impl WithSimd for CopyPairs<'_> {
     }
 }
 
-/// Copies rows of bf16, whose elements lie side by side, to rows of `out` that begin `pitch` codes apart: pair by pair as [`copy_pair_band`] does. Returns the least exponent.
+/// Copies rows of bf16, whose elements lie side by side, to rows of `out` that begin `pitch` codes apart: pair by pair as [`copy_pair_band`] does, a zero behind an odd number. Returns the least exponent.
 ///
 /// # Panics
-/// If a row has an odd number of elements, they do not lie side by side, or `out` is shorter.
+/// If elements of a row do not lie side by side, or `out` is shorter.
 pub fn copy_pair_rows(isa: Isa, rows: MatRef<'_, u16>, out: &mut [u16], pitch: usize) -> i32 {
     isa.dispatch_but_dots(CopyPairRows { rows, out, pitch })
 }
@@ -219,18 +219,14 @@ struct CopyPairRows<'a> {
 impl WithSimd for CopyPairRows<'_> {
     type Output = i32;
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> i32 {
+    fn with_simd<S: Simd>(self, s: S) -> i32 {
         let CopyPairRows { rows, out, pitch } = self;
-        let (k, mut least) = (rows.cols(), guard::ALL_ZERO);
-        assert!(k.is_multiple_of(2), "whole pairs");
+        let (k, mut least) = (rows.cols().next_multiple_of(2), [u16::MAX; 32]);
         for row in 0..rows.rows() {
-            let units: &mut [u32] = bytemuck::cast_slice_mut(&mut out[row * pitch..][..k]);
-            for (unit, pair) in units.iter_mut().zip(rows.row(row).as_chunks::<2>().0) {
-                *unit = u32::from(pair[0]) << 16 | u32::from(pair[1]);
-            }
-            least = least.min(guard::least_exponent(units));
+            let words: &mut [u32] = bytemuck::cast_slice_mut(&mut out[row * pitch..][..k]);
+            least = s.copy_pairs(rows.row(row), words, least);
         }
-        least
+        guard::exponent(least.iter().fold(u16::MAX, |least, &lane| least.min(lane)))
     }
 }
 

@@ -5,6 +5,8 @@
 //! subnormal, `ea + eb - 14 >= -126`, then every product, every exact partial sum, and every rounded one is a multiple of 2^-126, the
 //! least normal f32: no result is subnormal, nothing is ever flushed.
 
+use crate::simd::Simd;
+
 /// The least exponent of a panel of zeros.
 pub(super) const ALL_ZERO: i32 = 1 << 20;
 /// The least exponent of a panel with a subnormal element.
@@ -18,10 +20,14 @@ pub fn allows(lhs: i32, rhs: i32) -> bool {
 
 /// The least exponent among the nonzero bf16 of a panel of pairs.
 #[inline(always)]
-pub(super) fn least_exponent(panel: &[u32]) -> i32 {
-    // Less one, so that zero wraps to the largest.
-    let halves = bytemuck::cast_slice::<u32, u16>(panel).iter();
-    match halves.fold(u16::MAX, |least, half| least.min((half & 0x7fff).wrapping_sub(1))) {
+pub(super) fn least_exponent<S: Simd>(s: S, panel: &[u32]) -> i32 {
+    exponent(s.least_half(panel))
+}
+
+/// The exponent of the least of codes without their sign, less one.
+#[inline(always)]
+pub(super) fn exponent(least: u16) -> i32 {
+    match least {
         u16::MAX => ALL_ZERO,
         least if least + 1 < 0x80 => HAS_SUBNORMAL,
         least => i32::from((least + 1) >> 7) - 127,

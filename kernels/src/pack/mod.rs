@@ -283,8 +283,9 @@ trait PerPanel: Copy {
     /// For one panel.
     fn convert(&self, part: &Part) -> Self::Convert;
     /// Completes a panel of `W` lanes whose units are there: writes its tail.
-    fn complete<const W: usize>(
+    fn complete<S: Simd, const W: usize>(
         &self,
+        s: S,
         convert: &Self::Convert,
         part: &Part,
         panel: &mut [<Self::Convert as Convert>::Out],
@@ -302,7 +303,7 @@ impl<C: Convert> PerPanel for Plain<C> {
         self.0
     }
     #[inline(always)]
-    fn complete<const W: usize>(&self, _: &C, _: &Part, _: &mut [C::Out]) {}
+    fn complete<S: Simd, const W: usize>(&self, _: S, _: &C, _: &Part, _: &mut [C::Out]) {}
 }
 
 /// Pairs of bf16; the tail is the least exponent.
@@ -317,9 +318,9 @@ impl<C: Convert<Out = Bf16x2>> PerPanel for Exponents<C> {
         self.0
     }
     #[inline(always)]
-    fn complete<const W: usize>(&self, _: &C, _: &Part, panel: &mut [Bf16x2]) {
+    fn complete<S: Simd, const W: usize>(&self, s: S, _: &C, _: &Part, panel: &mut [Bf16x2]) {
         let (units, tail) = panel.split_at_mut(panel.len() - Bf16x2::TAIL * W);
-        tail.fill(Bf16x2(guard::least_exponent(bytemuck::cast_slice(units)) as u32));
+        tail.fill(Bf16x2(guard::least_exponent(s, bytemuck::cast_slice(units)) as u32));
     }
 }
 
@@ -361,7 +362,7 @@ impl PerPanel for ZeroPairs<'_> {
         PairI8 { flip, zero: zero_codes(self.zero, part).map(|code| code ^ flip) }
     }
     #[inline(always)]
-    fn complete<const W: usize>(&self, _: &PairI8, _: &Part, _: &mut [I16x2]) {}
+    fn complete<S: Simd, const W: usize>(&self, _: S, _: &PairI8, _: &Part, _: &mut [I16x2]) {}
 }
 
 impl PerPanel for ZeroQuads<'_> {
@@ -372,7 +373,7 @@ impl PerPanel for ZeroQuads<'_> {
         QuadI8::new(self.signed, self.side, zero_codes(self.zero, part))
     }
     #[inline(always)]
-    fn complete<const W: usize>(&self, convert: &QuadI8, part: &Part, panel: &mut [I8x4]) {
+    fn complete<S: Simd, const W: usize>(&self, _: S, convert: &QuadI8, part: &Part, panel: &mut [I8x4]) {
         convert.tail::<W>(self.side, part.k.len(), panel);
     }
 }
@@ -434,7 +435,7 @@ impl<P: PerPanel> Pack<'_, P> {
                 job.k.clone(),
                 &mut panel[..body],
             );
-            convert.complete::<W>(&converted, &part, panel);
+            convert.complete::<S, W>(s, &converted, &part, panel);
         }
     }
 }

@@ -149,6 +149,25 @@ pub trait Simd:
     fn interleave_4(self, rows: [&[u8; 16]; 4]) -> [u8; 64] {
         std::array::from_fn(|i| rows[i % 4][i / 4])
     }
+    /// The least of the 16-bit halves of some words, each without its highest bit and less one, so that zero is the largest.
+    #[inline(always)]
+    fn least_half(self, words: &[u32]) -> u16 {
+        let halves = words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]);
+        halves.fold(u16::MAX, |least, half| least.min((half & 0x7fff).wrapping_sub(1)))
+    }
+    /// Copies codes two by two, the earlier one of each pair to the upper half of a word, a zero behind an odd number; `least` and what [`Simd::least_half`] says of them, in any lane.
+    ///
+    /// # Panics
+    /// If there are other words than the codes fill.
+    #[inline(always)]
+    fn copy_pairs(self, codes: &[u16], words: &mut [u32], mut least: [u16; 32]) -> [u16; 32] {
+        assert!(words.len() == codes.len().div_ceil(2));
+        for (word, pair) in words.iter_mut().zip(codes.chunks(2)) {
+            *word = u32::from(pair[0]) << 16 | u32::from(pair.get(1).copied().unwrap_or(0));
+        }
+        least[0] = least[0].min(self.least_half(words));
+        least
+    }
 }
 
 /// Vectors of `T` and the arithmetic that kernels ask of them. Slices shorter than the lanes named panic.

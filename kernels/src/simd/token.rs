@@ -17,7 +17,7 @@ macro_rules! feature_fns {
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr
-     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, byte_pairs: $byte_pairs:path => $p:ty)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path, $interleave_4:path)?) => {
+     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, byte_pairs: $byte_pairs:path => $p:ty)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path, $interleave_4:path, $least_half:path, $copy_pairs:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -121,6 +121,16 @@ macro_rules! token {
                 fn interleave_4(self, rows: [&[u8; 16]; 4]) -> [u8; 64] {
                     // SAFETY: as above.
                     unsafe { $interleave_4(rows) }
+                }
+                #[inline(always)]
+                fn least_half(self, words: &[u32]) -> u16 {
+                    // SAFETY: as above.
+                    unsafe { $least_half(words) }
+                }
+                #[inline(always)]
+                fn copy_pairs(self, codes: &[u16], words: &mut [u32], least: [u16; 32]) -> [u16; 32] {
+                    // SAFETY: as above.
+                    unsafe { $copy_pairs(codes, words, least) }
                 }
             )?
         }

@@ -22,7 +22,7 @@ token! {
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: narrow_bf16,
     byte_pairs: byte_pairs => __m512i,
-    look_up: look_up, look_up_f32, interleave, interleave_4
+    look_up: look_up, look_up_f32, interleave, interleave_4, least_half, copy_pairs
 }
 
 impl Avx512 {
@@ -185,6 +185,66 @@ pub(super) fn interleave(even: &[u8; 16], odd: &[u8; 16]) -> [u8; 32] {
         _mm256_storeu_si256(bytes.as_mut_ptr().cast(), both);
     }
     bytes
+}
+
+/// `least` or the halves, each without its highest bit and less one, whichever are smaller.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn least_halves(least: __m512i, halves: __m512i) -> __m512i {
+    let magnitudes = _mm512_and_si512(halves, _mm512_set1_epi16(0x7fff));
+    _mm512_min_epu16(least, _mm512_sub_epi16(magnitudes, _mm512_set1_epi16(1)))
+}
+
+/// [`crate::simd::Simd::least_half`]: sixteen words at a time, then half and half.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn least_half(words: &[u32]) -> u16 {
+    let mut least = _mm512_set1_epi16(-1);
+    let (wide, rest) = words.as_chunks::<16>();
+    for words in wide {
+        // SAFETY: there are sixteen words.
+        least = least_halves(least, unsafe { _mm512_loadu_si512(words.as_ptr().cast()) });
+    }
+    if !rest.is_empty() {
+        let mask = (1u16 << rest.len()) - 1;
+        // SAFETY: the mask has a bit for each word there is. Others are zeros, which do not count.
+        least = least_halves(least, unsafe { _mm512_maskz_loadu_epi32(mask, rest.as_ptr().cast()) });
+    }
+    let half = _mm256_min_epu16(_mm512_castsi512_si256(least), _mm512_extracti64x4_epi64::<1>(least));
+    let quarter = _mm_min_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+    _mm_extract_epi16::<0>(_mm_minpos_epu16(quarter)) as u16
+}
+
+/// [`crate::simd::Simd::copy_pairs`]: sixteen words at a time, their halves exchanged.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn copy_pairs(codes: &[u16], words: &mut [u32], least: [u16; 32]) -> [u16; 32] {
+    assert!(words.len() == codes.len().div_ceil(2));
+    // SAFETY: 64 bytes.
+    let mut least = unsafe { _mm512_loadu_si512(least.as_ptr().cast()) };
+    let (wide, rest) = codes.as_chunks::<32>();
+    let (wide_words, rest_words) = words.split_at_mut(16 * wide.len());
+    for (codes, words) in wide.iter().zip(wide_words.as_chunks_mut::<16>().0) {
+        // SAFETY: there are 32 codes.
+        let pairs = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
+        least = least_halves(least, pairs);
+        // SAFETY: there are sixteen words.
+        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), _mm512_rol_epi32::<16>(pairs)) };
+    }
+    if !rest.is_empty() {
+        // SAFETY: the mask has a bit for each code there is. Others are zeros, which do not count.
+        let pairs = unsafe { _mm512_maskz_loadu_epi16((1u32 << rest.len()) - 1, rest.as_ptr().cast()) };
+        least = least_halves(least, pairs);
+        let mask = ((1u32 << rest_words.len()) - 1) as u16;
+        // SAFETY: the mask has a bit for each word there is.
+        unsafe {
+            _mm512_mask_storeu_epi32(rest_words.as_mut_ptr().cast(), mask, _mm512_rol_epi32::<16>(pairs))
+        };
+    }
+    let mut lanes = [0; 32];
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), least) };
+    lanes
 }
 
 /// [`crate::simd::Simd::interleave_4`]: a quarter of the register a row, then four bytes of each row to each quarter, then their bytes in turns.

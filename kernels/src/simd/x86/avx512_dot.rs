@@ -23,7 +23,7 @@ token! {
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: super::avx512::narrow_bf16,
     byte_pairs: super::avx512::byte_pairs => __m512i,
-    look_up: super::avx512::look_up, super::avx512::look_up_f32, super::avx512::interleave, super::avx512::interleave_4
+    look_up: super::avx512::look_up, super::avx512::look_up_f32, super::avx512::interleave, super::avx512::interleave_4, super::avx512::least_half, super::avx512::copy_pairs
 }
 
 avx512_lanes!(Avx512Dot);
