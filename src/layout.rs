@@ -81,7 +81,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Any strides, in elements; negative and zero strides are legal.
+    /// Any strides, in elements; negative and zero strides are legal. Those that no step takes may be anything: of an axis of one element a stride is brought within what all elements span, of a
+    /// layout without elements strides are those of [`Layout::contiguous`].
     ///
     /// # Errors
     /// [`Error::Rank`], [`Error::SizeOverflow`] as above; [`Error::Shape`] where there are not as many strides as dims.
@@ -91,8 +92,15 @@ impl Layout {
             return Err(Error::Shape { op: "layout", problem });
         }
         let mut layout = Self::contiguous(dims)?;
+        if layout.is_empty() {
+            return Ok(layout);
+        }
         layout.strides[..strides.len()].copy_from_slice(strides);
-        layout.check_span()?;
+        let (low, high) = layout.span().ok_or_else(|| layout.overflows())?;
+        let spanned = high.saturating_sub(low).saturating_add(1);
+        for d in (0..dims.len()).filter(|&d| dims[d] == 1) {
+            layout.strides[d] = strides[d].clamp(-spanned, spanned);
+        }
         Ok(layout)
     }
 
@@ -106,10 +114,8 @@ impl Layout {
         Ok(layout)
     }
 
-    fn check_span(&self) -> Result<(), Error> {
-        let fits = self.is_empty() || self.span().is_some();
-        let error = || Error::SizeOverflow { dims: self.dims().to_vec(), strides: self.strides().to_vec() };
-        fits.then_some(()).ok_or_else(error)
+    fn overflows(&self) -> Error {
+        Error::SizeOverflow { dims: self.dims().to_vec(), strides: self.strides().to_vec() }
     }
 
     /// The extents.

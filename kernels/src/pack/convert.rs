@@ -15,6 +15,11 @@ pub(super) trait Convert: Copy {
     const K: usize;
     /// The word of a padded tap in lane `w`.
     fn pad(&self, w: usize) -> Self::Word;
+    /// The word of lane `w` that counts as nothing in a unit.
+    #[inline(always)]
+    fn nothing(&self, w: usize) -> Self::Word {
+        self.pad(w)
+    }
     /// The unit of lane `w` from its first `n` words; those beyond count as nothing.
     fn unit(&self, w: usize, words: [Self::Word; 4], n: usize) -> Self::Out;
     /// The units of lanes side by side: `rows[j][w]` is place `j` of lane `w`, `K` places.
@@ -348,21 +353,31 @@ impl Convert for QuadI8 {
         I8x4((u32::from_le_bytes(words) ^ flip) & here)
     }
     #[inline(always)]
+    fn nothing(&self, _: usize) -> u8 {
+        self.flip
+    }
+    #[inline(always)]
     fn beside<S: Simd>(&self, s: S, rows: [&[u8]; 4], out: &mut [I8x4]) {
         let flip = u32::from(self.flip) * 0x0101_0101;
         let [first, second, third, fourth] = rows;
-        let (blocks, rest) = out.as_chunks_mut::<16>();
-        let done = 16 * blocks.len();
-        let upper = first.as_chunks().0.iter().zip(second.as_chunks().0);
-        let lower = third.as_chunks().0.iter().zip(fourth.as_chunks().0);
-        for ((out, (a, b)), (c, d)) in blocks.iter_mut().zip(upper).zip(lower) {
-            let units: [u32; 16] = bytemuck::must_cast(s.interleave_4([a, b, c, d]));
-            for (out, unit) in out.iter_mut().zip(units) {
+        let len = out.len();
+        if len < 16 {
+            for (w, out) in out.iter_mut().enumerate() {
+                *out = self.unit(w, [first[w], second[w], third[w], fourth[w]], 4);
+            }
+            return;
+        }
+        for w in (0..len).step_by(16) {
+            // The last sixteen may begin among those before.
+            let w = w.min(len - 16);
+            let sixteen =
+                |row: &[u8]| -> [u8; 16] { *row[w..].first_chunk().expect("sixteen lanes are left") };
+            let units =
+                s.interleave_4([&sixteen(first), &sixteen(second), &sixteen(third), &sixteen(fourth)]);
+            let units: [u32; 16] = bytemuck::must_cast(units);
+            for (out, unit) in out[w..w + 16].iter_mut().zip(units) {
                 *out = I8x4(u32::from_le(unit) ^ flip);
             }
-        }
-        for (w, out) in (done..).zip(rest) {
-            *out = self.unit(w, [first[w], second[w], third[w], fourth[w]], 4);
         }
     }
     #[inline(always)]

@@ -17,6 +17,9 @@ use super::{Operand, Zero};
 /// Rows whose places are looked up at a time.
 const AT_ONCE: usize = 16;
 
+/// Codes that are copied at a time.
+const LINE: usize = 64;
+
 /// Steps of k that are turned at a time.
 const TURNED: usize = 64;
 
@@ -60,6 +63,14 @@ impl WithSimd for Rows<'_> {
         let Rows { window, data, zero, x, k, flip, pitch, out } = self;
         let (of_x, of_k) = (window.x.inner(), window.k.inner());
         let one_run = window.is_plain() && window.x.dims().len() == 1 && window.k.dims().len() == 1;
+        if one_run && of_k.stride == 1 {
+            let first = window.start + k.start as isize;
+            for (row, out) in x.zip(out.chunks_mut(pitch)) {
+                let first = (first + row as isize * of_x.stride) as usize;
+                copy_flipped(&data[first..first + k.len()], flip, out);
+            }
+            return;
+        }
         let turns = one_run && of_x.stride == 1 && of_k.stride != 1;
         let whole = if turns { k.len() / TURNED * TURNED } else { 0 };
         if turns {
@@ -88,6 +99,27 @@ impl WithSimd for Rows<'_> {
             done += many;
         }
     }
+}
+
+/// A row whose codes lie side by side, the bits of `flip` turned over in each, and as many codes behind it as fill four.
+#[inline(always)]
+fn copy_flipped(row: &[u8], flip: u8, out: &mut [u8]) {
+    let len = row.len();
+    for at in (0..len).step_by(LINE) {
+        // The last line may begin in the one before; of less than one, code by code.
+        let Some(from) = len.checked_sub(LINE).and_then(|last| row[at.min(last)..].first_chunk::<LINE>())
+        else {
+            for (to, &code) in out.iter_mut().zip(row) {
+                *to = code ^ flip;
+            }
+            break;
+        };
+        let to = &mut out[at.min(len - LINE)..][..LINE];
+        for (to, &code) in to.iter_mut().zip(from) {
+            *to = code ^ flip;
+        }
+    }
+    out[len..len.next_multiple_of(4)].fill(flip);
 }
 
 /// One row over `k`, zeros behind it.

@@ -59,14 +59,20 @@ impl<C: Convert, const W: usize> CopyRows<'_, C, W> {
             beyond.copy_from_slice(&padding[lanes..]);
         }
         let here = len - whole * C::K;
-        for (w, out) in last.iter_mut().enumerate() {
-            let mut words = [convert.pad(w); 4];
-            if w < lanes {
-                for (j, word) in words[..here].iter_mut().enumerate() {
-                    *word = step_of(data, first, stride, whole * C::K + j, lanes)[w];
-                }
+        if here > 0 {
+            let mut nothing = [convert.pad(0); W];
+            for (w, nothing) in nothing.iter_mut().enumerate() {
+                *nothing = convert.nothing(w);
             }
-            *out = convert.unit(w, words, here);
+            let mut rows = [&nothing[..lanes]; 4];
+            for (j, row) in rows[..here].iter_mut().enumerate() {
+                *row = step_of(data, first, stride, whole * C::K + j, lanes);
+            }
+            let (out, beyond) = last.split_at_mut(lanes);
+            convert.beside(s, rows, out);
+            for (w, out) in (lanes..).zip(beyond) {
+                *out = convert.unit(w, [convert.pad(w); 4], here);
+            }
         }
     }
 }
