@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use crate::simd::prefetch;
 
-use super::requests::lines;
 use super::{CACHE_LINE, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
 
 /// An index of a batch of matrices.
@@ -303,8 +302,17 @@ pub trait WriteRows<T> {
     /// If there is no such row.
     fn row(&mut self, row: usize) -> &mut [T];
 
-    /// Asks for a row to be in the cache.
-    fn prefetch(&self, row: usize);
+    /// Asks for so many lines of a row, and for that of its last element. With `lines` known to the compiler no loop is left.
+    fn prefetch(&self, row: usize, lines: usize);
+}
+
+/// See [`WriteRows::prefetch`]: of a row of `n` elements.
+#[inline(always)]
+fn prefetch_row<T>(first: *const T, n: usize, lines: usize) {
+    for line in 0..lines {
+        prefetch(first.wrapping_add(line * (CACHE_LINE / size_of::<T>())));
+    }
+    prefetch(first.wrapping_add(n.saturating_sub(1)));
 }
 
 impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
@@ -326,8 +334,8 @@ impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, row: usize) {
-        lines(self.at.wrapping_offset(self.offsets[row * self.apart]), self.n, true, prefetch);
+    fn prefetch(&self, row: usize, lines: usize) {
+        prefetch_row(self.at.wrapping_offset(self.offsets[row * self.apart]), self.n, lines);
     }
 }
 
@@ -395,16 +403,6 @@ impl<T> Band<'_, T> {
         Band { at, stride: self.stride, m: rows.len(), n: cols.len(), owner: PhantomData }
     }
 
-    /// Asks for so many lines of a row, and for that of its last element. With `lines` known to the compiler no loop is left.
-    #[inline(always)]
-    pub fn prefetch_lines(&self, row: usize, lines: usize) {
-        let first = self.at.wrapping_offset(self.stride.wrapping_mul(row as isize));
-        for line in 0..lines {
-            prefetch(first.wrapping_add(line * (CACHE_LINE / size_of::<T>())));
-        }
-        prefetch(first.wrapping_add(self.n.saturating_sub(1)));
-    }
-
     /// Its rows, to be asked for in so many turns.
     #[inline(always)]
     pub fn requests(&self, turns: usize) -> Requests<T> {
@@ -432,8 +430,8 @@ impl<T: Copy> WriteRows<T> for Band<'_, T> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, row: usize) {
-        lines(self.at.wrapping_offset(row as isize * self.stride), self.n, true, prefetch);
+    fn prefetch(&self, row: usize, lines: usize) {
+        prefetch_row(self.at.wrapping_offset(row as isize * self.stride), self.n, lines);
     }
 }
 
