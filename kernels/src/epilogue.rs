@@ -477,20 +477,22 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
         while row < m {
             let mut planes = to.planes(row);
             let len = planes.len();
+            let band = from.band(row, len).expect("sums side by side, row behind row");
+            let sums = band.to_read();
             let by_lines =
                 if size_of::<T>() == size_of::<f32>() && len > HALF { width / LINE * LINE } else { 0 };
             let whole = width / HALF * HALF;
+            let nothing = [T::zeroed(); LINE];
             for col in (0..by_lines).step_by(LINE) {
                 for i in (0..len).step_by(LINE) {
                     // The last block begins early enough to be a whole one, if it can: what it repeats is the same.
                     let i = i.min(len.saturating_sub(LINE));
                     let rows = LINE.min(len - i);
-                    let mut block = [[T::zeroed(); LINE]; LINE];
-                    for (r, block) in block[..rows].iter_mut().enumerate() {
-                        let from = from.row_slice(row + i + r).expect("sums side by side");
-                        block.copy_from_slice(&from[col..col + LINE]);
+                    let mut block = [&nothing; LINE];
+                    for (r, line) in block[..rows].iter_mut().enumerate() {
+                        *line = sums.row(i + r)[col..].first_chunk().expect("a whole line");
                     }
-                    for (c, column) in T::transpose_16(s, block.each_ref()).iter().enumerate() {
+                    for (c, column) in T::transpose_16(s, block).iter().enumerate() {
                         if rows == LINE {
                             planes.put(col + c, i, column);
                         } else {
@@ -507,8 +509,7 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
                     let rows = HALF.min(len - i);
                     let mut block = [[T::zeroed(); HALF]; HALF];
                     for (r, block) in block[..rows].iter_mut().enumerate() {
-                        let from = from.row_slice(row + i + r).expect("sums side by side");
-                        block.copy_from_slice(&from[col..col + HALF]);
+                        block.copy_from_slice(&sums.row(i + r)[col..col + HALF]);
                     }
                     for (c, column) in T::transpose(s, block).iter().enumerate() {
                         if rows == HALF {
@@ -521,8 +522,7 @@ fn copy_to_planes<T: Transpose, S: Simd>(s: S, sums: &mut TileMut<'_, T>, tile: 
             }
             for col in whole..width {
                 for i in 0..len {
-                    let value = from.row_slice(row + i).expect("sums side by side")[col];
-                    planes.put(col, i, &[value]);
+                    planes.put(col, i, &[sums.row(i)[col]]);
                 }
             }
             row += len;

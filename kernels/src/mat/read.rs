@@ -8,7 +8,7 @@ use crate::simd::{prefetch, prefetch_near};
 use super::CACHE_LINE;
 use super::columns::{Across, Chunks, RowSteps};
 use super::requests::lines;
-use super::{Places, Requests};
+use super::{Band, Places, Requests};
 
 /// A batch of matrices with one stride for rows and one for columns, every element inside its slice.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +98,14 @@ pub struct MatRef<'a, T> {
 }
 
 impl<'a, T: Copy> MatRef<'a, T> {
+    /// The elements of a band, row by row.
+    #[inline(always)]
+    pub(super) fn of_band(band: &'a Band<'_, T>) -> Self {
+        // The band owns them and is borrowed.
+        let Band { at, stride, m, n, .. } = *band;
+        MatRef { first: at, rows: m, cols: n, row_stride: stride, col_stride: 1, owner: PhantomData }
+    }
+
     /// The first `rows * cols` elements of `data`, row by row.
     ///
     /// # Panics

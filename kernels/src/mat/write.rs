@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::simd::prefetch;
 
-use super::{CACHE_LINE, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
+use super::{CACHE_LINE, MatRef, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
 
 /// An index of a batch of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -390,7 +390,7 @@ impl<'a, T> Band<'a, T> {
     }
 }
 
-impl<T> Band<'_, T> {
+impl<T: Copy> Band<'_, T> {
     /// Some of its rows and columns.
     ///
     /// # Panics
@@ -401,6 +401,12 @@ impl<T> Band<'_, T> {
         assert!(cols.start <= cols.end && cols.end <= self.n);
         let at = self.at.wrapping_offset(rows.start as isize * self.stride + cols.start as isize);
         Band { at, stride: self.stride, m: rows.len(), n: cols.len(), owner: PhantomData }
+    }
+
+    /// Its elements, to be read.
+    #[inline(always)]
+    pub fn to_read(&self) -> MatRef<'_, T> {
+        MatRef::of_band(self)
     }
 
     /// Its rows, to be asked for in so many turns.
