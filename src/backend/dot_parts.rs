@@ -17,6 +17,7 @@ use tile25_kernels::axis::Window;
 use tile25_kernels::epilogue::{Epilogue, Finish, FinishFrom};
 use tile25_kernels::format::{Format, Words, WordsMut};
 use tile25_kernels::gemm::{ByteKernel, Lies, Lines, Write};
+use tile25_kernels::isa::is_amd_before_zen5;
 use tile25_kernels::mat::{MatMut, Matrices, Places};
 use tile25_kernels::pack::{Operand, Side, Zero, copy_pair_rows, pack_segments};
 use tile25_kernels::registry::Kernel;
@@ -55,6 +56,9 @@ fn pitch(k: usize) -> usize {
 /// Multiply-adds of bf16 up to which parts are faster than tickets, which share what they pack and keep more of k near. Zen 5, one thread, tickets and parts: 96 x 128 x 64 x 128 93 and 141 % of the f32 peak,
 /// 128 x 128 x 128 113 and 138, 512 x 512 x 512 173 and 174, 1024 x 2304 x 768 176 and 172, 2048 x 2048 x 2048 171 and 166, 4096 x 4096 x 4096 173 and 143 (benches/record/2026-11-28-zen5.md).
 const PAIR_MACS: u64 = 1 << 28;
+/// Steps of k up to which parts are on AMD's before Zen 5 whatever there is to multiply. Zen 4, tickets and parts, one thread and two: 1024 x 768 x 768 177 and 182, 174 and 185, 1024 x 3072 x 768 168 and 173, 166 and 174; 1024 x 1024 x 1024 and 2048 x 2048 x 2048 the same, 1024 x 768 x 3072 179 and 163,
+/// 4096 x 4096 x 4096 175 and 151.
+const PAIR_STEPS: usize = 768;
 
 /// How a product is cut.
 #[derive(Clone, Debug)]
@@ -90,7 +94,8 @@ impl DotParts {
         if few && dots.tiles().is_none() {
             return None; // k has to be split; AMX is faster without: 16 x 48 x 65536 on two threads 3 times (Granite Rapids)
         }
-        if matches!(dots, Dots::Pairs(_)) && problem.macs() > PAIR_MACS * problem.batch as u64 {
+        let long = problem.k > PAIR_STEPS || !is_amd_before_zen5();
+        if matches!(dots, Dots::Pairs(_)) && long && problem.macs() > PAIR_MACS * problem.batch as u64 {
             return None;
         }
         let bytes = kernel.form.element_bytes();
