@@ -341,3 +341,51 @@ impl<W: Code, C: Change<W>> WithSimd for CopyChanged<'_, W, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_copied_pair_by_pair_whatever_their_length() {
+        // Zeros of both signs, subnormals, every exponent.
+        let code = |i: usize| ((i * 40503) >> 3) as u16;
+        for isa in Isa::available() {
+            for k in 1..70 {
+                let codes: Vec<u16> = (0..3 * k).map(code).collect();
+                for least_at in [0x8000, 0x0001, 0x0080, 0x3f80] {
+                    // None is smaller than this, and each place has it once.
+                    let no_less =
+                        |code: &u16| if code & 0x7fff < least_at & 0x7fff { least_at } else { *code };
+                    let mut row: Vec<u16> = codes.iter().map(no_less).collect();
+                    row[2 * k - 1] = least_at;
+                    let (pitch, mut out) = (k.next_multiple_of(2) + 2, vec![7u16; 3 * (k + 3)]);
+                    let least = copy_pair_rows(isa, MatRef::row_major(&row, 3, k), &mut out, pitch);
+                    let exponent = |code: u16| match code & 0x7fff {
+                        0 => None,
+                        1..0x80 => Some(i32::MIN),
+                        code => Some(i32::from(code >> 7) - 127),
+                    };
+                    let want = row.iter().filter_map(|&code| exponent(code)).min();
+                    match want {
+                        None => assert_eq!(least, guard::ALL_ZERO),
+                        Some(i32::MIN) => assert!(!guard::allows(least, 127)),
+                        Some(want) => assert_eq!(least, want, "{isa} {k}"),
+                    }
+                    for (i, codes) in row.chunks(k).enumerate() {
+                        let words: &[u32] = bytemuck::cast_slice(&out[i * pitch..][..k.next_multiple_of(2)]);
+                        for (word, pair) in words.iter().zip(codes.chunks(2)) {
+                            let later = pair.get(1).copied().unwrap_or(0);
+                            assert_eq!(
+                                *word,
+                                u32::from(pair[0]) << 16 | u32::from(later),
+                                "{isa} {k} row {i}"
+                            );
+                        }
+                        assert_eq!(out[i * pitch + k.next_multiple_of(2)..(i + 1) * pitch], [7, 7]);
+                    }
+                }
+            }
+        }
+    }
+}
