@@ -39,6 +39,9 @@ const CHUNK: usize = 16;
 const BELOW: [usize; 2] = [4, 1];
 const CHUNK_BYTES: usize = 512 * 1024;
 
+/// A matrix of no more bytes than this lies in a second-level cache of Zen 4.
+const SECOND_CACHE_BYTES: usize = 1024 * 1024;
+
 /// How far ahead is asked for what comes: from each place, into which cache; and rows that follow, into the first.
 #[derive(Clone, Copy)]
 struct Asking {
@@ -64,10 +67,11 @@ impl Asking {
         Asking { bytes, into, rows: 0 }
     }
 
-    /// Of the first form with `m` rows. One alone has strips of 24 lines; Zen 4, by 8 rows and by 4: 1 x 1152 x 384 28.3 and 34.2 % of the peak, 1 x 2304 x 768 26.5 and 29.0, 1 x 3072 x 768 26.8 and 25.0; 3 x 768 x 3072 76 and 66.
+    /// Of the first form with `m` rows. One alone has strips of 24 lines, two of 12; Zen 4, by 8 rows and by 4: 1 x 1152 x 384 28.3 and 34.2 % of the peak, 1 x 2304 x 768 26.5 and 29.0, 1 x 3072 x 768 26.8 and 25.0; 3 x 768 x 3072 76 and 66; 2 x 512 x 512 49 and 61, 2 x 384 x 384 78 and 82, but 2 x 768 x 3072, from the last-level cache, 55 and 51.
     #[inline(always)]
-    fn down(m: usize) -> Self {
-        let rows = if m == 1 && is_amd_before_zen5() { NEAR / 2 } else { NEAR };
+    fn down(m: usize, bytes: usize) -> Self {
+        let by_four = m == 1 || m == 2 && bytes <= SECOND_CACHE_BYTES;
+        let rows = if by_four && is_amd_before_zen5() { NEAR / 2 } else { NEAR };
         Asking { bytes: 0, into: CacheLevel::First, rows }
     }
 }
@@ -264,7 +268,7 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Strip { lhs, rhs, dst, mut write, from, to } = self;
-        let asking = Asking::down(M);
+        let asking = Asking::down(M, (rhs.rows() * rhs.cols()).saturating_mul(size_of::<T>()));
         for first in (0..rhs.rows()).step_by(KC) {
             let segment = first..rhs.rows().min(first + KC);
             let acc = [[s.splat(T::zeroed()); V]; M];

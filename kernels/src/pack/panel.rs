@@ -18,7 +18,8 @@ use crate::simd::Simd;
 use super::PANEL_WIDTH;
 use super::convert::Convert;
 use super::interleaved::{interleaved, interleaved_pairs};
-use super::ways::{CopyRows, Gather, Turn};
+use super::ways::{CopyRows, Gather, LINES_AHEAD, Turn, turn_ahead};
+use crate::mat::CACHE_LINE;
 
 /// Steps of k that are staged at a time: a multiple of every unit's.
 const STAGE: usize = 32;
@@ -134,7 +135,8 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
                 let first = (first + w.min(lanes - 1) as isize * across) as usize;
                 &data[first..first + k.len()]
             });
-            s.apart(Turn { convert, rows: &rows, out: panel });
+            let ahead = turn_ahead::<C::Word>(W, across, k.len());
+            s.apart(Turn { convert, rows: &rows, ahead, out: panel });
         }
         _ => return false,
     }
@@ -231,7 +233,9 @@ fn walk<S: Simd, C: Convert, const W: usize>(
                 let first = (lane[w].offset + at.offset + low as isize) as usize;
                 &data[first..first + (high - low)]
             });
-            s.apart(Turn { convert, rows: &rows, out });
+            // What lies beyond a run is not known here.
+            let ahead = (LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()) as isize;
+            s.apart(Turn { convert, rows: &rows, ahead, out });
         }
         window.k.advance(&mut at, len);
         done += len;
