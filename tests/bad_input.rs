@@ -442,3 +442,15 @@ fn weights_packed_for_another_convolution() {
     let refused = of_weights.pack_weights(View::new(&dy, [1, 8, 6, 6]).unwrap());
     assert!(matches!(refused, Err(Error::Unsupported { op: "conv::pack_weights", .. })));
 }
+
+/// What no step takes says nothing, and overflows nothing.
+#[test]
+fn strides_of_single_elements_and_of_none_may_be_anything() {
+    let strides =
+        |dims: &[usize], strides: &[isize]| Layout::strided(dims, strides).unwrap().strides().to_vec();
+    assert_eq!(strides(&[1, 5, 1], &[isize::MIN, 2, isize::MAX]), [-9, 2, 9]);
+    assert_eq!(strides(&[1, 5], &[5, 1]), [5, 1]);
+    assert_eq!(strides(&[3, 0, 2], &[isize::MAX, isize::MIN, 7]), [2, 2, 1]);
+    assert!(Layout::strided(&[2, 1], &[isize::MAX, 1]).is_ok());
+    assert!(Layout::strided(&[3, 1], &[isize::MAX, 1]).is_err());
+}

@@ -94,8 +94,9 @@ impl DotParts {
         if few && dots.tiles().is_none() {
             return None; // k has to be split; AMX is faster without: 16 x 48 x 65536 on two threads 3 times (Granite Rapids)
         }
-        let long = problem.k > PAIR_STEPS || !is_amd_before_zen5();
-        if matches!(dots, Dots::Pairs(_)) && long && problem.macs() > PAIR_MACS * problem.batch as u64 {
+        let many = problem.macs() > PAIR_MACS * problem.batch as u64;
+        let by_parts = is_amd_before_zen5() && problem.k <= PAIR_STEPS;
+        if matches!(dots, Dots::Pairs(_)) && many && !by_parts {
             return None;
         }
         let bytes = kernel.form.element_bytes();

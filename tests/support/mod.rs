@@ -209,11 +209,11 @@ pub fn lay(dims: &[usize], lie: &Lie) -> (usize, usize, Layout) {
         }
         span += reach + gap;
     }
-    // A single element is never stepped over, so its stride may be anything.
+    // A single element is never stepped over, so its stride may be anything; half of the time it is what it would be.
     let mut rng_of_single = Rng::new(lie.seed ^ 0x51);
     for (stride, _) in strides.iter_mut().zip(dims).filter(|(_, dim)| **dim == 1) {
-        let any = [*stride, 0, 1, -1, 3, 64, 4096, isize::MAX, isize::MIN];
-        *stride = any[rng_of_single.below(any.len())];
+        let any = [0, 1, -1, 3, 64, 4096, isize::MAX, isize::MIN];
+        *stride = any.get(rng_of_single.below(2 * any.len())).copied().unwrap_or(*stride);
     }
     let margin = if plain { 0 } else { rng.below(3) };
     (span + 2 * margin, low + margin, Layout::strided(dims, &strides).unwrap())

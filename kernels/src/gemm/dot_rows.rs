@@ -16,7 +16,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use crate::isa::Isa;
-use crate::mat::{Band, Chunks, Down, MatMut, MatRef, WriteRows, lines_of};
+use crate::mat::{Band, Chunks, Down, MatMut, MatRef, WriteRows};
 use crate::simd::x86::Avx512Dot;
 use crate::simd::{Bf16x2, Dot, I8x4, Lanes, Simd, Unit, WideBf16x2, WithToken};
 
@@ -204,7 +204,7 @@ where
             let (at, end) = (row - rows.start, row + M);
             let mut dst = dst.part(at..at + M, 0..dst.n());
             for row in 0..M {
-                dst.prefetch(row, lines_of::<U::Acc>(NV * LANES));
+                dst.prefetch(row, NV * LANES);
             }
             let mut acc = [[s.splat(U::Acc::zeroed()); NV]; M];
             let mut units = rhs.down_close(const { width(NV) });

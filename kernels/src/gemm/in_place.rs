@@ -17,9 +17,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{
-    Band, Bands, CacheLevel, Column, Down, MatRef, Parts, Requests, Run, Scattered, WriteRows, lines_of,
-};
+use crate::mat::{Band, Bands, CacheLevel, Column, Down, MatRef, Parts, Requests, Run, Scattered, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -362,7 +360,7 @@ where
     fn with_token(self, s: S) {
         let ThroughWindow { lhs, rhs, dst, write } = self;
         for row in 0..M {
-            dst.prefetch(row, lines_of::<T>(NV * S::LANES));
+            dst.prefetch(row, NV * S::LANES);
         }
         let mut acc = [[s.splat(T::zeroed()); NV]; M];
         let mut rows = if CLOSE { rhs.down_close(NV * S::LANES) } else { rhs.down() };

@@ -25,7 +25,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, PANEL_COLS, Panel, WriteRows, lines_of};
+use crate::mat::{Band, PANEL_COLS, Panel, WriteRows};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -104,7 +104,7 @@ fn tile<U: Unit, S: Dot<U>, const MR: usize, const FULL: usize, const M: usize, 
     let Place { row, n, .. } = at;
     if let Some(band) = dst.band(row, M) {
         for row in 0..M {
-            band.prefetch(row, lines_of::<U::Acc>(NV * <S as Lanes<U::Acc>>::LANES));
+            band.prefetch(row, NV * <S as Lanes<U::Acc>>::LANES);
         }
     }
     let zero = U::Acc::zeroed();

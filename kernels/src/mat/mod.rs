@@ -21,7 +21,6 @@ pub use columns::{Across, Column};
 pub use cut::{Cut, Rect};
 pub(crate) use read::in_a_set;
 pub use read::{Down, MatRef, Matrices, Parts};
-pub(crate) use requests::lines_of;
 pub use requests::{CacheLevel, Requests};
 pub use runs::{Beads, Cols, Comb, FixedRows, Run, StripRun};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};

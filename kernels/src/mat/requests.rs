@@ -13,11 +13,6 @@ pub enum CacheLevel {
     Second,
 }
 
-/// Cache lines that so many elements fill.
-pub(crate) const fn lines_of<T>(elements: usize) -> usize {
-    (elements * size_of::<T>()).div_ceil(CACHE_LINE)
-}
-
 /// Asks for a line at a time of `n` elements, and for the line of the last if they are `all`: the first may lie in the middle of a line.
 #[inline(always)]
 pub(super) fn lines<T>(first: *const T, n: usize, all: bool, ask: impl Fn(*const T)) {

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use crate::simd::prefetch;
 
-use super::{CACHE_LINE, MatRef, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
+use super::requests::lines;
+use super::{MatRef, MatSpec, Offsets, Places, Rect, Refusal, Requests, TileMut};
 
 /// An index of a batch of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,16 +303,14 @@ pub trait WriteRows<T> {
     /// If there is no such row.
     fn row(&mut self, row: usize) -> &mut [T];
 
-    /// Asks for so many lines of a row, and for that of its last element. With `lines` known to the compiler no loop is left.
-    fn prefetch(&self, row: usize, lines: usize);
+    /// Asks for the lines of `cols` elements of a row, and for that of its last one. With `cols` known to the compiler no loop is left.
+    fn prefetch(&self, row: usize, cols: usize);
 }
 
 /// See [`WriteRows::prefetch`]: of a row of `n` elements.
 #[inline(always)]
-fn prefetch_row<T>(first: *const T, n: usize, lines: usize) {
-    for line in 0..lines {
-        prefetch(first.wrapping_add(line * (CACHE_LINE / size_of::<T>())));
-    }
+fn prefetch_row<T>(first: *const T, n: usize, cols: usize) {
+    lines(first, cols, false, prefetch);
     prefetch(first.wrapping_add(n.saturating_sub(1)));
 }
 
@@ -334,8 +333,8 @@ impl<T: Copy> WriteRows<T> for Scattered<'_, T> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, row: usize, lines: usize) {
-        prefetch_row(self.at.wrapping_offset(self.offsets[row * self.apart]), self.n, lines);
+    fn prefetch(&self, row: usize, cols: usize) {
+        prefetch_row(self.at.wrapping_offset(self.offsets[row * self.apart]), self.n, cols);
     }
 }
 
@@ -436,8 +435,8 @@ impl<T: Copy> WriteRows<T> for Band<'_, T> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, row: usize, lines: usize) {
-        prefetch_row(self.at.wrapping_offset(row as isize * self.stride), self.n, lines);
+    fn prefetch(&self, row: usize, cols: usize) {
+        prefetch_row(self.at.wrapping_offset(row as isize * self.stride), self.n, cols);
     }
 }
 

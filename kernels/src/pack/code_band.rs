@@ -353,12 +353,12 @@ mod tests {
         for isa in Isa::available() {
             for k in 1..70 {
                 let codes: Vec<u16> = (0..3 * k).map(code).collect();
-                for least_at in [0x8000, 0x0001, 0x0080, 0x3f80] {
-                    // None is smaller than this, and each place has it once.
-                    let no_less =
-                        |code: &u16| if code & 0x7fff < least_at & 0x7fff { least_at } else { *code };
-                    let mut row: Vec<u16> = codes.iter().map(no_less).collect();
-                    row[2 * k - 1] = least_at;
+                // Each place has the least one once, but for zero, which is none.
+                for (at, least_at) in (0..3 * k).zip([0x8000, 0x0001, 0x0080, 0x3f80].into_iter().cycle()) {
+                    let greater =
+                        |code: &u16| if code & 0x7fff <= least_at & 0x7fff { 0x7f00 } else { *code };
+                    let mut row: Vec<u16> = codes.iter().map(greater).collect();
+                    row[at] = least_at;
                     let (pitch, mut out) = (k.next_multiple_of(2) + 2, vec![7u16; 3 * (k + 3)]);
                     let least = copy_pair_rows(isa, MatRef::row_major(&row, 3, k), &mut out, pitch);
                     let exponent = |code: u16| match code & 0x7fff {

@@ -104,22 +104,24 @@ impl WithSimd for Rows<'_> {
 /// A row whose codes lie side by side, the bits of `flip` turned over in each, and as many codes behind it as fill four.
 #[inline(always)]
 fn copy_flipped(row: &[u8], flip: u8, out: &mut [u8]) {
-    let len = row.len();
-    for at in (0..len).step_by(LINE) {
-        // The last line may begin in the one before; of less than one, code by code.
-        let Some(from) = len.checked_sub(LINE).and_then(|last| row[at.min(last)..].first_chunk::<LINE>())
-        else {
-            for (to, &code) in out.iter_mut().zip(row) {
+    let (out, behind) = out.split_at_mut(row.len());
+    if let Some(last) = row.len().checked_sub(LINE) {
+        for at in (0..row.len()).step_by(LINE) {
+            // The last line may begin in the one before.
+            let at = at.min(last);
+            // Of a length that the compiler knows, for whole vectors.
+            let from: &[u8; LINE] = row[at..].first_chunk().expect("a whole line");
+            let to: &mut [u8; LINE] = out[at..].first_chunk_mut().expect("a whole line");
+            for (to, code) in to.iter_mut().zip(from) {
                 *to = code ^ flip;
             }
-            break;
-        };
-        let to = &mut out[at.min(len - LINE)..][..LINE];
-        for (to, &code) in to.iter_mut().zip(from) {
+        }
+    } else {
+        for (to, code) in out.iter_mut().zip(row) {
             *to = code ^ flip;
         }
     }
-    out[len..len.next_multiple_of(4)].fill(flip);
+    behind[..row.len().next_multiple_of(4) - row.len()].fill(flip);
 }
 
 /// One row over `k`, zeros behind it.

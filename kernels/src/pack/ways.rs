@@ -1,7 +1,7 @@
 //! The three ways to bring lanes to a panel: side by side, turned, one by one. Each is a function of its own for every conversion, width and instruction set, whoever calls it.
 
 use crate::axis::Lane;
-use crate::mat::CACHE_LINE;
+use crate::mat::{CACHE_LINE, in_a_set};
 use crate::simd::{Simd, WithToken, prefetch, prefetch_near};
 
 use super::convert::Convert;
@@ -87,17 +87,15 @@ fn step_of<T>(data: &[T], first: isize, stride: isize, step: usize, lanes: usize
 /// Cache lines of a row that are asked for before they are read.
 pub(super) const LINES_AHEAD: usize = 6;
 
-/// Bytes of the rows of a panel up to which each step asks for its place in the next panel instead, for rows that are no multiple of a page apart: of those the lines of two panels share too few sets. Zen 4, percent of the peak, 6 lines and a panel ahead: 64 x 2560 x 2560 nt 66 and 75, 16 x 8448 x 2816 nt
+/// Bytes of the rows of a panel up to which each step asks for its place in the next panel instead, unless all rows share a set of the first-level cache: of such the lines of two panels share too few of the second, too. Zen 4, percent of the peak, 6 lines and a panel ahead: 64 x 2560 x 2560 nt 66 and 75, 16 x 8448 x 2816 nt
 /// 40 and 46; 16 x 3072 x 1024 nt, a page apart, 46 and 41, 32 x 4096 x 4096 nt 54 and 52.
 const PANEL_BYTES: usize = 128 * 1024;
-/// See [`PANEL_BYTES`].
-const PAGE: usize = 4096;
 
 /// Words from a place in one of `lanes` rows, `apart` from each other, to what is asked for there while `len` of each are turned.
 #[inline(always)]
 pub(super) fn turn_ahead<T>(lanes: usize, apart: isize, len: usize) -> isize {
     let near = lanes * len * size_of::<T>() <= PANEL_BYTES;
-    if near && !apart.unsigned_abs().wrapping_mul(size_of::<T>()).is_multiple_of(PAGE) {
+    if near && in_a_set(apart.unsigned_abs().wrapping_mul(size_of::<T>()), lanes) < lanes {
         apart.wrapping_mul(lanes as isize)
     } else {
         (LINES_AHEAD * CACHE_LINE / size_of::<T>()) as isize
