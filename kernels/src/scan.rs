@@ -47,6 +47,18 @@ impl ScanAxis {
         self.low() >= 0 && self.low() + self.extent() as isize <= self.size as isize
     }
 
+    /// The share of positions and taps that meet a coordinate of the tensor.
+    fn share_inside(&self) -> f64 {
+        let of_tap = |tap: usize| {
+            let first = self.origin + tap as isize * self.tap_step;
+            // Positions up to the first that is not negative, and those up to the first beyond the end.
+            let up_to = |end: isize| (end.max(0) as usize).div_ceil(self.step as usize).min(self.positions);
+            up_to(self.size as isize - first) - up_to(-first)
+        };
+        let inside: usize = (0..self.taps).map(of_tap).sum();
+        inside as f64 / (self.positions * self.taps) as f64
+    }
+
     /// Whether the coordinate `low + at` is met.
     fn meets(&self, at: usize) -> bool {
         let step = self.step as usize;
@@ -120,6 +132,11 @@ impl Scan {
     /// Number of positions in all images.
     pub fn rows(&self) -> usize {
         self.images.0 * self.axes.iter().map(|axis| axis.positions).product::<usize>()
+    }
+
+    /// The share of what positions meet that is padding.
+    pub fn padding(&self) -> f64 {
+        1.0 - self.axes.iter().map(ScanAxis::share_inside).product::<f64>()
     }
 
     /// The window that reads the tensor itself: x are positions, k taps and then the channel.
@@ -323,6 +340,25 @@ mod tests {
             stride *= axis.size as isize;
         }
         Scan { start: 0, images: (2, stride), channels: (2, 1), pitch: 2, axes, apart: [false; COORDS] }
+    }
+
+    #[test]
+    fn padding_is_what_lies_outside() {
+        for axis in [
+            (7, 1, 3, 1, -1, 7),
+            (7, 2, 3, 1, -1, 14),
+            (4, 1, 5, -2, 3, 2),
+            (3, 3, 2, 1, -9, 5),
+            (1, 1, 1, 1, 4, 2),
+        ] {
+            let scan = scan([(1, 1, 1, 1, 0, 1), (2, 1, 1, 1, 0, 2), axis]);
+            let ScanAxis { positions, step, taps, tap_step, origin, size, .. } = scan.axes[2];
+            let all = (0..positions)
+                .flat_map(|p| (0..taps).map(move |t| p as isize * step + t as isize * tap_step));
+            let outside = all.filter(|at| !(0..size as isize).contains(&(at + origin))).count();
+            let share = outside as f64 / (positions * taps) as f64;
+            assert!((scan.padding() - share).abs() < 1e-12, "{axis:?}: {} {share}", scan.padding());
+        }
     }
 
     /// Every element of every row of a band is that of the tensor's window, or padding.

@@ -171,9 +171,11 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
                             let positions = first..(*k).min(first + at_once[2]);
                             let place = scan.band(positions.clone());
                             self.input.copy(kernel.isa, scan, &place, groups.offset(group), band);
+                            let window = &self.planned.window(&place);
                             Windows {
                                 data: band,
-                                window: &self.planned.window(&place),
+                                window,
+                                padding: window,
                                 rows: rows.clone(),
                                 k: positions,
                                 weights: Weights::Pack(&of_gradient, operand, &mut *panel),

@@ -276,7 +276,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
 
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
         let Windowed { kernel, width, packs_late, shape: [.., k], panel, elements, .. } = *self.windowed;
-        let Windowed { cols: at_a_time, at_once, .. } = *self.windowed;
+        let Windowed { cols: at_a_time, at_once, window: ref padding, .. } = *self.windowed;
         let [groups, rows, cols] = part.ranges();
         let (mut band, mut sums) = free_pair(self.scratch, self.windowed.slots);
         let (panel, band) = band.as_mut_slice::<T>(elements[0]).split_at_mut(panel);
@@ -302,7 +302,7 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
                         let (of_rows, of_cols) = block.clone();
                         part.block(group, of_rows, of_cols, self.finishing, sums, |dst, at| {
                             let (rows, cols) = block;
-                            Windows { data, window, rows, k, weights, width, cols, dst, at, add }
+                            Windows { data, window, padding, rows, k, weights, width, cols, dst, at, add }
                                 .compute(kernel.isa);
                         });
                     }

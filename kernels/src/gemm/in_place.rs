@@ -371,6 +371,7 @@ where
                 Some(rows) => lhs.run_of(rows, stretch),
                 None => lhs.run::<M>(stretch),
             };
+            rows.leave_out(lhs.gap(stretch));
             acc = over_run(s, if SIDE { run.close() } else { run }, &mut rows, acc);
         }
         write_out(s, &acc, dst, write);

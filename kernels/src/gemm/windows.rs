@@ -25,53 +25,137 @@ use super::{InPlace, Real, Ukernel, Write};
 /// Rows of a block of loop 3, a multiple of every MR.
 pub const WINDOW_ROWS: usize = LINES;
 
-/// What the rows of a block contribute to their elements: see [`Window::lanes`].
+/// Most stretches of a segment of which any is left out.
+const MOST_LEFT_OUT: usize = 56;
+
+/// Padding is left out if it is no less than one such part of what a block of rows meets over a segment.
+const LEAST_PADDING: usize = 32;
+
+/// Least channels of a kernel position for which a band is read position by position, to leave out padding, rather than in stretches as long as lie side by side.
+const LEAST_STRETCH: usize = 16;
+
+/// What the rows of a block contribute to their elements, in the order in which tiles take them: see [`Window::lanes`].
 struct Rows {
     offsets: [isize; WINDOW_ROWS],
     coords: [[isize; WINDOW_ROWS]; COORDS],
-    /// Whether a row is nowhere padding, over a segment.
-    clear: [bool; WINDOW_ROWS],
+    /// The stretches of a segment, one a bit, that are padding; the last bit stands for all there is no bit for.
+    outside: [u64; WINDOW_ROWS],
+    /// The places of the rows in the block, where tiles take them in another order to leave out padding.
+    order: Option<[u8; WINDOW_ROWS]>,
 }
 
 impl Rows {
-    const NONE: Rows =
-        Rows { offsets: [0; WINDOW_ROWS], coords: [[0; WINDOW_ROWS]; COORDS], clear: [true; WINDOW_ROWS] };
+    const NONE: Rows = Rows {
+        offsets: [0; WINDOW_ROWS],
+        coords: [[0; WINDOW_ROWS]; COORDS],
+        outside: [0; WINDOW_ROWS],
+        order: None,
+    };
 
-    /// Finds out what the first `len` rows of a `window` are, whose stretches `reach` so far.
+    /// Finds out what `len` rows of a `window` from `first` on are. If there is enough `padding` over some `stretches`, rows where it is the same become neighbours, so that tiles can leave it out.
     #[inline(always)]
-    fn look(&mut self, len: usize, window: &Window, reach: &[[isize; 2]; COORDS]) {
-        if !window.is_plain() {
-            self.clear = [true; WINDOW_ROWS];
-            for ((coords, bound), [low, high]) in self.coords.iter().zip(window.bounds).zip(reach) {
-                // With unsigned numbers, what is negative is beyond the bound.
-                for (clear, &lane) in self.clear[..len].iter_mut().zip(coords) {
-                    *clear &=
-                        ((lane + low) as usize) < bound as usize && ((lane + high) as usize) < bound as usize;
+    fn look(&mut self, first: usize, len: usize, window: &Window, padding: &Window, stretches: &[Stretch]) {
+        window.lanes(first, len, |row, Lane { offset, .. }| self.offsets[row] = offset);
+        self.order = None;
+        if padding.is_plain() {
+            return;
+        }
+        padding.lanes(first, len, |row, Lane { coords, .. }| {
+            for (to, coord) in self.coords.iter_mut().zip(coords) {
+                to[row] = coord;
+            }
+        });
+        let mut clear = [true; WINDOW_ROWS];
+        for (d, bound) in padding.bounds.into_iter().enumerate() {
+            let (mut low, mut high) = (isize::MAX, isize::MIN);
+            for stretch in stretches {
+                (low, high) = (low.min(stretch.coords[d]), high.max(stretch.coords[d]));
+            }
+            // With unsigned numbers, what is negative is beyond the bound.
+            for (clear, &lane) in clear[..len].iter_mut().zip(&self.coords[d]) {
+                *clear &=
+                    ((lane + low) as usize) < bound as usize && ((lane + high) as usize) < bound as usize;
+            }
+        }
+        let (mut keys, mut count, mut padded) = ([0; WINDOW_ROWS], 0, 0);
+        for (row, clear) in clear[..len].iter().enumerate() {
+            self.outside[row] = 0;
+            if !clear {
+                let outside = self.outside(row, padding, stretches);
+                self.outside[row] = outside;
+                (keys[count], count) = (outside << u8::BITS | row as u64, count + 1);
+                padded += outside.count_ones() as usize;
+            }
+        }
+        if stretches.len() <= MOST_LEFT_OUT && padded * LEAST_PADDING >= len * stretches.len() {
+            self.sort(&mut keys[..count], &clear[..len]);
+        }
+    }
+
+    /// The stretches that are padding in a row.
+    fn outside(&self, row: usize, padding: &Window, stretches: &[Stretch]) -> u64 {
+        let mut outside = 0;
+        for (i, stretch) in stretches.iter().enumerate() {
+            for ((coords, bound), here) in self.coords.iter().zip(padding.bounds).zip(stretch.coords) {
+                if (coords[row] + here) as usize >= bound as usize {
+                    outside |= 1 << i.min(MOST_LEFT_OUT - 1);
                 }
             }
         }
+        outside
     }
 
-    /// Whether some rows are nowhere padding.
-    #[inline(always)]
-    fn are_clear(&self, rows: &Range<usize>) -> bool {
-        self.clear[rows.clone()].iter().fold(true, |all, &clear| all & clear)
-    }
-
-    /// Whether eight neighbours of the first `len` rows, or the last few, lie outside together along an axis at an end of its `reach`.
-    #[inline(always)]
-    fn any_outside(&self, len: usize, window: &Window, reach: &[[isize; 2]; COORDS]) -> bool {
-        if self.are_clear(&(0..len)) {
-            return false;
+    /// Puts the rows that are `clear` of padding first, and then the others, each a key of what is outside and of its place, in order of that.
+    fn sort(&mut self, keys: &mut [u64], clear: &[bool]) {
+        keys.sort_unstable();
+        let (mut order, mut count) = ([0; WINDOW_ROWS], 0);
+        for (row, &clear) in clear.iter().enumerate() {
+            order[count] = row as u8;
+            count += clear as usize;
         }
-        self.coords.iter().zip(window.bounds).zip(reach).any(|((coords, bound), [low, high])| {
-            coords[..len].chunks(8).any(|rows| {
-                let (first, last) =
-                    rows.iter().fold((isize::MAX, isize::MIN), |(a, b), &x| (a.min(x), b.max(x)));
-                last + low < 0 || first + high >= bound
-            })
-        })
+        for (place, &key) in order[count..].iter_mut().zip(&*keys) {
+            *place = key as u8;
+        }
+        let (offsets, coords) = (self.offsets, self.coords);
+        for (to, &from) in order[..clear.len()].iter().enumerate() {
+            self.offsets[to] = offsets[from as usize];
+            for (to_coords, coords) in self.coords.iter_mut().zip(&coords) {
+                to_coords[to] = coords[from as usize];
+            }
+        }
+        self.outside[..count].fill(0);
+        for (outside, &key) in self.outside[count..].iter_mut().zip(&*keys) {
+            *outside = key >> u8::BITS;
+        }
+        self.order = Some(order);
     }
+
+    /// The stretches that are padding in some rows, and in all of them.
+    #[inline(always)]
+    fn of_tile(&self, rows: &Range<usize>) -> (u64, u64) {
+        self.outside[rows.clone()].iter().fold((0, !0), |(any, all), &row| (any | row, all & row))
+    }
+
+    /// The stretches that tiles of `mr` of the first `len` rows can leave out.
+    #[inline(always)]
+    fn left_out(&self, len: usize, mr: usize) -> u64 {
+        let mut union = 0;
+        if self.order.is_some() {
+            for tile in tiles(len, mr) {
+                union |= self.of_tile(&tile).1;
+            }
+        }
+        union
+    }
+}
+
+/// Tiles of `mr` rows. Rows that fill no tile are taken one by one: there are few among positions or taps, and every further height of a tile is compiled for each width, format and instruction set.
+#[inline(always)]
+fn tiles(len: usize, mr: usize) -> impl Iterator<Item = Range<usize>> {
+    let whole = len / mr;
+    (0..whole + len % mr).map(move |i| {
+        if i < whole { i * mr..(i + 1) * mr } else { whole * (mr - 1) + i..whole * (mr - 1) + i + 1 }
+    })
 }
 
 /// Steps of k that lie one after the other in every row: what they contribute to their elements.
@@ -79,21 +163,30 @@ impl Rows {
 pub(super) struct Stretch {
     pub(super) offset: isize,
     coords: [isize; COORDS],
+    /// Steps that are left out before it.
+    gap: usize,
     pub(super) len: usize,
 }
 
 impl Stretch {
-    pub(super) const NONE: Stretch = Stretch { offset: 0, coords: [0; COORDS], len: 0 };
+    pub(super) const NONE: Stretch = Stretch { offset: 0, coords: [0; COORDS], gap: 0, len: 0 };
 
     /// Those of some index values of an axis, of a segment at most; how many there are.
     pub(super) fn all(axis: &Axis, range: &Range<usize>, out: &mut [Stretch; KC]) -> usize {
-        let (mut at, mut left, mut count) = (axis.cursor(range.start), range.len(), 0);
-        while left > 0 {
-            let len = axis.run(&at).min(left);
-            let coords = std::array::from_fn(|d| at.coords[d]);
-            out[count] = Stretch { offset: at.offset, coords, len };
+        Self::of_both(axis, axis, range, out)
+    }
+
+    /// The same, where offsets are those of one axis and coordinates those of another.
+    fn of_both(axis: &Axis, other: &Axis, range: &Range<usize>, out: &mut [Stretch; KC]) -> usize {
+        let (mut at, mut place) = (axis.cursor(range.start), other.cursor(range.start));
+        let (mut before, mut count) = (0, 0);
+        while before < range.len() {
+            let len = axis.run(&at).min(other.run(&place)).min(range.len() - before);
+            let coords = std::array::from_fn(|d| place.coords[d]);
+            out[count] = Stretch { offset: at.offset, coords, gap: 0, len };
             axis.advance(&mut at, len);
-            (left, count) = (left - len, count + 1);
+            other.advance(&mut place, len);
+            (before, count) = (before + len, count + 1);
         }
         count
     }
@@ -132,6 +225,12 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
         self.stretches.len()
     }
 
+    /// The steps of k between a stretch and the one before it.
+    #[inline(always)]
+    pub(super) fn gap(&self, stretch: usize) -> usize {
+        self.stretches[stretch].gap
+    }
+
     /// The rows, if none is padding in any stretch.
     #[inline(always)]
     pub(super) fn fixed<const M: usize>(&self) -> Option<FixedRows<'a, T, M>> {
@@ -146,26 +245,11 @@ impl<'a, T: Copy> Sight<'a, '_, T> {
         rows.run(offset, len, self.step)
     }
 
-    /// The stretches but those at both ends in which all rows are padding, and the steps of k before them.
-    #[inline(always)]
-    fn without_padding(self) -> (Self, usize) {
-        let Some(bounds) = self.bounds.filter(|_| !self.clear) else { return (self, 0) };
-        let meets = |stretch: &Stretch| {
-            (0..self.offsets.len()).any(|row| {
-                (0..COORDS).all(|d| ((self.coords[d][row] + stretch.coords[d]) as usize) < bounds[d] as usize)
-            })
-        };
-        let first = self.stretches.iter().position(meets).unwrap_or(self.stretches.len());
-        let end = self.stretches.iter().rposition(meets).map_or(first, |last| last + 1);
-        let before = self.stretches[..first].iter().map(|stretch| stretch.len).sum();
-        (Sight { stretches: &self.stretches[first..end], ..self }, before)
-    }
-
     /// The columns of a stretch of all `M` rows.
     #[inline(always)]
     pub(super) fn run<const M: usize>(&self, stretch: usize) -> Run<'a, T, M> {
         let Sight { data, zeros, bounds, step, offsets, coords, stretches, .. } = *self;
-        let Stretch { offset, coords: here, len } = stretches[stretch];
+        let Stretch { offset, coords: here, len, .. } = stretches[stretch];
         let offsets: &[isize; M] = offsets.try_into().expect("a tile of M rows");
         let mut first = offsets.map(|lane| lane + offset);
         if let Some(bounds) = bounds {
@@ -206,6 +290,8 @@ pub struct Windows<'a, 'b, 'c, T> {
     pub data: &'a [T],
     /// How they are read: x are rows. Along its innermost dim k moves no coordinate, and by one element where there is padding.
     pub window: &'b Window,
+    /// What of them is padding: the same window, or the one that a band was copied through, whose padding is written out.
+    pub padding: &'b Window,
     /// Rows of the block.
     pub rows: Range<usize>,
     /// Which part of k is summed up, from a whole segment on.
@@ -230,11 +316,17 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
         let (width, k) = (self.width, self.k.clone());
         assert!(3 * width <= 4 * <S as Ukernel<T>>::NR && width.is_multiple_of(<S as Lanes<T>>::LANES));
         assert!(self.window.is_plain() || self.window.k.inner().along == NO_COORD);
+        let inner = self.padding.k.inner();
+        if self.padding.is_plain() || inner.along != NO_COORD || inner.extent < LEAST_STRETCH {
+            self.padding = self.window;
+        }
+        assert!(self.window.is_plain() || self.window.bounds == self.padding.bounds);
+        let apart = &self.padding.k;
         let segments = k.clone().step_by(KC).map(|first| first..k.end.min(first + KC));
         let mut stretches = [Stretch::NONE; KC];
         if let Weights::Packed { once: false, .. } = self.weights {
             for segment in segments {
-                let count = Stretch::all(&self.window.k, &segment, &mut stretches);
+                let count = Stretch::of_both(&self.window.k, apart, &segment, &mut stretches);
                 for i in self.rows.clone().step_by(WINDOW_ROWS) {
                     let rows = i..self.rows.end.min(i + WINDOW_ROWS);
                     self.block(s, &stretches[..count], &segment, rows, self.cols.clone());
@@ -253,7 +345,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                         pack(isa, T::FORM, Side::Rhs, window, *operand, cols.clone(), now, width, panel);
                     }
                 }
-                let count = Stretch::all(&self.window.k, &segment, &mut stretches);
+                let count = Stretch::of_both(&self.window.k, apart, &segment, &mut stretches);
                 self.block(s, &stretches[..count], &segment, self.rows.clone(), cols.clone());
             }
         }
@@ -271,30 +363,20 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
     ) {
         let (width, kc) = (self.width, segment.len());
         let write = if segment.start > self.k.start || self.add { Write::Add } else { Write::Replace };
-        let (window, k) = (self.window, self.k.len());
+        let (window, padding, k) = (self.window, self.padding, self.k.len());
         let of_panel = (segment.start - self.k.start) * width;
         let [batch, first_row, first_col] = self.at;
-        let mut reach = [[isize::MAX, isize::MIN]; COORDS];
-        for stretch in stretches {
-            for ([low, high], coord) in reach.iter_mut().zip(stretch.coords) {
-                (*low, *high) = ((*low).min(coord), (*high).max(coord));
-            }
-        }
-        let mut of_rows = Rows::NONE;
+        let (mut of_rows, mut kept) = (Rows::NONE, [Stretch::NONE; MOST_LEFT_OUT]);
         for i in rows.clone().step_by(WINDOW_ROWS) {
             let block = i..rows.end.min(i + WINDOW_ROWS);
-            window.lanes(i, block.len(), |lane, Lane { offset, coords }| {
-                of_rows.offsets[lane] = offset;
-                for (to, coord) in of_rows.coords.iter_mut().zip(coords) {
-                    to[lane] = coord;
-                }
-            });
-            of_rows.look(block.len(), window, &reach);
+            of_rows.look(i, block.len(), window, padding, stretches);
             let to_rows = first_row + i - self.rows.start;
             let to_cols = first_col + cols.start - self.cols.start;
             let to_cols = to_cols..to_cols + cols.len();
             let mut lines = self.dst.lines(batch, to_rows..to_rows + block.len(), to_cols);
-            let skipped = of_rows.any_outside(block.len(), window, &reach);
+            if let Some(order) = &of_rows.order {
+                lines.arrange(&order[..block.len()]);
+            }
             for j in cols.clone().step_by(width) {
                 let of_cols = j - cols.start..cols.end.min(j + width) - cols.start;
                 let panel = match &self.weights {
@@ -302,16 +384,36 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     Weights::Pack(_, _, panel) if panel.len() >= width * k => &panel[of_panel..],
                     Weights::Pack(_, _, panel) => &**panel,
                 };
-                let skips = skipped && all_finite(s, &panel[..kc * width]);
-                let panel = MatRef::row_major(panel, kc, width);
+                let panel = &panel[..kc * width];
                 let mr = S::window_rows(of_cols.len());
-                let mut next = 0;
-                while next < block.len() {
-                    let (at, left) = (next, block.len() - next);
-                    // Rows that fill no tile are taken one by one: there are few among positions or taps, and every further height of a tile is compiled
-                    // for each width, format and instruction set.
-                    next += if left < mr { 1 } else { mr };
-                    let tile = at..next;
+                // Zeros times finite numbers are nothing (N11), and no sum leaves a segment as -0 (N1).
+                let mut left_out = of_rows.left_out(block.len(), mr);
+                if left_out != 0 {
+                    let mut rest = panel;
+                    for (i, stretch) in stretches.iter().enumerate() {
+                        let weights;
+                        (weights, rest) = rest.split_at(stretch.len * width);
+                        if left_out >> i & 1 == 1 && !all_finite(s, weights) {
+                            left_out = 0;
+                        }
+                    }
+                }
+                let panel = MatRef::row_major(panel, kc, width);
+                for tile in tiles(block.len(), mr) {
+                    let (any, all) = of_rows.of_tile(&tile);
+                    let mut count = 0;
+                    let out = all & left_out;
+                    if out != 0 {
+                        let mut gap = 0;
+                        for (i, stretch) in stretches.iter().enumerate() {
+                            if out >> i & 1 == 1 {
+                                gap += stretch.len;
+                            } else {
+                                kept[count] = Stretch { gap, ..*stretch };
+                                (gap, count) = (0, count + 1);
+                            }
+                        }
+                    }
                     let mut dst = lines.part(tile.clone(), of_cols.clone());
                     let lhs = Sight {
                         data: self.data,
@@ -320,12 +422,10 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                         step: window.k.inner().stride,
                         offsets: &of_rows.offsets[tile.clone()],
                         coords: of_rows.coords.each_ref().map(|coords| &coords[tile.clone()]),
-                        stretches,
-                        clear: of_rows.are_clear(&tile),
+                        stretches: if out != 0 { &kept[..count] } else { stretches },
+                        clear: window.is_plain() || any & !out == 0,
                     };
-                    // Zeros times finite numbers are nothing (N11), and no sum leaves a segment as -0 (N1).
-                    let (lhs, before) = if skips { lhs.without_padding() } else { (lhs, 0) };
-                    s.through_window(lhs, panel.part(before..kc, 0..width), &mut dst, write);
+                    s.through_window(lhs, panel, &mut dst, write);
                 }
             }
         }

@@ -329,6 +329,14 @@ impl<'a, T: Copy> Iterator for Down<'a, T> {
 }
 
 impl<T> Down<'_, T> {
+    /// Leaves out the next `rows`, or all there are.
+    #[inline(always)]
+    pub fn leave_out(&mut self, rows: usize) {
+        let rows = rows.min(self.left);
+        self.left -= rows;
+        self.at = self.at.wrapping_offset(self.stride.wrapping_mul(rows as isize));
+    }
+
     /// Asks for element `col` of the row that comes `rows` after the next, whether there is one or not, to be in the first-level cache.
     #[inline(always)]
     pub fn prefetch(&self, rows: usize, col: usize) {

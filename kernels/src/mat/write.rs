@@ -221,7 +221,7 @@ impl<'a, T: Copy> MatMut<'a, T> {
 }
 
 /// Most rows that [`MatMut::lines`] looks up at once.
-pub const LINES: usize = 144;
+pub const LINES: usize = 240;
 
 /// Rows of a matrix to write, each anywhere, the elements of each side by side: their places are looked up.
 #[derive(Debug)]
@@ -242,6 +242,19 @@ impl<T: Copy> Lines<'_, T> {
     #[inline(always)]
     pub fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> Scattered<'_, T> {
         self.every(rows, 1, cols)
+    }
+
+    /// Puts the rows in another order, each the one at a place of the old.
+    ///
+    /// # Panics
+    /// If there is no row at one of the places, or not a place for each.
+    #[inline(always)]
+    pub fn arrange(&mut self, order: &[u8]) {
+        assert!(order.len() == self.m);
+        let offsets = self.offsets;
+        for (offset, &from) in self.offsets.iter_mut().zip(order) {
+            *offset = offsets[..self.m][from as usize];
+        }
     }
 
     /// Some of them, from each to the next `apart`, and of each some columns: `rows` counts those that are taken.

@@ -131,6 +131,11 @@ pub(super) struct Part {
 /// as matrices: 256 to 128 channels @56 76 and 83 % of the peak, 1024 to 256 @14 74 and 77; of 49 positions, 2048 to 512 @7, 58 and 54.
 const MATRIX_FROM: usize = 128;
 
+/// The share of padding from which on a window that leaves it out is faster than lines that multiply it. Zen 4, percent of the peak, by lines and by windows, channels last and planar: 128 to 128
+/// channels 3 x 3 @6 x 12 (0.16) 94 and 104, 90 and 99; 512 to 512 @14, stride 2 (0.09) 68 and 73, 70 and 74; 256 to 256 @14 (0.09) 92 both, 89 and 91; 64 to 64 @13 x 24 (0.08) 94 and 92, 86 and 85; 128 to 128 @28
+/// (0.05) 95 and 94, 93.5 and 92.5.
+const PADDING_FROM: f64 = 1.0 / 12.0;
+
 /// The kernel of a depthwise product, whose channels are lanes: neighbours along k have no dot product there.
 pub(super) fn of_lanes(kernel: Kernel, context: &Context<'_>) -> Kernel {
     match kernel.form {
@@ -249,7 +254,7 @@ impl Part {
         let taps = channels.1 != 1 || across.taps >= 3 && across.tap_step == 1;
         kernel.form == Form::F32
             && (batch == 1 || n >= LANES_AT_MOST)
-            && (few || narrow || is_amd() && taps && m >= MATRIX_FROM)
+            && (few || narrow || is_amd() && taps && m >= MATRIX_FROM && scan.padding() < PADDING_FROM)
     }
 
     /// A product for each image, where all of one lie in memory as matrices that are read and written in place.
