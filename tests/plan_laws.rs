@@ -317,6 +317,13 @@ fn shape_and_layout_decide_the_way() {
         assert_eq!(ways([32, 24, 3, 1], last, Format::F64), [windows, windows, Way::WeightGradient]);
     }
     assert_eq!(ways([32, 24, 1, 1], false, f32), [Way::Matmul; 3]);
+    for (last, planar) in [(true, Way::Windows), (false, Way::WholePlanes)] {
+        let conv = Conv::<2> { padding: [(1, 1), (0, 0)], ..Conv::default() };
+        let [x, w, y] = [[2, 32, 20, 16], [24, 32, 3, 1], [2, 24, 20, 16]].map(|dims| spec(dims, last, f32));
+        let over_lines = Convolution::forward(x, w, y, &conv).unwrap();
+        let way = over_lines.plan(&Context::default()).unwrap().ways().next().unwrap();
+        assert_eq!(way, planar);
+    }
     // The loops over lines are compiled with the dot products.
     let of_few =
         if matches!(isa.name(), "avx512dot" | "amx") { Way::DotWindows } else { Way::WindowsOfBands };

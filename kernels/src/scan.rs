@@ -28,7 +28,7 @@ pub struct ScanAxis {
 
 impl ScanAxis {
     /// How far taps reach beyond a position's lowest coordinate.
-    pub(crate) fn reach(&self) -> usize {
+    pub fn reach(&self) -> usize {
         (self.taps - 1) * self.tap_step.unsigned_abs()
     }
 
@@ -45,6 +45,11 @@ impl ScanAxis {
     /// Whether all of them are the tensor's.
     fn is_inside(&self) -> bool {
         self.low() >= 0 && self.low() + self.extent() as isize <= self.size as isize
+    }
+
+    /// Whether each position meets the coordinate of its own alone, and all coordinates are met so.
+    pub fn is_whole(&self) -> bool {
+        self.taps == 1 && self.step == 1 && self.origin == 0 && self.positions == self.size
     }
 
     /// The share of positions and taps that meet a coordinate of the tensor.

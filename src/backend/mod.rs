@@ -21,4 +21,5 @@ pub(crate) mod schedule;
 pub(crate) mod sums;
 pub(crate) mod tile;
 pub(crate) mod weight_gradient;
+pub(crate) mod whole_planes;
 pub(crate) mod windows;

@@ -194,6 +194,55 @@ proptest! {
     }
 }
 
+/// A layer over time, planar or channels last: kernels of one element within a plane, as a rule.
+fn over_time() -> impl Strategy<Value = (usize, ConvCase<3>)> {
+    let axis = (1usize..9, 1usize..5, 1usize..3, (0usize..5, 0usize..5), 1usize..4);
+    let channels = (
+        prop_oneof![8usize..20, 8usize..90, 170usize..190],
+        prop_oneof![(1usize..4).prop_map(|c| 8 * c), 5usize..20],
+    );
+    let middle = prop_oneof![3 => Just((1usize, 0usize)), 1 => (1usize..4, 0usize..2)];
+    let parts = (0usize..4, 1usize..3, channels, axis, (1usize..7, middle), 1usize..70);
+    (0usize..2, parts, finish(), kind(), any::<u64>()).prop_filter_map(
+        "the kernel fits the padded input",
+        |(
+            order,
+            (
+                direction,
+                batch,
+                (c_in, c_out),
+                (depth, taps, stride, pad, dilation),
+                (lines, (down, of_lines)),
+                width,
+            ),
+            finish,
+            kind,
+            seed,
+        )| {
+            let conv = Conv {
+                stride: [stride, 1, 1],
+                padding: [pad, (of_lines, of_lines), (0, 0)],
+                dilation: [dilation, 1, 1],
+                groups: 1,
+            };
+            let (input, kernel) = ([depth, lines, width], [taps, down, 1]);
+            let (c_in, c_out) = if direction == 0 { (c_in, c_out) } else { (c_out, c_in) };
+            let case = ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed };
+            let positions = case.output()?.iter().product::<usize>();
+            let work = batch * c_out * c_in * positions * taps * down;
+            (work < 1_000_000).then_some(([1, 4][order], case))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(config("conv_layers", 64))]
+    #[test]
+    fn layers_over_time_in_both_orders((order, case) in over_time()) {
+        conv_laid_out::<f32, 3>(&case, |dims, seed, _| in_order(dims, seed, order, case.kind));
+    }
+}
+
 /// With the axis of channels at place `order` of the dims, and no room between elements.
 fn in_order<T: Real>(dims: &[usize], seed: u64, order: usize, kind: Kind) -> Laid<T> {
     let rest = (0..dims.len()).filter(|&d| d != order);
@@ -303,6 +352,24 @@ fn to_few_channels_in_both_orders() {
     for width in 1..5 {
         directions_in_both_orders::<f32, 2>(1..2, 1, [3, 9], [4, width], [3, 3], padded(2, 1, 1));
     }
+}
+
+/// Kernels of one element within a plane: over time, and down the lines of an image.
+#[test]
+fn kernels_over_time_in_both_orders() {
+    fn over<const D: usize>(padding: (usize, usize), stride: usize, dilation: usize) -> Conv<D> {
+        let first = |value: usize, other: usize| std::array::from_fn(|d| if d == 0 { value } else { other });
+        let padding = std::array::from_fn(|d| if d == 0 { padding } else { (0, 0) });
+        Conv { padding, stride: first(stride, 1), dilation: first(dilation, 1), groups: 1 }
+    }
+    // Of planes in one piece, several at once, the last vector not whole; some of their channels fill no panel.
+    conv_in_both_orders(2, [20, 24], [9, 5, 12], [3, 1, 1], over((1, 1), 1, 1));
+    conv_in_both_orders(1, [16, 8], [12, 31], [3, 1], over((2, 4), 1, 2));
+    conv_in_both_orders(1, [9, 40], [12, 3, 16], [4, 1, 1], over((3, 0), 2, 1));
+    // Over several segments, in pieces of a plane, every tap padding somewhere, and all of them.
+    conv_in_both_orders(1, [174, 8], [3, 4, 15], [3, 1, 1], over((2, 2), 1, 2));
+    conv_in_both_orders(1, [40, 8], [3, 14, 14], [2, 1, 1], over((20, 2), 1, 16));
+    conv_in_both_orders(1, [8, 16], [5, 6, 32], [3, 3, 1], over((1, 1), 1, 1));
 }
 
 /// Over several segments of positions: strips of channels and others, rows that fill no tile, groups, images that end within a segment, bands of some of the strips.

@@ -30,6 +30,7 @@ mod small;
 mod source;
 mod taps_by_line;
 mod ukernel;
+mod whole_planes;
 mod windows;
 
 pub use blocking::{Blocking, FEW_ROWS_COLS, Lies};
@@ -54,4 +55,5 @@ pub use small::Single;
 pub use source::Source;
 pub use taps_by_line::TapsByLine;
 pub use ukernel::{Place, Ukernel, Write};
+pub use whole_planes::{LEAST_PLANES, PANEL_CHANNELS, WholePlanes};
 pub use windows::{Sight, WINDOW_ROWS, Weights, Windows};

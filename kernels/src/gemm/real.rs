@@ -9,7 +9,7 @@ use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
 
 use super::{
     Acc, ByLine, ByPosition, FewChannels, InTurns, Planes, Positions, Product, Single, Taps, TapsByLine,
-    Windows, few_transposed,
+    WholePlanes, Windows, few_transposed,
 };
 
 /// Floats that are multiplied as they are: f32 and f64.
@@ -54,6 +54,13 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     /// Unless of f32: the tiles of others are not compiled.
     fn planes(_isa: Isa, _planes: &mut Planes<'_, '_, '_, Self>) {
         unreachable!("it goes by strips of channels");
+    }
+    /// Computes `planes` with the instructions of `isa`.
+    ///
+    /// # Panics
+    /// Unless of f32, as [`Real::planes`].
+    fn whole_planes(_isa: Isa, _planes: &mut WholePlanes<'_, '_, '_, Self>) {
+        unreachable!("it goes through a window");
     }
     /// Computes `by_position` with the instructions of `isa`.
     fn by_position(isa: Isa, by_position: &mut ByPosition<'_, '_, '_, Self>);
@@ -170,10 +177,14 @@ real!(f32, F32, {
     fn planes(isa: Isa, planes: &mut Planes<'_, '_, '_, f32>) {
         isa.dispatch_but_dots(Job(isa, planes));
     }
+    fn whole_planes(isa: Isa, planes: &mut WholePlanes<'_, '_, '_, f32>) {
+        isa.dispatch_but_dots(Job(isa, planes));
+    }
 });
 real!(f64, F64, {});
 jobs! {
     Planes<'_, '_, '_, f32>,
+    WholePlanes<'_, '_, '_, f32>,
 }
 
 /// Whether no weight of whole vectors is infinite or a NaN.

@@ -171,6 +171,12 @@ pub(super) struct Stretch {
 impl Stretch {
     pub(super) const NONE: Stretch = Stretch { offset: 0, coords: [0; COORDS], gap: 0, len: 0 };
 
+    /// What they contribute to a coordinate.
+    #[inline(always)]
+    pub(super) fn coord(&self, d: usize) -> isize {
+        self.coords[d]
+    }
+
     /// Those of some index values of an axis, of a segment at most; how many there are.
     pub(super) fn all(axis: &Axis, range: &Range<usize>, out: &mut [Stretch; KC]) -> usize {
         Self::of_both(axis, axis, range, out)

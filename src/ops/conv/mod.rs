@@ -308,6 +308,7 @@ impl ConvPlan<'_> {
                 How::FewPhases(few) => few.run(&call, words),
                 How::WithFirst => {}
                 How::FewChannels(few) => few.run(&call, words),
+                How::WholePlanes(planes) => planes.run(&call, words),
                 How::Windows(windowed) => windowed.run(&call, words),
                 How::WeightGradient(gradient) => gradient.run(&call, words),
                 How::FewInputs(few) => few.run(&call, words),

@@ -20,6 +20,7 @@ use crate::backend::parts::Parts;
 use crate::backend::planes::Planar;
 use crate::backend::schedule::{Gemm, Schedule};
 use crate::backend::weight_gradient::WeightGradient;
+use crate::backend::whole_planes::OfWholePlanes;
 use crate::backend::windows::Windowed;
 use crate::context::Context;
 use crate::epilogue::Accum;
@@ -44,6 +45,7 @@ pub(super) enum How {
     /// With the first, which computes all phases.
     WithFirst,
     FewChannels(Box<Few>),
+    WholePlanes(Box<OfWholePlanes>),
     WeightGradient(Box<WeightGradient>),
     FewInputs(Box<FewInputs>),
     Bytes(Box<DotParts>),
@@ -69,6 +71,8 @@ pub enum Way {
     DepthwiseOfPlanes,
     /// Lanes are positions along a line: a result of few channels.
     FewChannels,
+    /// Lanes are positions, the input read in place: planar, kernels of one element within a plane, such as those over time.
+    WholePlanes,
     /// The gradient of the weights, kernels of several elements: k goes over positions of a band, from which kernel positions and channels are read.
     WeightGradient,
     /// 8-bit integers, a part of the result a thread: rows read in place or, with AMX, copied through the window, columns packed.
@@ -91,6 +95,7 @@ impl std::fmt::Display for Way {
             Way::DepthwiseOfBands => "depthwise of bands",
             Way::DepthwiseOfPlanes => "depthwise of planes",
             Way::FewChannels => "few channels",
+            Way::WholePlanes => "whole planes",
             Way::WeightGradient => "weight gradient",
             Way::Bytes => "bytes",
             Way::DotWindows => "dot windows",
@@ -182,6 +187,12 @@ impl Part {
             if let Some(few) = Few::new(&gemm, scan, kernel, threads) {
                 return part(gemm, Turn::AsMade, How::FewChannels(Box::new(few)));
             }
+            if let Some(by_image) = Self::by_image(&gemm, scan.images.0).filter(|_| gemm.problem.batch == 1)
+                && let Some(planes) = OfWholePlanes::new(&by_image, scan, kernel, threads)
+            {
+                let turn = if by_image.problem.batch > 1 { Turn::ByImage } else { Turn::AsMade };
+                return part(by_image, turn, How::WholePlanes(Box::new(planes)));
+            }
             let of_positions = gemm.transposed();
             let plain = of_positions.problem.m >= MATRIX_FROM && of_positions.lhs.window.is_plain();
             let parts = if plain { Parts::new(&of_positions, kernel, threads) } else { None };
@@ -263,16 +274,9 @@ impl Part {
         if gemm.problem.batch > 1 {
             return None;
         }
-        if let (&[of_x, x], &[of_y, y]) = (gemm.rhs.window.x.dims(), gemm.dst.cols.dims()) {
+        if let (&[_, _], &[_, _]) = (gemm.rhs.window.x.dims(), gemm.dst.cols.dims()) {
             // Rows of an image that lie apart are not images.
-            if images == 1 || [of_x.extent, of_y.extent] != [images; 2] {
-                return None;
-            }
-            (gemm.problem.batch, gemm.problem.n) = (images, gemm.problem.n / images);
-            gemm.lhs.batch = Axis::strided(images, 0);
-            gemm.rhs.batch = Axis::strided(images, of_x.stride);
-            gemm.dst.batch = Axis::strided(images, of_y.stride);
-            (gemm.rhs.window.x, gemm.dst.cols) = (Axis::new(&[x]), Axis::new(&[y]));
+            gemm = Self::by_image(&gemm, images).filter(|_| images > 1)?;
         }
         let n = gemm.problem.n;
         if n.next_multiple_of(LANES_AT_MOST) * 8 > n * 9 {
@@ -280,6 +284,27 @@ impl Part {
         }
         let parts = Parts::new(&gemm, kernel, threads)?;
         parts.reads_in_place().then_some((gemm, parts))
+    }
+
+    /// The same of one group, images the batch; `None` if a result or an input of several lies otherwise.
+    fn by_image(gemm: &Gemm, images: usize) -> Option<Gemm> {
+        if images == 1 {
+            return Some(*gemm);
+        }
+        let (&[of_x, ref x @ ..], &[of_y, ref y @ ..]) = (gemm.rhs.window.x.dims(), gemm.dst.cols.dims())
+        else {
+            return None;
+        };
+        if [of_x.extent, of_y.extent] != [images; 2] || x.is_empty() || y.is_empty() {
+            return None;
+        }
+        let mut by_image = *gemm;
+        (by_image.problem.batch, by_image.problem.n) = (images, gemm.problem.n / images);
+        by_image.lhs.batch = Axis::strided(images, 0);
+        by_image.rhs.batch = Axis::strided(images, of_x.stride);
+        by_image.dst.batch = Axis::strided(images, of_y.stride);
+        (by_image.rhs.window.x, by_image.dst.cols) = (Axis::new(x), Axis::new(y));
+        Some(by_image)
     }
 
     pub(super) fn scratch(&self) -> Scratch {
@@ -292,6 +317,7 @@ impl Part {
             How::FewPhases(few) => few.scratch(),
             How::WithFirst => Scratch::default(),
             How::FewChannels(few) => few.scratch(),
+            How::WholePlanes(planes) => planes.scratch(),
             How::WeightGradient(gradient) => gradient.scratch(),
             How::FewInputs(few) => few.scratch(),
             How::Bytes(bytes) => bytes.scratch().clone(),
@@ -323,6 +349,7 @@ impl Part {
             How::FewPhases(_) => Way::FewChannels,
             How::WithFirst => Way::WithFirst,
             How::FewChannels(_) => Way::FewChannels,
+            How::WholePlanes(_) => Way::WholePlanes,
             How::WeightGradient(_) | How::FewInputs(_) => Way::WeightGradient,
             How::Bytes(_) => Way::Bytes,
             How::DotWindows(_) => Way::DotWindows,

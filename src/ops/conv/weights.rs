@@ -72,6 +72,8 @@ struct PackedForm {
     width: usize,
     /// Bytes of the panels of each part; none where it reads elements.
     bytes: Vec<Option<usize>>,
+    /// Whether panels of a part are of whole planes.
+    planes: Vec<bool>,
     /// Where the elements lie, if a part reads them.
     layout: Option<Layout>,
 }
@@ -93,6 +95,11 @@ impl std::fmt::Display for PackedForm {
 }
 
 impl Part {
+    /// Whether its panels are narrower than those of a window that takes as many bytes.
+    fn is_of_planes(&self) -> bool {
+        matches!(self.how, How::WholePlanes(_))
+    }
+
     /// Bytes of its packed weights, if it takes any.
     fn packed_bytes(&self) -> Option<usize> {
         match &self.how {
@@ -100,6 +107,7 @@ impl Part {
             How::Depthwise(depthwise) => Some(depthwise.packed_bytes()),
             How::Phased(phased) => Some(phased.packed_bytes()),
             How::FewChannels(few) => Some(few.packed_bytes()),
+            How::WholePlanes(planes) => Some(planes.packed_bytes()),
             How::DotWindows(windows) => Some(windows.packed_bytes()),
             How::FewPhases(few) => Some(few.packed_bytes()),
             How::WithFirst => Some(0),
@@ -121,6 +129,7 @@ impl Part {
             How::Depthwise(depthwise) => depthwise.pack_all_weights(weights, panels),
             How::Phased(phased) => phased.pack_weights(weights, panels),
             How::FewChannels(few) => few.pack_weights(&self.gemm.lhs, weights, panels),
+            How::WholePlanes(planes) => planes.pack_weights(&self.gemm.lhs, weights, panels),
             How::DotWindows(windows) => windows.pack_weights(&self.gemm.rhs, weights, 1, panels),
             How::FewPhases(few) => few.pack_weights(weights, panels),
             How::WithFirst => {}
@@ -173,6 +182,7 @@ impl ConvPlan<'_> {
             width: self.kernel.nr,
             layout: bytes.contains(&None).then_some(self.op.second.layout),
             bytes,
+            planes: self.parts.iter().map(Part::is_of_planes).collect(),
         }
     }
 
@@ -220,6 +230,7 @@ impl ConvPlan<'_> {
             && form.groups == g.groups
             && (form.form, form.width) == (self.kernel.form, self.kernel.nr)
             && form.bytes.iter().copied().eq(self.parts.iter().map(Part::packed_bytes))
+            && form.planes.iter().copied().eq(self.parts.iter().map(Part::is_of_planes))
             && form.layout.is_none_or(|layout| layout == second.layout);
         if fits && self.context.backend == Backend::Reference {
             let what = "packed weights on the reference backend".to_string();
