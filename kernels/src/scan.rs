@@ -144,6 +144,21 @@ impl Scan {
         1.0 - self.axes.iter().map(ScanAxis::share_inside).product::<f64>()
     }
 
+    /// Of the taps on the first two axes, in the order of k, those from the first to the last that meet the tensor in some line of positions.
+    pub fn taps_inside(&self, line: usize) -> Range<usize> {
+        let [depth, height, _] = &self.axes;
+        let (plane, row) = (line / height.positions % depth.positions, line % height.positions);
+        let meets = |axis: &ScanAxis, position: usize, tap: usize| {
+            let at = axis.origin + position as isize * axis.step + tap as isize * axis.tap_step;
+            (0..axis.size as isize).contains(&at)
+        };
+        let inside =
+            |tap: &usize| meets(depth, plane, tap / height.taps) && meets(height, row, tap % height.taps);
+        let mut taps = 0..depth.taps * height.taps;
+        let Some(first) = taps.clone().find(inside) else { return 0..0 };
+        first..taps.rfind(inside).map_or(first, |last| last + 1)
+    }
+
     /// The window that reads the tensor itself: x are positions, k taps and then the channel.
     pub fn window(&self) -> Window {
         let [images, channels] =
@@ -364,6 +379,24 @@ mod tests {
             let share = outside as f64 / (positions * taps) as f64;
             assert!((scan.padding() - share).abs() < 1e-12, "{axis:?}: {} {share}", scan.padding());
         }
+    }
+
+    #[test]
+    fn lines_meet_the_taps_that_are_inside() {
+        // Two planes of three lines, padded by one before and two behind; two taps by three.
+        let scan = scan([(2, 1, 2, 1, -1, 2), (3, 1, 3, 1, -1, 2), (2, 1, 1, 1, 0, 2)]);
+        let taps: Vec<_> = (0..12).map(|line| scan.taps_inside(line)).collect();
+        assert_eq!(taps[..6], [4..6, 3..5, 3..4, 1..6, 0..5, 0..4]);
+        assert_eq!(taps[6..], taps[..6]);
+        // Taps that go backward, and none.
+        let back = Scan {
+            axes: [scan.axes[0], ScanAxis { tap_step: -1, origin: 1, ..scan.axes[1] }, scan.axes[2]],
+            ..scan
+        };
+        assert_eq!([0, 2].map(|line| back.taps_inside(line)), [3..5, 5..6]);
+        let none =
+            Scan { axes: [ScanAxis { origin: -5, ..scan.axes[0] }, scan.axes[1], scan.axes[2]], ..scan };
+        assert_eq!(none.taps_inside(0), 0..0);
     }
 
     /// Every element of every row of a band is that of the tensor's window, or padding.

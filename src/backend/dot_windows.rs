@@ -56,6 +56,8 @@ const SEGMENT: usize = 768;
 const RUNS: usize = 32;
 /// Bytes behind a band that the last unit of a run may read; the weights there are zeros.
 const SLACK: usize = 4;
+/// Positions that meet nothing but padding, in terms of all of k, from which on padding is left out: the weights are read once more for it.
+const LEAST_LEFT_OUT: usize = 16;
 /// Rows whose sums are looked up at once.
 const ROWS: usize = 128;
 
@@ -210,6 +212,12 @@ impl DotWindows {
     /// What a run needs: the packed weights, then a band and a block of sums for each thread.
     pub(crate) fn scratch(&self) -> Scratch {
         scratch(self.packed_bytes(), self.pair, self.slots)
+    }
+
+    /// The steps of k before and after which all that a line of positions meets is padding.
+    fn inside(&self, line: usize) -> Range<usize> {
+        let (taps, across) = (self.scan.taps_inside(line), self.scan.axes[2].taps * self.scan.channels.0);
+        taps.start * across..taps.end * across
     }
 
     /// Packs the weights of all groups, which `reader` reads: `[group][panel][unit][lane]`, behind the units of a panel its tail.
@@ -400,16 +408,16 @@ impl DotSum for f32 {
 }
 
 impl DotWindows {
-    /// Where the runs of a segment lie from the lowest on, in bytes, each as long as so many `grains` of bytes as hold it. `runs` has room for them.
+    /// Where the runs of steps of a segment lie from the lowest on, in bytes, each as long as so many `grains` of bytes as hold it. `runs` has room for them.
     fn runs<'r>(
         &self,
         here: &Here<'_>,
-        segment: &Range<usize>,
+        steps: &Range<usize>,
         grain: usize,
         runs: &'r mut [(usize, usize); RUNS],
     ) -> &'r [(usize, usize)] {
         let (bytes, mut count) = (self.bytes(), 0);
-        for ((run, from, len), to) in pieces(self.run, segment.clone()).zip(&mut *runs) {
+        for ((run, from, len), to) in pieces(self.run, steps.clone()).zip(&mut *runs) {
             let at = (here.taps.offset(run * self.taps) - here.lowest) as usize + from;
             *to = (at * bytes, (len * bytes).next_multiple_of(grain));
             count += 1;
@@ -434,6 +442,8 @@ struct Here<'a> {
     known: i32,
     /// Where the lowest run of each line of rows begins, and how many rows it has, in bytes; from a row to the next.
     lines: &'a [(isize, usize)],
+    /// The steps of k of each line before and after which all of it is padding; only such as may be left out.
+    inside: &'a [Range<usize>],
     apart: usize,
     taps: &'a Axis,
     /// Where the lowest run begins, from where its row does.
@@ -441,6 +451,16 @@ struct Here<'a> {
 }
 
 impl Job<'_> {
+    /// Whether no weight of a group is infinite or a NaN, if weights are f32.
+    fn is_finite(&self, group: usize) -> bool {
+        let [_, n, _] = self.windows.shape;
+        let bytes = n.div_ceil(self.windows.width) * self.windows.panel_bytes();
+        match self.windows.dots {
+            Dots::Floats(floats) => floats.all_finite(&self.panels[group * bytes..][..bytes]),
+            _ => false,
+        }
+    }
+
     fn part<T: DotSum, W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
         let DotWindows { ref scan, groups, block, cols: at_a_time, lines, pair, run, taps, .. } =
             *self.windows;
@@ -451,8 +471,13 @@ impl Job<'_> {
         let (band, sums) = (band.as_mut_slice::<u8>(pair[0]), sums.as_mut_slice::<u8>(pair[1]));
         let sums: &mut [T] = bytemuck::cast_slice_mut(sums);
         let width = scan.axes[2].positions;
+        // A look at all weights has to pay.
+        let all = rows.start / width..rows.end.div_ceil(width);
+        let out: usize = all.map(|line| k - self.windows.inside(line).len()).sum();
+        let padded = matches!(self.windows.dots, Dots::Floats(_)) && out * width > LEAST_LEFT_OUT * k;
         for group in of_groups {
             let start = first as isize + groups.offset(group);
+            let leaves_out = padded && self.is_finite(group);
             let mut row = rows.start;
             while row < rows.end {
                 let of_band = row..block.end(scan, row, rows.end);
@@ -462,17 +487,20 @@ impl Job<'_> {
                 let lowest = (0..k / run).map(|i| place.taps.offset(i * taps)).min().unwrap_or(0);
                 while row < of_band.end {
                     let (mut begins, mut count) = ([(0, 0); LINES], 0);
+                    let mut inside = [const { 0..0 }; LINES];
                     let from = row;
                     while row < of_band.end && count < lines {
                         let end = of_band.end.min((row / width + 1) * width).min(row + ACROSS);
                         let begin = place.window.start + place.window.x.offset(row) + lowest;
                         begins[count] = (begin * bytes as isize, end - row);
+                        inside[count] = if leaves_out { self.windows.inside(row / width) } else { 0..k };
                         (row, count) = (end, count + 1);
                     }
                     let here = Here {
                         data: band,
                         known,
                         lines: &begins[..count],
+                        inside: &inside[..count],
                         apart: scan.axes[2].step as usize * scan.pitch * bytes,
                         taps: &place.taps,
                         lowest,
@@ -506,15 +534,24 @@ impl Job<'_> {
         let (to_rows, to_cols) = (row..row + m, col..col + cols.len());
         let mut write = if self.finishing.accum == Accum::Add { Write::Add } else { Write::Replace };
         for segment in segments {
-            let mut runs = [(0, 0); RUNS];
-            let runs = self.windows.runs(here, segment, size_of::<u32>(), &mut runs);
-            let lhs = Lines { data: here.data, lines: here.lines, apart: here.apart, runs };
-            let (of_segment, to) = (
-                (panels_here, self.windows.line_of(segment.start)),
-                (&mut *dst, batch, to_rows.clone(), to_cols.clone()),
-            );
-            let [pairs, widened] = T::multiply_lines(self.windows, (lhs, here.known), of_segment, to, write);
-            self.progress.count(pairs, widened);
+            // Lines that leave out the same padding go together.
+            let (mut first, mut row) = (0, to_rows.start);
+            for together in here.inside.chunk_by(|a, b| a == b) {
+                let lines = &here.lines[first..first + together.len()];
+                let rows = row..row + lines.iter().map(|line| line.1).sum::<usize>();
+                (first, row) = (first + together.len(), rows.end);
+                let Range { start, end } = together[0];
+                let steps =
+                    segment.start.max(start).min(segment.end)..segment.end.min(end).max(segment.start);
+                let mut runs = [(0, 0); RUNS];
+                let runs = self.windows.runs(here, &steps, size_of::<u32>(), &mut runs);
+                let lhs = Lines { data: here.data, lines, apart: here.apart, runs };
+                let of_segment = (panels_here, self.windows.line_of(steps.start));
+                let to = (&mut *dst, batch, rows, to_cols.clone());
+                let [pairs, widened] =
+                    T::multiply_lines(self.windows, (lhs, here.known), of_segment, to, write);
+                self.progress.count(pairs, widened);
+            }
             write = Write::Add;
         }
         T::make_good(self.windows, here, panels_here, (dst, batch, to_rows, to_cols));

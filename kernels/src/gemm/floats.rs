@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::mat::MatMut;
 
 #[cfg(target_arch = "x86_64")]
-use super::dot_rows::multiply_lines;
+use super::dot_rows::{finite, multiply_lines};
 use super::{Lines, Write};
 
 /// What multiplies lines of f32 by panels of [`Form::F32`](crate::pack::Form::F32) on an instruction set.
@@ -20,6 +20,21 @@ impl FloatKernel {
     /// `None` where the instruction set has no such kernels: they are compiled with the dot products, whose loops they have.
     pub fn new(isa: Isa) -> Option<Self> {
         isa.has_dots().then_some(FloatKernel { isa })
+    }
+
+    /// Whether none of whole panels of f32 is infinite or a NaN.
+    ///
+    /// # Panics
+    /// If the instruction set has no such kernels.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "the dot products are those of AVX-512")
+    )]
+    pub fn all_finite(&self, panels: &[u8]) -> bool {
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("the dot products are those of AVX-512");
+        #[cfg(target_arch = "x86_64")]
+        finite(self.isa, bytemuck::cast_slice(panels))
     }
 
     /// Elements of some lines by the columns of panels of `width` into rows of `dst`, a line behind the other. A panel is `lines` rows; the runs meet those from row `from` on, and are a segment of k.
