@@ -257,12 +257,13 @@ impl Part {
 
     /// Whether f32 is multiplied line by line from a band rather than through a window that looks up every row ([`Windowed`]). Of few channels rows are short, and of few columns tiles are taller. Zen 5, percent of the
     /// peak, by windows and by lines: 3 to 32 channels 3 x 3 s2 @224 50 and 64, 3 to 64 7 x 7 s2 87 and 92; others, measured there alone: 256 to 256 3 x 3 @14 82 and 86, planar 78 and 83, 64 to 32 of 1 x 3 x 3 77
-    /// and 86; but of 49 positions, 512 to 512 @7, 64 and 60, and channels last of single taps 82 and 70 (benches/record/2026-11-28-zen5.md).
+    /// and 86; but of 49 positions, 512 to 512 @7, 64 and 60, and channels last of single taps 82 and 70 (benches/record/2026-11-28-zen5.md). Taps that go backward, channels last, since lines leave out padding, Zen 4: 64 to 64 1 x 3 x 3
+    /// @13 x 24 90 and 97, 128 to 128 @28 95 and 94.5.
     fn lines_pay(of_positions: &Gemm, scan: &Scan, kernel: Kernel) -> bool {
         let Problem { batch, m, n, .. } = of_positions.problem;
         let (channels, across) = (scan.channels, scan.axes[2]);
         let (few, narrow) = (channels.0 < LANES_AT_MOST, n <= LANES_AT_MOST);
-        let taps = channels.1 != 1 || across.taps >= 3 && across.tap_step == 1;
+        let taps = channels.1 != 1 || across.taps >= 3 && across.tap_step.abs() == 1;
         kernel.form == Form::F32
             && (batch == 1 || n >= LANES_AT_MOST)
             && (few || narrow || is_amd() && taps && m >= MATRIX_FROM && scan.padding() < PADDING_FROM)
