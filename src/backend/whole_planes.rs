@@ -3,7 +3,7 @@
 //! Images are the batch, rows channels, columns positions. A part goes over some positions of a plane, of all its planes one after the other, before the next: what several taps read is then read from
 //! memory once. Sums lie in the result if it is in the format of sums, and else in a block of scratch.
 //!
-//! Scratch: the packed weights, and for each thread a block of sums.
+//! Scratch: the packed weights, and for each thread a block of at most [`SUMS_BYTES`] of sums, or what [`LEAST_ACROSS`] positions take.
 
 use std::ops::Range;
 use std::sync::RwLock;
@@ -28,6 +28,7 @@ use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
 use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::Source;
+use super::windows::SUMS_BYTES;
 
 /// Positions of the widest vector.
 const LANES: usize = 16;
@@ -63,7 +64,8 @@ impl OfWholePlanes {
         let window = Scan { images: (1, 0), ..*scan }.window();
         let (positions, channels) = (window.x.inner(), window.k.inner());
         let side_by_side = positions.stride == 1 && positions.along == NO_COORD;
-        let several = channels.along == NO_COORD && scan.channels.0 >= LEAST_PLANES;
+        // Of a single tap planes are a matrix, which others serve.
+        let several = channels.along == NO_COORD && scan.channels.0 >= LEAST_PLANES && k > scan.channels.0;
         let plane = positions.extent;
         // An eighth of the lanes idle at most.
         let fills = plane.next_multiple_of(LANES) * 8 <= plane * 9;
@@ -77,13 +79,19 @@ impl OfWholePlanes {
         let [outer, middle, _] = scan.axes;
         let of_outer = if middle.is_whole() { 1 } else { middle.size };
         let live = outer.reach() * of_outer + if of_outer > 1 { middle.reach() } else { 0 } + 1;
-        let most = BAND_BYTES / (formats.sums.bytes() * scan.channels.0 * live);
+        let bytes = formats.sums.bytes();
+        let most_sums = if here { usize::MAX } else { SUMS_BYTES / (bytes * m) };
+        let most = (BAND_BYTES / (bytes * scan.channels.0 * live)).min(most_sums);
         let vectors = plane.div_ceil(LANES);
         let pieces = vectors.div_ceil((most.max(LEAST_ACROSS) / LANES).min(vectors));
         let across = vectors.div_ceil(pieces) * LANES;
         // Planes behind each other fill vectors together.
-        let planes = if pieces == 1 { ENOUGH.div_ceil(plane).min(n / plane) } else { 1 };
+        let planes =
+            if pieces == 1 { ENOUGH.div_ceil(plane).min(n / plane).min(most_sums / plane).max(1) } else { 1 };
         let parts = worth(problem.macs(), threads);
+        if !images.is_multiple_of(parts) && n / plane < parts {
+            return None;
+        }
         let along = if images.is_multiple_of(parts) { [parts, 1] } else { [1, parts.min(n / plane)] };
         Some(OfWholePlanes {
             kernel,
