@@ -144,6 +144,11 @@ impl Scan {
         1.0 - self.axes.iter().map(ScanAxis::share_inside).product::<f64>()
     }
 
+    /// The same of the first two axes alone: of lines of positions.
+    pub fn padding_of_lines(&self) -> f64 {
+        1.0 - self.axes[..2].iter().map(ScanAxis::share_inside).product::<f64>()
+    }
+
     /// Of the taps on the first two axes, in the order of k, those from the first to the last that meet the tensor in some line of positions.
     pub fn taps_inside(&self, line: usize) -> Range<usize> {
         let [depth, height, _] = &self.axes;

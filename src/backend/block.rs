@@ -14,6 +14,14 @@ pub(super) const LEAST_ACROSS: usize = 48;
 /// Bands' worth of bytes that a band may take where fewer positions in a line would be too few, or lines of a segment take more than one.
 pub(super) const MOST_BANDS: usize = 4;
 
+/// Lanes of the widest vector.
+pub(crate) const LANES_AT_MOST: usize = 16;
+
+/// Whether so many positions leave an eighth of the lanes idle at most.
+pub(crate) fn fills_lanes(positions: usize) -> bool {
+    positions.next_multiple_of(LANES_AT_MOST) * 8 <= positions * 9
+}
+
 /// Channels of a strip of a cache line; `None` of kernels of other formats than f32 and f64.
 pub(super) fn strip_of(form: Form) -> Option<usize> {
     match form {

@@ -56,8 +56,8 @@ const SEGMENT: usize = 768;
 const RUNS: usize = 32;
 /// Bytes behind a band that the last unit of a run may read; the weights there are zeros.
 const SLACK: usize = 4;
-/// Positions that meet nothing but padding, in terms of all of k, from which on padding is left out: the weights are read once more for it.
-const LEAST_LEFT_OUT: usize = 16;
+/// What lines of positions of a part meet of padding, in terms of all of k, from which on it is left out: the weights are read once more for it. Not swept.
+const LEAST_LEFT_OUT: f64 = 16.0;
 /// Rows whose sums are looked up at once.
 const ROWS: usize = 128;
 
@@ -115,6 +115,8 @@ pub(crate) struct DotWindows {
     run: usize,
     taps: usize,
     segments: Vec<Range<usize>>,
+    /// Whether lines of f32 leave out what is padding for all of them, if the weights are finite.
+    leaves_out: bool,
     /// Bytes of a band, and of sums.
     pair: [usize; 2],
     /// Turns codes of i8 to those of u8.
@@ -173,6 +175,8 @@ impl DotWindows {
             run,
             taps,
             segments,
+            leaves_out: matches!(dots, Dots::Floats(_))
+                && scan.padding_of_lines() * m as f64 > LEAST_LEFT_OUT * threads as f64,
             pair: [bands / strips * formats.lhs.bytes() + SLACK, sums],
             flip: if formats.lhs == Format::I8 { 0x80 } else { 0 },
         })
@@ -471,13 +475,9 @@ impl Job<'_> {
         let (band, sums) = (band.as_mut_slice::<u8>(pair[0]), sums.as_mut_slice::<u8>(pair[1]));
         let sums: &mut [T] = bytemuck::cast_slice_mut(sums);
         let width = scan.axes[2].positions;
-        // A look at all weights has to pay.
-        let all = rows.start / width..rows.end.div_ceil(width);
-        let out: usize = all.map(|line| k - self.windows.inside(line).len()).sum();
-        let padded = matches!(self.windows.dots, Dots::Floats(_)) && out * width > LEAST_LEFT_OUT * k;
         for group in of_groups {
             let start = first as isize + groups.offset(group);
-            let leaves_out = padded && self.is_finite(group);
+            let leaves_out = self.windows.leaves_out && self.is_finite(group);
             let mut row = rows.start;
             while row < rows.end {
                 let of_band = row..block.end(scan, row, rows.end);

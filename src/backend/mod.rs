@@ -2,7 +2,7 @@
 //! convolutions by windows, in strips of channels or plane by plane (depthwise) and along lines (few channels). Only `tile`, `fork` and `cast` know threads.
 
 pub(crate) mod at_once;
-mod block;
+pub(crate) mod block;
 pub(crate) mod cast;
 pub(crate) mod depthwise;
 pub(crate) mod dot_parts;

@@ -22,7 +22,7 @@ use tile25_kernels::simd::Transpose;
 use crate::epilogue::Accum;
 use crate::workspace::Scratch;
 
-use super::block::BAND_BYTES;
+use super::block::{BAND_BYTES, LANES_AT_MOST, fills_lanes};
 use super::fork::{free_pair, worth};
 use super::parts::OwnWords;
 use super::schedule::{Gemm, Reader};
@@ -30,13 +30,11 @@ use super::sums::{Call, Execute, Finishing, Place, Sums, scratch};
 use super::tile::Source;
 use super::windows::SUMS_BYTES;
 
-/// Positions of the widest vector.
-const LANES: usize = 16;
-/// Least positions of a plane that are gone over at once: some lines of a cache of each plane.
-const LEAST_ACROSS: usize = 6 * LANES;
+/// Least positions of a plane that are gone over at once: some lines of a cache of each plane. Not swept.
+const LEAST_ACROSS: usize = 6 * LANES_AT_MOST;
 
-/// Positions that fill vectors well, however they are cut.
-const ENOUGH: usize = 40 * LANES;
+/// Positions that fill vectors well, however they are cut. Zen 4, planes of 72, 128 to 64 channels 3 x 1 x 1, percent of the peak: one plane at a time 84, as many as this 95.
+const ENOUGH: usize = 40 * LANES_AT_MOST;
 
 /// A planned convolution over whole planes.
 #[derive(Clone, Debug)]
@@ -67,11 +65,9 @@ impl OfWholePlanes {
         // Of a single tap planes are a matrix, which others serve.
         let several = channels.along == NO_COORD && scan.channels.0 >= LEAST_PLANES && k > scan.channels.0;
         let plane = positions.extent;
-        // An eighth of the lanes idle at most.
-        let fills = plane.next_multiple_of(LANES) * 8 <= plane * 9;
         let fits =
             kernel.form == Form::F32 && formats.rhs == formats.sums && m.is_multiple_of(PANEL_CHANNELS / 2);
-        if !side_by_side || !several || !fills || !fits || problem.batch != images || k == 0 {
+        if !side_by_side || !several || !fills_lanes(plane) || !fits || problem.batch != images || k == 0 {
             return None;
         }
         let here = formats.out == formats.sums && places.band_stride().is_some();
@@ -82,9 +78,9 @@ impl OfWholePlanes {
         let bytes = formats.sums.bytes();
         let most_sums = if here { usize::MAX } else { SUMS_BYTES / (bytes * m) };
         let most = (BAND_BYTES / (bytes * scan.channels.0 * live)).min(most_sums);
-        let vectors = plane.div_ceil(LANES);
-        let pieces = vectors.div_ceil((most.max(LEAST_ACROSS) / LANES).min(vectors));
-        let across = vectors.div_ceil(pieces) * LANES;
+        let vectors = plane.div_ceil(LANES_AT_MOST);
+        let pieces = vectors.div_ceil((most.max(LEAST_ACROSS) / LANES_AT_MOST).min(vectors));
+        let across = vectors.div_ceil(pieces) * LANES_AT_MOST;
         // Planes behind each other fill vectors together.
         let planes =
             if pieces == 1 { ENOUGH.div_ceil(plane).min(n / plane).min(most_sums / plane).max(1) } else { 1 };

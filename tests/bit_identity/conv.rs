@@ -194,8 +194,8 @@ proptest! {
     }
 }
 
-/// A layer over time, planar or channels last: kernels of one element within a plane, as a rule.
-fn over_time() -> impl Strategy<Value = (usize, ConvCase<3>)> {
+/// A layer over time, operands and the result planar or channels last: kernels of one element within a plane, as a rule.
+fn over_time() -> impl Strategy<Value = ([usize; 2], ConvCase<3>)> {
     let axis = (1usize..9, 1usize..5, 1usize..3, (0usize..5, 0usize..5), 1usize..4);
     let channels = (
         prop_oneof![8usize..20, 8usize..90, 170usize..190],
@@ -203,7 +203,7 @@ fn over_time() -> impl Strategy<Value = (usize, ConvCase<3>)> {
     );
     let middle = prop_oneof![3 => Just((1usize, 0usize)), 1 => (1usize..4, 0usize..2)];
     let parts = (0usize..4, 1usize..3, channels, axis, (1usize..7, middle), 1usize..70);
-    (0usize..2, parts, finish(), kind(), any::<u64>()).prop_filter_map(
+    ([0usize..2, 0usize..2], parts, finish(), kind(), any::<u64>()).prop_filter_map(
         "the kernel fits the padded input",
         |(
             order,
@@ -230,7 +230,7 @@ fn over_time() -> impl Strategy<Value = (usize, ConvCase<3>)> {
             let case = ConvCase { direction, batch, c_in, c_out, input, kernel, conv, finish, kind, seed };
             let positions = case.output()?.iter().product::<usize>();
             let work = batch * c_out * c_in * positions * taps * down;
-            (work < 1_000_000).then_some(([1, 4][order], case))
+            (work < 1_000_000).then_some((order.map(|order| [1, 4][order]), case))
         },
     )
 }
@@ -238,8 +238,10 @@ fn over_time() -> impl Strategy<Value = (usize, ConvCase<3>)> {
 proptest! {
     #![proptest_config(config("conv_layers", 64))]
     #[test]
-    fn layers_over_time_in_both_orders((order, case) in over_time()) {
-        conv_laid_out::<f32, 3>(&case, |dims, seed, _| in_order(dims, seed, order, case.kind));
+    fn layers_over_time_in_both_orders(([order, of_result], case) in over_time()) {
+        conv_laid_out::<f32, 3>(&case, |dims, seed, input| {
+            in_order(dims, seed, if input { order } else { of_result }, case.kind)
+        });
     }
 }
 

@@ -21,7 +21,6 @@ use crate::simd::x86::Avx512Dot;
 use crate::simd::{Bf16x2, Dot, I8x4, Lanes, Simd, Unit, WideBf16x2, WithToken};
 
 use super::in_place::NEAR;
-use super::real::all_finite;
 use super::{Lines, Write};
 
 /// Bytes of a unit.
@@ -153,19 +152,6 @@ pub(super) fn multiply_lines<U: InRows>(
             dots.vectorize(Rows { line: Line { lhs: lhs.rows(line), runs: lhs.runs }, panels, dst, write });
         }
     }
-}
-
-/// Whether none of whole vectors is infinite or a NaN.
-pub(super) fn finite(isa: Isa, values: &[f32]) -> bool {
-    struct Finite<'a>(&'a [f32]);
-    impl WithToken<Avx512Dot> for Finite<'_> {
-        type Output = bool;
-        #[inline(always)]
-        fn with_token(self, s: Avx512Dot) -> bool {
-            all_finite(s, self.0)
-        }
-    }
-    isa.dots().expect("the kernel was made where there are dot products").vectorize(Finite(values))
 }
 
 /// `acc` and the products of a run. By value: sums behind a reference would go through memory with every step.

@@ -4,9 +4,13 @@ use std::ops::Range;
 
 use crate::isa::Isa;
 use crate::mat::MatMut;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Simd;
 
 #[cfg(target_arch = "x86_64")]
-use super::dot_rows::{finite, multiply_lines};
+use super::dot_rows::multiply_lines;
+#[cfg(target_arch = "x86_64")]
+use super::real::AllFinite;
 use super::{Lines, Write};
 
 /// What multiplies lines of f32 by panels of [`Form::F32`](crate::pack::Form::F32) on an instruction set.
@@ -34,7 +38,10 @@ impl FloatKernel {
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("the dot products are those of AVX-512");
         #[cfg(target_arch = "x86_64")]
-        finite(self.isa, bytemuck::cast_slice(panels))
+        {
+            let dots = self.isa.dots().expect("the kernel was made where there are dot products");
+            dots.vectorize(AllFinite::<f32>(bytemuck::cast_slice(panels)))
+        }
     }
 
     /// Elements of some lines by the columns of panels of `width` into rows of `dst`, a line behind the other. A panel is `lines` rows; the runs meet those from row `from` on, and are a segment of k.

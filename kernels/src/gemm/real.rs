@@ -5,7 +5,7 @@ use crate::epilogue::{Finish, Param};
 use crate::isa::Isa;
 use crate::mat::{Band, MatRef};
 use crate::pack::Form;
-use crate::simd::{FloatLanes, Simd, Transpose, WithSimd};
+use crate::simd::{FloatLanes, Simd, Transpose, WithSimd, WithToken};
 
 use super::{
     Acc, ByLine, ByPosition, FewChannels, InTurns, Planes, Positions, Product, Single, Taps, TapsByLine,
@@ -185,6 +185,17 @@ real!(f64, F64, {});
 jobs! {
     Planes<'_, '_, '_, f32>,
     WholePlanes<'_, '_, '_, f32>,
+}
+
+/// [`all_finite`] as a function of its own.
+pub(super) struct AllFinite<'a, T>(pub(super) &'a [T]);
+
+impl<T: Real, S: FloatLanes<T>> WithToken<S> for AllFinite<'_, T> {
+    type Output = bool;
+    #[inline(always)]
+    fn with_token(self, s: S) -> bool {
+        all_finite(s, self.0)
+    }
 }
 
 /// Whether no weight of whole vectors is infinite or a NaN.

@@ -18,7 +18,7 @@ use crate::mat::{Band, Comb, Down, MatMut, MatRef, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch_near};
 
 use super::in_place::write_out;
-use super::real::all_finite;
+use super::real::AllFinite;
 use super::windows::Stretch;
 use super::{Real, Write};
 
@@ -183,7 +183,7 @@ impl<T: Real> WholePlanes<'_, '_, '_, T> {
                         let here = origin[d] + start.coords[d] + stretch.coord(d);
                         inside &= (here as usize) < bound as usize;
                     }
-                    if !inside && *finite.get_or_insert_with(|| self.is_finite(s)) {
+                    if !inside && *finite.get_or_insert_with(|| s.apart(AllFinite(self.weights))) {
                         gap += stretch.len;
                         continue;
                     }
@@ -211,21 +211,6 @@ impl<T: Real> WholePlanes<'_, '_, '_, T> {
             let here = origin[d] + position.coords[d];
             here + low[d] >= 0 && here + high[d] < bounds[d]
         })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn is_finite<S: Simd + FloatLanes<T>>(&self, s: S) -> bool {
-        /// The same, with the instructions of `S`.
-        struct Finite<'a, T>(&'a [T]);
-        impl<T: Real, S: FloatLanes<T>> WithToken<S> for Finite<'_, T> {
-            type Output = bool;
-            #[inline(always)]
-            fn with_token(self, s: S) -> bool {
-                all_finite(s, self.0)
-            }
-        }
-        s.apart(Finite(self.weights))
     }
 
     /// All channels of `len` neighbouring positions from `col` on, over a segment.

@@ -34,7 +34,7 @@ const MOST_LEFT_OUT: usize = 56;
 /// (a fortieth), gradient of the input, channels last: always 93 % of the peak, so 94.
 const LEAST_PADDING: usize = 32;
 
-/// Least channels of a kernel position for which a band is read position by position, to leave out padding, rather than in stretches as long as lie side by side.
+/// Least channels of a kernel position for which a band is read position by position, to leave out padding, rather than in stretches as long as lie side by side. Not swept.
 const LEAST_STRETCH: usize = 16;
 
 /// What the rows of a block contribute to their elements, in the order in which tiles take them: see [`Window::lanes`].

@@ -9,6 +9,7 @@ use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
 use tile25_kernels::scan::Scan;
 
+use crate::backend::block::{LANES_AT_MOST, fills_lanes};
 use crate::backend::depthwise::{Depthwise, Phased, Sum};
 use crate::backend::dot_parts::DotParts;
 use crate::backend::dot_windows::DotWindows;
@@ -29,9 +30,6 @@ use crate::plan::{Problem, TilePlan, matmul as planner};
 use crate::workspace::Scratch;
 
 use super::Direction;
-
-/// Lanes of the widest vector. Images whose positions leave an eighth of them idle are not multiplied one by one.
-const LANES_AT_MOST: usize = 16;
 
 /// Who executes a product.
 #[derive(Clone, Debug)]
@@ -279,8 +277,7 @@ impl Part {
             // Rows of an image that lie apart are not images.
             gemm = Self::by_image(&gemm, images).filter(|_| images > 1)?;
         }
-        let n = gemm.problem.n;
-        if n.next_multiple_of(LANES_AT_MOST) * 8 > n * 9 {
+        if !fills_lanes(gemm.problem.n) {
             return None;
         }
         let parts = Parts::new(&gemm, kernel, threads)?;
