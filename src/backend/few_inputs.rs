@@ -1,8 +1,9 @@
-//! Executes the gradient of the weights of a first layer: lanes are output channels, for the few input channels of a line of the kernel would leave many of a vector idle.
+//! Executes the gradient of the weights of few input channels: lanes are output channels, for the few input channels of a line of the kernel would leave some of a vector idle.
 //!
 //! Rows of the product are kernel positions and input channels, columns output channels, k goes over positions. The input of some positions is copied to a band with its padding, channels innermost, and
-//! each row is a place of it from which k goes on position by position. The gradient of the output is packed panel by panel right before use, both are widened where they are narrow. Sums
-//! lie in a block of scratch unless the result's output channels lie side by side.
+//! each row is a place of it from which k goes on position by position: neighbours of a line of the kernel lie side by side there. Of more rows than can be put in order ([`MOST_NEIGHBOURS`]) each is looked up. The gradient of the
+//! output is read where it lies if its channels lie side by side in the format of sums, and otherwise packed panel by panel right before use; narrow formats are widened. Sums lie in a block of scratch unless the result's
+//! output channels lie side by side.
 //!
 //! Scratch, for each thread: a panel of a segment, a band of about [`BAND_BYTES`](super::block::BAND_BYTES), or what whole lines of a segment take if that is more, up to [`MOST_BANDS`](super::block::MOST_BANDS) times as much; and a block of
 //! at most [`SUMS_BYTES`] of sums.
@@ -14,7 +15,7 @@ use tile25_kernels::axis::{Axis, COORDS, Dim, Window};
 use tile25_kernels::buf::Buf;
 use tile25_kernels::epilogue::FinishFrom;
 use tile25_kernels::format::Format;
-use tile25_kernels::gemm::{Real, Weights, Windows};
+use tile25_kernels::gemm::{MOST_NEIGHBOURS, OutputGradient, Real, SideBySide, Weights, Windows};
 use tile25_kernels::mat::Places;
 use tile25_kernels::pack::Form;
 use tile25_kernels::registry::Kernel;
@@ -34,7 +35,13 @@ use super::tile::Run;
 use super::weight_gradient::Columns;
 use super::windows::{SUMS_BYTES, panel_width, weights};
 
-/// A planned gradient of the weights of a first layer.
+/// Least rows side by side that tiles are made of.
+const LEAST_NEIGHBOURS: usize = 3;
+
+/// Lanes for every one that counts, from which on input channels are rather rows where these are looked up one by one.
+const LEAST_IDLE: f64 = 4.0 / 3.0;
+
+/// A planned gradient of the weights of few input channels.
 #[derive(Clone, Debug)]
 pub(crate) struct FewInputs {
     kernel: Kernel,
@@ -44,8 +51,13 @@ pub(crate) struct FewInputs {
     slots: usize,
     /// Whether channels are the inner index of rows.
     channels_inside: bool,
-    /// Columns of a panel.
+    /// Whether tiles are of neighbours.
+    side_by_side: bool,
+    /// From a position to the next of a gradient of the output that is read where it lies.
+    apart: Option<usize>,
+    /// Columns of a panel, and of a strip.
     width: usize,
+    lanes: usize,
     /// Rows, columns and positions of a block.
     at_once: [usize; 3],
     k: usize,
@@ -70,10 +82,18 @@ impl FewInputs {
         let columns = Columns::of(&gemm.lhs, &scan)?;
         // Neighbours across a line of the kernel lie side by side in the band.
         let across = if scan.axes[2].tap_step == 1 { scan.axes[2].taps } else { 1 };
-        let side_by_side = across * scan.channels.0;
-        if n < lanes || m < kernel.mr || side_by_side * 4 >= side_by_side.next_multiple_of(lanes) * 3 {
+        let neighbours = across * scan.channels.0;
+        let side_by_side = m <= MOST_NEIGHBOURS && neighbours >= LEAST_NEIGHBOURS;
+        // Lanes that either way computes for every one that counts. Zen 4, percent of the peak, lanes input channels and output channels: 8 to 64 channels 3 x 3 @56 69 and 93, planar 67 and 84; 3 to 32 5 x 5 @112 85 and 91,
+        // planar 80 and 84; where there are as many, 16 to 64 @56 91 and 93, planar 91 and 89; where there are fewer, 20 to 20 @28 69 and 53.
+        let [ours, others] = [n, neighbours].map(|n| n.next_multiple_of(lanes) as f64 / n as f64);
+        if n < lanes || m < kernel.mr || others <= ours.max(if side_by_side { 1.0 } else { LEAST_IDLE }) {
             return None;
         }
+        let Window { x: of_x, k: of_k, .. } = gemm.rhs.window;
+        let close = of_x.dims().len() == 1 && of_x.inner().stride == 1 && n.is_multiple_of(lanes);
+        let lies = close && of_k.dims().len() == 1 && formats.rhs == formats.sums;
+        let apart = usize::try_from(of_k.inner().stride).ok().filter(|_| side_by_side && lies);
         let scan = Segments::held_apart(&scan, k, 1, formats.sums.bytes());
         let segments = Segments::new(&scan, k, 1, formats.sums.bytes());
         if !segments.pay(&scan, k, formats.sums.bytes()) {
@@ -87,7 +107,8 @@ impl FewInputs {
         let padded = n.next_multiple_of(width);
         let cols = if here { padded } else { (most / rows / width * width).clamp(width, padded) };
         let sums = if here { 0 } else { rows * cols };
-        let panel = width * k.min(KC);
+        let panel = if apart.is_some() { 0 } else { width * k.min(KC) };
+        let grains = [kernel.mr, if side_by_side { lanes } else { width }];
         Some(FewInputs {
             kernel,
             scan,
@@ -95,12 +116,15 @@ impl FewInputs {
             place: Place {
                 places,
                 here,
-                counts: evenly(problem.batch, [m, n], [kernel.mr, width], threads),
-                grains: [1, kernel.mr, width],
+                counts: evenly(problem.batch, [m, n], grains, threads),
+                grains: [1, grains[0], grains[1]],
             },
             slots: threads,
             channels_inside: columns == Columns::ChannelsInside,
+            side_by_side,
+            apart,
             width,
+            lanes,
             at_once: [rows, cols, segments.positions],
             k,
             elements: [panel, panel + segments.band, sums],
@@ -155,7 +179,9 @@ struct Job<'a, T> {
 
 impl<T: Real + Transpose + OwnWords> Job<'_, T> {
     fn part<W: FinishFrom<T>>(&self, mut part: Sums<'_, T, W>) {
-        let FewInputs { kernel, scan, groups, width, at_once, k, elements, .. } = self.planned;
+        let FewInputs {
+            kernel, scan, groups, width, at_once, k, elements, side_by_side, apart, lanes, ..
+        } = self.planned;
         let [of_groups, rows, cols] = part.ranges();
         let (mut band, mut sums) = free_pair(self.scratch, self.planned.slots);
         let (panel, band) = band.as_mut_slice::<T>(elements[1]).split_at_mut(elements[0]);
@@ -172,18 +198,49 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
                             let place = scan.band(positions.clone());
                             self.input.copy(kernel.isa, scan, &place, groups.offset(group), band);
                             let window = &self.planned.window(&place);
+                            let add = first > 0 || self.finishing.accum == Accum::Add;
+                            let (rows, cols, dst) = (rows.clone(), cols.clone(), &mut *dst);
+                            if *side_by_side {
+                                let rhs = match *apart {
+                                    Some(apart) => {
+                                        let (data, _) = self.run.rhs.own::<T>();
+                                        let start = of_gradient.start
+                                            + of_gradient.x.offset(cols.start)
+                                            + of_gradient.k.offset(first);
+                                        OutputGradient::Here { data, start, apart }
+                                    }
+                                    None => OutputGradient::Pack(&of_gradient, operand, &mut *panel),
+                                };
+                                // All there are where they lie; a part may be narrower than a panel.
+                                let all = cols.len().next_multiple_of(*lanes);
+                                let width = if apart.is_some() { all } else { all.min(*width) };
+                                SideBySide {
+                                    data: band,
+                                    window,
+                                    rows,
+                                    k: positions,
+                                    rhs,
+                                    width,
+                                    cols,
+                                    dst,
+                                    at,
+                                    add,
+                                }
+                                .compute(kernel.isa);
+                                continue;
+                            }
                             Windows {
                                 data: band,
                                 window,
                                 padding: window,
-                                rows: rows.clone(),
+                                rows,
                                 k: positions,
                                 weights: Weights::Pack(&of_gradient, operand, &mut *panel),
                                 width: *width,
-                                cols: cols.clone(),
-                                dst: &mut *dst,
+                                cols,
+                                dst,
                                 at,
-                                add: first > 0 || self.finishing.accum == Accum::Add,
+                                add,
                             }
                             .compute(kernel.isa);
                         }

@@ -8,8 +8,8 @@ use crate::pack::Form;
 use crate::simd::{FloatLanes, Simd, Transpose, WithSimd, WithToken};
 
 use super::{
-    Acc, ByLine, ByPosition, FewChannels, InTurns, Planes, Positions, Product, Single, Taps, TapsByLine,
-    WholePlanes, Windows, few_transposed,
+    Acc, ByLine, ByPosition, FewChannels, InTurns, Planes, Positions, Product, SideBySide, Single, Taps,
+    TapsByLine, WholePlanes, Windows, few_transposed,
 };
 
 /// Floats that are multiplied as they are: f32 and f64.
@@ -70,6 +70,8 @@ pub trait Real: Acc + Transpose + Param + Finish<Param = Self> {
     fn taps_by_line(isa: Isa, taps: &mut TapsByLine<'_, '_, '_, Self>);
     /// Computes `few` with the instructions of `isa`.
     fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, Self>);
+    /// Computes `rows` with the instructions of `isa`.
+    fn side_by_side(isa: Isa, rows: &mut SideBySide<'_, '_, '_, Self>);
     /// Computes `lines` with the instructions of `isa`.
     fn in_turns(isa: Isa, lines: &mut InTurns<'_, Self>);
 }
@@ -117,6 +119,7 @@ macro_rules! real {
             Taps<'_, '_, '_, $t>,
             TapsByLine<'_, '_, '_, $t>,
             FewChannels<'_, '_, '_, $t>,
+            SideBySide<'_, '_, '_, $t>,
             InTurns<'_, $t>,
         }
         impl Real for $t {
@@ -149,6 +152,9 @@ macro_rules! real {
             }
             fn few_channels(isa: Isa, few: &mut FewChannels<'_, '_, '_, $t>) {
                 isa.dispatch_but_dots(Job(isa, few));
+            }
+            fn side_by_side(isa: Isa, rows: &mut SideBySide<'_, '_, '_, $t>) {
+                isa.dispatch_but_dots(Job(isa, rows));
             }
             fn in_turns(isa: Isa, lines: &mut InTurns<'_, $t>) {
                 isa.dispatch_but_dots(Job(isa, lines));

@@ -135,7 +135,8 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
                 let first = (first + w.min(lanes - 1) as isize * across) as usize;
                 &data[first..first + k.len()]
             });
-            let ahead = turn_ahead::<C::Word>(W, across, k.len());
+            let only = lanes == window.x.extent();
+            let ahead = turn_ahead::<C::Word>(W, across, k.len(), only);
             s.apart(Turn { convert, rows: &rows, ahead, out: panel });
         }
         _ => return false,

@@ -91,11 +91,14 @@ pub(super) const LINES_AHEAD: usize = 6;
 /// 40 and 46; 16 x 3072 x 1024 nt, a page apart, 46 and 41, 32 x 4096 x 4096 nt 54 and 52.
 const PANEL_BYTES: usize = 128 * 1024;
 
-/// Words from a place in one of `lanes` rows, `apart` from each other, to what is asked for there while `len` of each are turned.
+/// Words from a place in one of `lanes` rows, `apart` from each other, to what is asked for there while `len` of each are turned. If these are the `only` lanes there are, what comes next is what
+/// follows in them.
 #[inline(always)]
-pub(super) fn turn_ahead<T>(lanes: usize, apart: isize, len: usize) -> isize {
+pub(super) fn turn_ahead<T>(lanes: usize, apart: isize, len: usize, only: bool) -> isize {
     let near = lanes * len * size_of::<T>() <= PANEL_BYTES;
-    if near && in_a_set(apart.unsigned_abs().wrapping_mul(size_of::<T>()), lanes) < lanes {
+    if near && only {
+        len as isize
+    } else if near && in_a_set(apart.unsigned_abs().wrapping_mul(size_of::<T>()), lanes) < lanes {
         apart.wrapping_mul(lanes as isize)
     } else {
         (LINES_AHEAD * CACHE_LINE / size_of::<T>()) as isize
@@ -128,10 +131,17 @@ impl<S: Simd, C: Convert, const W: usize> WithToken<S> for Turn<'_, C, W> {
                 for row in &rows[w..w + lanes] {
                     prefetch_near(row.as_ptr().wrapping_add(first * C::K).wrapping_offset(ahead));
                 }
-                for t in (first..whole.min(first + line)).step_by(8) {
+                // Of each row what the blocks of this line need, looked up once.
+                let end = whole.min(first + line);
+                let mut here = [&rows[0][..0]; 8];
+                for (here, row) in here.iter_mut().zip(&rows[w..w + lanes]) {
+                    *here = &row[first * C::K..end * C::K];
+                }
+                for t in (first..end).step_by(8) {
                     let mut block = [[pad; 8]; 8];
-                    for (j, (block, row)) in block.iter_mut().zip(&rows[w..w + lanes]).enumerate() {
-                        *block = convert.along(s, w + j, &row[t * C::K..(t + 8) * C::K]);
+                    let at = (t - first) * C::K;
+                    for (j, (block, row)) in block.iter_mut().zip(&here[..lanes]).enumerate() {
+                        *block = convert.along(s, w + j, &row[at..at + 8 * C::K]);
                     }
                     let block = C::transpose(s, block);
                     let out = &mut out[t * W + w..];
