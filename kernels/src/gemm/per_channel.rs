@@ -17,8 +17,9 @@ use std::ops::Range;
 use crate::KC;
 use crate::axis::Window;
 use crate::isa::Isa;
-use crate::mat::{CACHE_LINE, Comb, Down, LINES, Lines, MatMut, MatRef, Scattered, WriteRows};
-use crate::simd::FloatLanes;
+use crate::mat;
+use crate::mat::{CACHE_LINE, Comb, Down, LINES, MatMut, MatRef, Scattered, WriteRows};
+use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::onto::Onto;
 use super::windows::Stretch;
@@ -119,7 +120,7 @@ struct Grid<'a, 'b, T> {
 
 /// Where sums by tap go.
 struct Rows<'a, 'b, T> {
-    lines: &'a mut Lines<'b, T>,
+    lines: &'a mut mat::Lines<'b, T>,
     /// The row of the first tap.
     row: usize,
     /// From a line of taps to the next.
@@ -174,6 +175,73 @@ fn combs<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV: us
         }
     }
     acc
+}
+
+/// A tile of `R` lines of `C` taps, the lines one distance from each other and the taps of a line side by side: a position is read from one address.
+struct CloseTaps<'a, 'b, 'c, 'd, T, const R: usize, const C: usize, const NV: usize> {
+    data: &'a [T],
+    /// The first tap at offset 0 of the positions.
+    first: isize,
+    /// From a line of taps to the next.
+    apart: isize,
+    /// From a position to the next.
+    step: isize,
+    stretches: &'a [Stretch],
+    gradient: MatRef<'a, T>,
+    to: &'b mut Rows<'c, 'd, T>,
+}
+
+/// `acc` and the products of positions one behind the other.
+#[inline(always)]
+fn close_taps<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV: usize>(
+    s: S,
+    mut taps: Comb<'_, T, R>,
+    rows: &mut Down<'_, T>,
+    mut acc: [[[S::V; NV]; C]; R],
+) -> [[[S::V; NV]; C]; R] {
+    while let Some(lines) = taps.next_strips() {
+        let Some(b) = rows.next() else { break };
+        for j in 0..NV {
+            let b = s.load(&b[j * S::LANES..]);
+            for (acc, line) in acc.iter_mut().zip(lines) {
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    acc[j] = s.mul_add(s.load(&line[(c * NV + j) * S::LANES..]), b, acc[j]);
+                }
+            }
+        }
+    }
+    acc
+}
+
+impl<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV: usize> WithToken<S>
+    for CloseTaps<'_, '_, '_, '_, T, R, C, NV>
+{
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let CloseTaps { data, first, apart, step, stretches, gradient, to } = self;
+        let mut acc = [[[s.splat(T::zeroed()); NV]; C]; R];
+        let mut rows = gradient.down();
+        for stretch in stretches {
+            let (first, width) = (first + stretch.offset, C * NV * S::LANES);
+            let taps = Comb::<T, R>::new(data, first, apart, stretch.len, step, width);
+            acc = close_taps(s, taps, &mut rows, acc);
+        }
+        write_taps(s, &acc, to);
+    }
+}
+
+/// Sums of lines of taps to rows of the result.
+#[inline(always)]
+fn write_taps<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV: usize>(
+    s: S,
+    acc: &[[[S::V; NV]; C]; R],
+    to: &mut Rows<'_, '_, T>,
+) {
+    for (r, acc) in acc.iter().enumerate() {
+        let row = to.row + r * to.apart;
+        write_rows(s, acc, to.lines.part(row..row + C, to.cols.clone()), to.write);
+    }
 }
 
 /// Sums of a strip to rows of the result.
@@ -345,7 +413,7 @@ impl<T: Real + Strip> Positions<'_, '_, '_, T> {
 
 /// A tile of `R` lines of `C` taps that begins `at` a line and a tap; its shape.
 #[inline(always)]
-fn taps_tile<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV: usize>(
+fn taps_tile<T: Real, S: Simd + FloatLanes<T>, const R: usize, const C: usize, const NV: usize>(
     s: S,
     grid: Grid<'_, '_, T>,
     [line, tap]: [usize; 2],
@@ -356,26 +424,30 @@ fn taps_tile<T: Real, S: FloatLanes<T>, const R: usize, const C: usize, const NV
     let (taps, step) = (window.k.inner(), window.x.inner().stride);
     let first: [isize; R] =
         std::array::from_fn(|r| window.start + window.k.offset((line + r) * taps.extent + tap));
+    let apart = if R > 1 { first[1] - first[0] } else { 0 };
+    let even = first.iter().enumerate().all(|(r, &line)| line == first[0] + r as isize * apart);
+    if even && taps.stride == (NV * <S as Lanes<T>>::LANES) as isize {
+        let first = first[0];
+        s.apart(CloseTaps::<T, R, C, NV> { data, first, apart, step, stretches, gradient, to });
+        return [R, C];
+    }
     let mut acc = [[[s.splat(T::zeroed()); NV]; C]; R];
     let mut rows = gradient.down();
     for stretch in stretches {
         let of_line = |first: isize| {
             let first = first + stretch.offset;
-            Comb::<T, C>::new(data, first, taps.stride, stretch.len, step, NV * S::LANES)
+            Comb::<T, C>::new(data, first, taps.stride, stretch.len, step, NV * <S as Lanes<T>>::LANES)
         };
         acc = combs(s, first.map(of_line), &mut rows, acc);
     }
-    for (r, acc) in acc.iter().enumerate() {
-        let row = to.row + r * to.apart;
-        write_rows(s, acc, to.lines.part(row..row + C, to.cols.clone()), to.write);
-    }
+    write_taps(s, &acc, to);
     [R, C]
 }
 
 impl<T: Real + Strip> Taps<'_, '_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: FloatLanes<T>>(&mut self, s: S, _: Isa) {
-        match const { T::LEN / S::LANES } {
+    pub(super) fn run<S: Simd + FloatLanes<T>>(&mut self, s: S, _: Isa) {
+        match const { T::LEN / <S as Lanes<T>>::LANES } {
             1 => self.segments::<S, 1>(s),
             2 => self.segments::<S, 2>(s),
             4 => self.segments::<S, 4>(s),
@@ -384,7 +456,7 @@ impl<T: Real + Strip> Taps<'_, '_, '_, T> {
     }
 
     #[inline(always)]
-    fn segments<S: FloatLanes<T>, const NV: usize>(&mut self, s: S) {
+    fn segments<S: Simd + FloatLanes<T>, const NV: usize>(&mut self, s: S) {
         assert!(self.data.window.is_plain());
         let mut stretches = [Stretch::NONE; KC];
         for first in self.positions.clone().step_by(KC) {
@@ -409,7 +481,7 @@ impl<T: Real + Strip> Taps<'_, '_, '_, T> {
 
     /// Some taps, all strips.
     #[inline(always)]
-    fn taps<S: FloatLanes<T>, const NV: usize>(
+    fn taps<S: Simd + FloatLanes<T>, const NV: usize>(
         &mut self,
         s: S,
         lines: Range<usize>,

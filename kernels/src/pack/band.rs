@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::isa::Isa;
+use crate::mat::{Chunk, MatRef};
 use crate::scan::{Band, Line, Scan};
-use crate::simd::{Simd, Transpose, WithSimd};
+use crate::simd::{Simd, Transpose, WithSimd, WithToken, prefetch_near};
 
 struct Copy<'a, T> {
     scan: &'a Scan,
@@ -31,10 +32,140 @@ impl<T: Transpose> WithSimd for Copy<'_, T> {
         let (pitch, strip) = (scan.pitch, band.len(scan.pitch));
         let out = &mut out[..scan.channels.0.div_ceil(pitch) * strip];
         let width = band.across.len();
-        for Line { place, inside, offset } in scan.lines(band) {
-            let line = place * width * pitch;
-            fill_ends(out, strip, line..line + width * pitch, &inside, pitch, T::zeroed());
-            copy_line(s, scan, data, start + offset, inside.len(), out, (line + inside.start * pitch, strip));
+        let mut lines = scan.lines(band).peekable();
+        while let Some(Line { place, inside, offset }) = lines.next() {
+            let (len, line) = (inside.len(), |place: usize| place * width * pitch);
+            let mut fill = |place: usize| {
+                fill_ends(out, strip, line(place)..line(place + 1), &inside, pitch, T::zeroed());
+            };
+            fill(place);
+            // Lines one right behind the other are one long line.
+            let mut count = 1;
+            let follows = |next: &Line, count: usize| {
+                (next.place, next.offset) == (place + count, offset + (count * len) as isize)
+                    && next.inside == inside
+            };
+            while lines.next_if(|next| follows(next, count)).is_some() {
+                fill(place + count);
+                count += 1;
+            }
+            let (first, to) = (start + offset, line(place) + inside.start * pitch);
+            let turned = turn_lines(s, scan, data, first, (len, count), out, (to, line(1), strip));
+            for line in 0..count {
+                let (first, to) = (first + (line * len) as isize, to + line * width * pitch);
+                copy_line(s, scan, data, first, len, turned, out, (to, strip));
+            }
+        }
+    }
+}
+
+/// Planes of 16 channels at a time of lines one right behind the other, the places of a band in turns; how many channels that are.
+#[inline(always)]
+fn turn_lines<T: Transpose, S: Simd>(
+    s: S,
+    scan: &Scan,
+    data: &[T],
+    first: isize,
+    (len, count): (usize, usize),
+    out: &mut [T],
+    (to, line, strip): (usize, usize, usize),
+) -> usize {
+    let ((channels, down), pitch) = (scan.channels, scan.pitch);
+    let turned = channels / BLOCK * BLOCK;
+    let whole = pitch.is_multiple_of(BLOCK) || channels <= pitch;
+    let planes = size_of::<T>() == size_of::<f32>() && scan.axes[2].stride == 1 && down > 1;
+    if !planes || !whole || len * count < BLOCK {
+        return 0;
+    }
+    for c in (0..turned).step_by(BLOCK) {
+        let (first, apart) = (first + c as isize * down, down as usize);
+        let out = &mut out[c / pitch * strip + to + c % pitch..];
+        s.apart(TurnLines { data, first, apart, len, count, out, pitch, line });
+    }
+    turned
+}
+
+/// Channels, and places of each, that are turned together.
+const BLOCK: usize = 16;
+
+/// 16 channels of [`turn_lines`].
+struct TurnLines<'a, T> {
+    data: &'a [T],
+    /// The first place of the first channel, and from there to that of the next.
+    first: isize,
+    apart: usize,
+    /// Places of a line, and lines.
+    len: usize,
+    count: usize,
+    /// From the first channel at the first place on.
+    out: &'a mut [T],
+    /// From a place to the next, and from a line to the next.
+    pitch: usize,
+    line: usize,
+}
+
+impl<T: Transpose, S: Simd> WithToken<S> for TurnLines<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn with_token(self, s: S) {
+        let TurnLines { data, first, apart, len, count, out, pitch, line } = self;
+        let (all, gap) = (len * count, line - len * pitch);
+        let words = MatRef::spread(data, first, BLOCK, all, apart);
+        let whole = all / BLOCK * BLOCK;
+        let mut to = Places { out, at: 0, of_line: 0, len, pitch, gap };
+        for block in words.part(0..BLOCK, 0..whole).chunks::<BLOCK, BLOCK>() {
+            turn_block(s, block, apart, &mut to);
+        }
+        if whole < all {
+            // The last block begins early enough to be a whole one.
+            let x = all - BLOCK;
+            (to.at, to.of_line) = (x / len * line + x % len * pitch, x % len);
+            for block in words.part(0..BLOCK, x..all).chunks::<BLOCK, BLOCK>() {
+                turn_block(s, block, apart, &mut to);
+            }
+        }
+    }
+}
+
+/// Places of a band, one after the other.
+struct Places<'a, T> {
+    out: &'a mut [T],
+    /// Where the next is.
+    at: usize,
+    /// How many of its line are before it, and how many a line has.
+    of_line: usize,
+    len: usize,
+    /// From a place to the next, and how much further that is behind a line.
+    pitch: usize,
+    gap: usize,
+}
+
+/// One block to the next places.
+#[inline(always)]
+fn turn_block<T: Transpose, S: Simd>(
+    s: S,
+    block: Chunk<'_, T, BLOCK, BLOCK>,
+    apart: usize,
+    to: &mut Places<'_, T>,
+) {
+    let mut rows = [block.at(0); BLOCK];
+    for (j, row) in rows.iter_mut().enumerate() {
+        *row = block.at(j);
+        // The same of the channels that come next.
+        prefetch_near(row.as_ptr().wrapping_add(BLOCK * apart));
+    }
+    let turned = T::transpose_16(s, rows);
+    if to.of_line + BLOCK < to.len && to.pitch == BLOCK {
+        let places = to.out[to.at..].as_chunks_mut().0.first_chunk_mut().expect("places of the band");
+        *places = turned;
+        (to.at, to.of_line) = (to.at + BLOCK * BLOCK, to.of_line + BLOCK);
+        return;
+    }
+    for place in turned {
+        *to.out[to.at..].first_chunk_mut().expect("a place of the band") = place;
+        (to.at, to.of_line) = (to.at + to.pitch, to.of_line + 1);
+        if to.of_line == to.len {
+            (to.at, to.of_line) = (to.at + to.gap, 0);
         }
     }
 }
@@ -50,13 +181,18 @@ pub(super) fn fill_ends<T: bytemuck::Pod>(
     pad: T,
 ) {
     for out in out.chunks_exact_mut(strip) {
-        let out = &mut out[line.clone()];
-        out[..inside.start * pitch].fill(pad);
-        out[inside.end * pitch..].fill(pad);
+        let (before, rest) = out[line.clone()].split_at_mut(inside.start * pitch);
+        for ends in [before, &mut rest[inside.len() * pitch..]] {
+            // One place as a rule, for which a call takes longer than a store.
+            match <&mut [T; BLOCK]>::try_from(&mut *ends) {
+                Ok(place) => *place = [pad; BLOCK],
+                _ => ends.fill(pad),
+            }
+        }
     }
 }
 
-/// `len` coordinates of one line, all channels of each, from element `to` of each strip on.
+/// `len` coordinates of one line, of each the channels from `turned` on, from element `to` of each strip on.
 #[inline(always)]
 fn copy_line<T: Transpose, S: Simd>(
     s: S,
@@ -64,13 +200,14 @@ fn copy_line<T: Transpose, S: Simd>(
     data: &[T],
     first: isize,
     len: usize,
+    turned: usize,
     out: &mut [T],
     (to, strip): (usize, usize),
 ) {
     let ((channels, down), pitch) = (scan.channels, scan.pitch);
     let across = scan.axes[2].stride;
     let place = |x: usize, c: usize| (first + x as isize * across + c as isize * down) as usize;
-    if len == 0 {
+    if len == 0 || turned == channels {
         return;
     }
     if pitch == 1 && across == 1 {
@@ -115,7 +252,7 @@ fn copy_line<T: Transpose, S: Simd>(
         let end = place(0, channels - 1).max(place(0, 0)).saturating_add(len.max(block));
         across == 1 && (pitch.is_multiple_of(block) || channels <= pitch) && end <= data.len()
     };
-    let mut whole = 0;
+    let mut whole = turned;
     if size_of::<T>() == size_of::<f32>() && len > 8 && has(16) {
         while whole + 16 <= channels {
             let c = whole;
