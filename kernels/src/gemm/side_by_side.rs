@@ -15,7 +15,7 @@ use crate::KC;
 use crate::axis::Window;
 use crate::isa::Isa;
 use crate::mat::{Down, LINES, MatMut, MatRef, Scattered, WriteRows};
-use crate::pack::{Operand, Side, pack};
+use crate::pack::{Operand, Side, pack_along};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::in_place::{NEAR, write_out};
@@ -155,7 +155,17 @@ impl<T: Real> SideBySide<'_, '_, '_, T> {
                     OutputGradient::Pack(window, operand, panel) => {
                         let panel = &mut panel[..self.width * segment.len()];
                         let (bytes, now) = (bytemuck::cast_slice_mut(panel), segment.clone());
-                        pack(isa, T::FORM, Side::Rhs, window, *operand, cols.clone(), now, self.width, bytes);
+                        pack_along(
+                            isa,
+                            T::FORM,
+                            Side::Rhs,
+                            window,
+                            *operand,
+                            cols.clone(),
+                            now,
+                            self.width,
+                            bytes,
+                        );
                         MatRef::row_major(panel, segment.len(), self.width)
                     }
                 };

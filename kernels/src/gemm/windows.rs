@@ -17,7 +17,7 @@ use crate::KC;
 use crate::axis::{Axis, COORDS, Lane, NO_COORD, Window};
 use crate::isa::Isa;
 use crate::mat::{FixedRows, LINES, MatMut, MatRef, Run};
-use crate::pack::{Operand, Side, pack};
+use crate::pack::{Operand, Side, pack_along};
 use crate::simd::{Lanes, Unit};
 
 use super::real::all_finite;
@@ -351,7 +351,17 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     let now = if all { k.clone() } else { segment.clone() };
                     if !all || segment.start == k.start {
                         let panel = bytemuck::cast_slice_mut(&mut panel[..width * now.len()]);
-                        pack(isa, T::FORM, Side::Rhs, window, *operand, cols.clone(), now, width, panel);
+                        pack_along(
+                            isa,
+                            T::FORM,
+                            Side::Rhs,
+                            window,
+                            *operand,
+                            cols.clone(),
+                            now,
+                            width,
+                            panel,
+                        );
                     }
                 }
                 let count = Stretch::of_both(&self.window.k, apart, &segment, &mut stretches);

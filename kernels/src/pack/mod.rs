@@ -203,12 +203,48 @@ pub fn pack(
     width: usize,
     out: &mut [u8],
 ) {
+    packed(isa, form, side, window, operand, x, k, width, false, out);
+}
+
+/// [`pack`] of one panel after which more of the same lanes comes, the steps behind `k`: these are asked for meanwhile.
+///
+/// # Panics
+/// As [`pack`].
+#[expect(clippy::too_many_arguments, reason = "as pack")]
+pub fn pack_along(
+    isa: Isa,
+    form: Form,
+    side: Side,
+    window: &Window,
+    operand: Operand<'_>,
+    x: Range<usize>,
+    k: Range<usize>,
+    width: usize,
+    out: &mut [u8],
+) {
+    packed(isa, form, side, window, operand, x, k, width, true, out);
+}
+
+#[expect(clippy::too_many_arguments, reason = "as pack")]
+fn packed(
+    isa: Isa,
+    form: Form,
+    side: Side,
+    window: &Window,
+    operand: Operand<'_>,
+    x: Range<usize>,
+    k: Range<usize>,
+    width: usize,
+    goes_on: bool,
+    out: &mut [u8],
+) {
     assert!(width <= PANEL_WIDTH);
     let bytes = form.packed_bytes(x.len(), k.len(), width);
     if bytes == 0 {
         return;
     }
-    let job = Job { window, x: x.clone(), k: k.clone(), width, out: &mut out[..bytes] };
+    let goes_on = goes_on && k.end < window.k.extent();
+    let job = Job { window, x: x.clone(), k: k.clone(), width, goes_on, out: &mut out[..bytes] };
     let table = table(operand.format);
     if let Some(blocks) = operand.blocks {
         match (form, operand.words, Widener::new(operand.format, &table)) {
@@ -383,6 +419,8 @@ struct Job<'a> {
     x: Range<usize>,
     k: Range<usize>,
     width: usize,
+    /// Whether more of the same lanes is packed next.
+    goes_on: bool,
     out: &'a mut [u8],
 }
 
@@ -433,6 +471,7 @@ impl<P: PerPanel> Pack<'_, P> {
                 x0,
                 lanes,
                 job.k.clone(),
+                job.goes_on,
                 &mut panel[..body],
             );
             convert.complete::<S, W>(s, &converted, &part, panel);

@@ -46,7 +46,7 @@ impl<T: Pod> Convert for Stage<'_, T> {
     }
 }
 
-/// Packs lanes `x0..x0 + lanes` of `W` over `k` into `panel`, without its tail.
+/// Packs lanes `x0..x0 + lanes` of `W` over `k` into `panel`, without its tail. If packing `goes_on` in these lanes, what follows in them is asked for.
 #[expect(clippy::too_many_arguments, reason = "one call, inlined")]
 #[inline(always)]
 pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
@@ -57,9 +57,10 @@ pub(super) fn pack_panel<S: Simd, C: Convert, const W: usize>(
     x0: usize,
     lanes: usize,
     k: Range<usize>,
+    goes_on: bool,
     panel: &mut [C::Out],
 ) {
-    if matrix::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel) {
+    if matrix::<S, C, W>(s, convert, window, data, x0, lanes, &k, goes_on, panel) {
         return;
     }
     if interleaved::<S, C, W>(s, convert, window, data, x0, lanes, &k, panel)
@@ -116,6 +117,7 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
     x0: usize,
     lanes: usize,
     k: &Range<usize>,
+    goes_on: bool,
     panel: &mut [C::Out],
 ) -> bool {
     let (x, at) = (window.x.cursor(x0), window.k.cursor(k.start));
@@ -135,8 +137,7 @@ fn matrix<S: Simd, C: Convert, const W: usize>(
                 let first = (first + w.min(lanes - 1) as isize * across) as usize;
                 &data[first..first + k.len()]
             });
-            let only = lanes == window.x.extent();
-            let ahead = turn_ahead::<C::Word>(W, across, k.len(), only);
+            let ahead = turn_ahead::<C::Word>(W, across, k.len(), goes_on);
             s.apart(Turn { convert, rows: &rows, ahead, out: panel });
         }
         _ => return false,

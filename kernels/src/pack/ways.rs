@@ -91,12 +91,12 @@ pub(super) const LINES_AHEAD: usize = 6;
 /// 40 and 46; 16 x 3072 x 1024 nt, a page apart, 46 and 41, 32 x 4096 x 4096 nt 54 and 52.
 const PANEL_BYTES: usize = 128 * 1024;
 
-/// Words from a place in one of `lanes` rows, `apart` from each other, to what is asked for there while `len` of each are turned. If these are the `only` lanes there are, what comes next is what
-/// follows in them.
+/// Words from a place in one of `lanes` rows, `apart` from each other, to what is asked for there while `len` of each are turned. If packing
+/// `goes_on` in these lanes, that is what follows in them.
 #[inline(always)]
-pub(super) fn turn_ahead<T>(lanes: usize, apart: isize, len: usize, only: bool) -> isize {
+pub(super) fn turn_ahead<T>(lanes: usize, apart: isize, len: usize, goes_on: bool) -> isize {
     let near = lanes * len * size_of::<T>() <= PANEL_BYTES;
-    if near && only {
+    if near && goes_on {
         len as isize
     } else if near && in_a_set(apart.unsigned_abs().wrapping_mul(size_of::<T>()), lanes) < lanes {
         apart.wrapping_mul(lanes as isize)
