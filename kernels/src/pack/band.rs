@@ -53,7 +53,7 @@ impl<T: Transpose> WithSimd for Copy<'_, T> {
             let turned = turn_lines(s, scan, data, first, (len, count), out, (to, line(1), strip));
             for line in 0..count {
                 let (first, to) = (first + (line * len) as isize, to + line * width * pitch);
-                copy_line(s, scan, data, first, len, turned, out, (to, strip));
+                copy_line(s, scan, data, (first, len), turned, out, (to, strip));
             }
         }
     }
@@ -198,8 +198,7 @@ fn copy_line<T: Transpose, S: Simd>(
     s: S,
     scan: &Scan,
     data: &[T],
-    first: isize,
-    len: usize,
+    (first, len): (isize, usize),
     turned: usize,
     out: &mut [T],
     (to, strip): (usize, usize),
