@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::axis::Window;
 use crate::mat::{CACHE_LINE, MatRef};
-use crate::simd::{Simd, WithToken, prefetch, prefetch_near};
+use crate::simd::{Lanes as SimdLanes, Simd, WithToken, prefetch, prefetch_near};
 
 use super::convert::Convert;
 use super::panel::first_words;
@@ -174,6 +174,37 @@ impl<C: Convert, const W: usize> Lanes<'_, C, W> {
         }
         s.transpose_16x16(rows)
     }
+
+    /// 16 lanes that are one long run each, of 32-bit words, from lane `w` on.
+    #[inline(always)]
+    fn wide_runs<S: Simd>(&self, s: S, w: usize, panel: &mut [C::Out]) {
+        let (taps, channels) = (self.taps.len(), self.channels);
+        let len = taps * channels;
+        let first = self.first + (w * self.across) as isize;
+        let words = MatRef::spread(self.data, first, WIDE, len, self.across);
+        let whole = len / WIDE * WIDE;
+        // The last block may begin inside the one before.
+        let last = if whole < len { len - WIDE..len } else { 0..0 };
+        for part in [0..whole, last] {
+            let mut tap = part.start % taps;
+            let mut step = tap * channels + part.start / taps;
+            for block in words.part(0..WIDE, part).chunks::<WIDE, WIDE>() {
+                let mut rows = [&[0f32; WIDE]; WIDE];
+                for (j, row) in rows.iter_mut().enumerate() {
+                    let words = block.at(j);
+                    let ahead = LINES_AHEAD * CACHE_LINE / size_of::<C::Word>();
+                    prefetch_near(words.as_ptr().wrapping_add(ahead));
+                    *row = bytemuck::cast_ref(words);
+                }
+                for row in &s.transpose_16x16(rows) {
+                    let row: &[C::Out; WIDE] = bytemuck::cast_ref(row);
+                    put::<_, W, WIDE>(panel, step, w, row);
+                    let (next, back) = (step + channels, (taps - 1) * channels);
+                    (tap, step) = if tap + 1 < taps { (tap + 1, next) } else { (0, step + 1 - back) };
+                }
+            }
+        }
+    }
 }
 
 /// The unit of padding.
@@ -200,6 +231,15 @@ impl<S: Simd, C: Convert, const W: usize> WithToken<S> for LongRuns<'_, C, W> {
     fn with_token(self, s: S) {
         let LongRuns { of, panel } = self;
         let (taps, len) = (of.taps.len(), of.taps.len() * of.channels);
+        // Blocks of 16 x 16, where they are vectors: Zen 4, 512 to 512 channels 3 x 3 @7 76 and 80 % of the peak; by vectors of eight 70 and 61.
+        let wide = size_of::<C::Word>() == 4 && const { <S as SimdLanes<f32>>::LANES == WIDE };
+        let whole = if wide { of.lanes / WIDE * WIDE } else { 0 };
+        for w in (0..whole).step_by(WIDE) {
+            of.wide_runs::<S>(s, w, panel);
+        }
+        if whole == W {
+            return;
+        }
         for at in (0..len).step_by(STRETCH) {
             // The last stretch may begin inside the one before.
             let at = at.min(len - STRETCH);
@@ -210,7 +250,7 @@ impl<S: Simd, C: Convert, const W: usize> WithToken<S> for LongRuns<'_, C, W> {
                 (tap, channel) = if tap + 1 < taps { (tap + 1, channel) } else { (0, channel + 1) };
             }
             // Two squares side by side: a line of the panel is written at once, for others that share its set come before the next.
-            for w in (0..W).step_by(2 * SQUARE) {
+            for w in (whole..W).step_by(2 * SQUARE) {
                 let next = of.first + (at + LINES_AHEAD * CACHE_LINE / size_of::<C::Word>()) as isize;
                 for lane in w..of.lanes.min(w + 2 * SQUARE) {
                     let next = next + (lane * of.across) as isize;
