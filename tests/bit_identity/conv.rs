@@ -442,6 +442,8 @@ fn depthwise_in_strips_in_both_orders() {
     conv_in_both_orders(1, [16, 16], [50, 47], [3, 3], padded(2, 1, 16));
     conv_in_both_orders(2, [16, 16], [8, 21], [7, 7], padded(1, 3, 16));
     conv_in_both_orders(1, [32, 32], [3, 4, 16], [3, 3, 3], padded(1, 1, 32));
+    // Three lines of taps that lie at two distances.
+    conv_in_both_orders(1, [16, 16], [3, 5, 9], [2, 2, 3], padded(1, 1, 16));
     conv_in_both_orders(1, [16, 16], [300], [2], padded(1, 1, 16));
     // Taps that lie outside from every position, and images narrower than every tile.
     conv_in_both_orders(1, [16, 16], [2, 2], [5, 5], padded(1, 3, 16));
