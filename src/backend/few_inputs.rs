@@ -35,7 +35,7 @@ use super::tile::Run;
 use super::weight_gradient::Columns;
 use super::windows::{SUMS_BYTES, panel_width, weights};
 
-/// Least rows side by side that tiles are made of.
+/// Least rows side by side that tiles are made of. Not swept.
 const LEAST_NEIGHBOURS: usize = 3;
 
 /// Lanes for every one that counts, from which on input channels are rather rows where these are looked up one by one.
@@ -227,22 +227,22 @@ impl<T: Real + Transpose + OwnWords> Job<'_, T> {
                                     add,
                                 }
                                 .compute(kernel.isa);
-                                continue;
+                            } else {
+                                Windows {
+                                    data: band,
+                                    window,
+                                    padding: window,
+                                    rows,
+                                    k: positions,
+                                    weights: Weights::Pack(&of_gradient, operand, &mut *panel),
+                                    width: *width,
+                                    cols,
+                                    dst,
+                                    at,
+                                    add,
+                                }
+                                .compute(kernel.isa);
                             }
-                            Windows {
-                                data: band,
-                                window,
-                                padding: window,
-                                rows,
-                                k: positions,
-                                weights: Weights::Pack(&of_gradient, operand, &mut *panel),
-                                width: *width,
-                                cols,
-                                dst,
-                                at,
-                                add,
-                            }
-                            .compute(kernel.isa);
                         }
                     });
                 }

@@ -17,8 +17,7 @@ use std::ops::Range;
 use crate::KC;
 use crate::axis::Window;
 use crate::isa::Isa;
-use crate::mat;
-use crate::mat::{CACHE_LINE, Comb, Down, LINES, MatMut, MatRef, Scattered, WriteRows};
+use crate::mat::{CACHE_LINE, Comb, Down, LINES, Lines, MatMut, MatRef, Scattered, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::onto::Onto;
@@ -120,7 +119,7 @@ struct Grid<'a, 'b, T> {
 
 /// Where sums by tap go.
 struct Rows<'a, 'b, T> {
-    lines: &'a mut mat::Lines<'b, T>,
+    lines: &'a mut Lines<'b, T>,
     /// The row of the first tap.
     row: usize,
     /// From a line of taps to the next.

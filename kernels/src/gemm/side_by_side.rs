@@ -16,11 +16,11 @@ use crate::axis::Window;
 use crate::isa::Isa;
 use crate::mat::{Down, LINES, MatMut, MatRef, Scattered, WriteRows};
 use crate::pack::{Operand, Side, pack_along};
-use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
+use crate::simd::{FloatLanes, Lanes, Simd, Unit, WithToken};
 
 use super::in_place::{NEAR, write_out};
 use super::windows::Stretch;
-use super::{Real, Write};
+use super::{Real, Ukernel, Write};
 
 /// Most rows of a product, which are put in order of where they lie.
 pub const MOST_NEIGHBOURS: usize = LINES;
@@ -29,6 +29,11 @@ pub const MOST_NEIGHBOURS: usize = LINES;
 const FEW: usize = 6;
 /// The same of 32 registers.
 const MANY: usize = 14;
+
+/// Whether a token has as many registers: as its packed kernel has sums for.
+const fn has_many<T: Unit, S: Ukernel<T> + Lanes<T>>() -> bool {
+    <S as Ukernel<T>>::MR * <S as Ukernel<T>>::NR >= 24 * <S as Lanes<T>>::LANES
+}
 
 /// The rhs of such a product: k by columns.
 #[derive(Debug)]
@@ -127,9 +132,9 @@ impl<T: Real, S: FloatLanes<T>, const M: usize, const NV: usize> WithToken<S> fo
     }
 }
 
-impl<T: Real> SideBySide<'_, '_, '_, T> {
+impl<T: Real + Unit> SideBySide<'_, '_, '_, T> {
     #[inline(always)]
-    pub(super) fn run<S: Simd + FloatLanes<T>>(&mut self, s: S, isa: Isa) {
+    pub(super) fn run<S: Simd + FloatLanes<T> + Ukernel<T>>(&mut self, s: S, isa: Isa) {
         let (m, lanes) = (self.rows.len(), <S as Lanes<T>>::LANES);
         assert!(m <= MOST_NEIGHBOURS && self.window.is_plain() && self.width.is_multiple_of(lanes));
         let step = usize::try_from(self.window.k.inner().stride).expect("positions one behind the other");
@@ -177,7 +182,7 @@ impl<T: Real> SideBySide<'_, '_, '_, T> {
                     let of_strip = strip..cols.len().min(strip + 2 * lanes);
                     let vectors = of_strip.len().div_ceil(lanes);
                     let rhs = rhs.part(0..segment.len(), strip..strip + vectors * lanes);
-                    let most = if const { <S as Lanes<T>>::LANES == 8 } { FEW } else { MANY };
+                    let most = if const { has_many::<T, S>() } { MANY } else { FEW };
                     let mut row = 0;
                     while row < m {
                         let first = offsets[usize::from(order[row])];
@@ -198,11 +203,11 @@ impl<T: Real> SideBySide<'_, '_, '_, T> {
                                     }
                                 };
                             }
-                            match (const { <S as Lanes<T>>::LANES == 8 }, vectors) {
-                                (true, 1) => tile!(1: 1 2 3 4 5 6),
-                                (true, _) => tile!(2: 1 2 3 4 5 6),
-                                (false, 1) => tile!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-                                (false, _) => tile!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+                            match (const { has_many::<T, S>() }, vectors) {
+                                (true, 1) => tile!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+                                (true, _) => tile!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+                                (false, 1) => tile!(1: 1 2 3 4 5 6),
+                                (false, _) => tile!(2: 1 2 3 4 5 6),
                             }
                         }
                         row += len;

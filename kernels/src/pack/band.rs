@@ -246,31 +246,10 @@ fn copy_line<T: Transpose, S: Simd>(
         );
     }
     let at = |x: usize, c: usize| to + c / pitch * strip + x * pitch + c % pitch;
-    // Blocks of 16 x 16 and of 8 x 8; of a shorter line, what is read behind it is dropped.
-    let has = |block: usize| {
-        let end = place(0, channels - 1).max(place(0, 0)).saturating_add(len.max(block));
-        across == 1 && (pitch.is_multiple_of(block) || channels <= pitch) && end <= data.len()
-    };
+    // Blocks of 8 x 8; of a shorter line, what is read behind it is dropped.
+    let end = place(0, channels - 1).max(place(0, 0)).saturating_add(len.max(8));
     let mut whole = turned;
-    if size_of::<T>() == size_of::<f32>() && len > 8 && has(16) {
-        while whole + 16 <= channels {
-            let c = whole;
-            for x in (0..len).step_by(16) {
-                // The last block begins early enough to be a whole one.
-                let x = x.min(len.saturating_sub(16));
-                let row = |j: usize| data[place(x, c + j)..].first_chunk().expect("a whole line");
-                let mut rows = [row(0); 16];
-                for (j, rows) in rows.iter_mut().enumerate() {
-                    *rows = row(j);
-                }
-                for (i, block) in T::transpose_16(s, rows).iter().take(len).enumerate() {
-                    out[at(x + i, c)..][..16].copy_from_slice(block);
-                }
-            }
-            whole += 16;
-        }
-    }
-    if has(8) {
+    if across == 1 && (pitch.is_multiple_of(8) || channels <= pitch) && end <= data.len() {
         while whole + 8 <= channels {
             let c = whole;
             for x in (0..len).step_by(8) {
