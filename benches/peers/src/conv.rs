@@ -378,7 +378,7 @@ impl Case for Convolve {
     fn fields(&self) -> Value {
         json!({
             "direction": self.direction, "layout": self.order, "n": self.batch, "c_in": self.c_in, "c_out": self.c_out,
-            "groups": self.groups, "in": self.input, "out": self.output, "kernel": self.kernel, "stride": self.stride,
+            "groups": self.groups, "in": self.input, "out": self.output, "kernel_size": self.kernel, "stride": self.stride,
             "pad": self.low, "pad_r": self.high, "dilation": self.dilation,
         })
     }

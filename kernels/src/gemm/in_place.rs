@@ -17,7 +17,10 @@
 
 use bytemuck::Zeroable;
 
-use crate::mat::{Band, Bands, CacheLevel, Column, Down, MatRef, Parts, Requests, Run, Scattered, WriteRows};
+use crate::mat::{
+    Band, Bands, CACHE_LINE, CacheLevel, Column, Down, MatRef, Parts, Requests, Run, RunColumns, Scattered,
+    WriteRows,
+};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -28,6 +31,9 @@ use super::{Sight, Write};
 
 /// Steps of k between two looks ahead: a tile of AVX-512 computes some 770 cycles meanwhile, twice the latency of memory.
 const STRIDE: usize = 32;
+
+/// Steps of k of small products from which on four are computed at a time ([`accumulate`]). Zen 3, batches of 4 x 4 x 4 to 24 x 24 x 24 take 1.2 of the time with fours; 64 x 64 x 64 and 128 x 128 x 128 0.95 and 0.9.
+const FOURS_K: usize = 48;
 
 /// Rows of the rhs that are asked for before they are read, into the first-level cache: a panel lies in the second. A processor that executes two multiply-adds
 /// a cycle would wait for it (benches/record/2026-11-26-intel.md).
@@ -136,6 +142,9 @@ pub trait InPlace<T>: FloatLanes<T> {
     /// Rows of a tile through a window of so many columns.
     fn window_rows(cols: usize) -> usize;
 
+    /// Whether tiles through a window of one row less are there as well.
+    fn has_shorter() -> bool;
+
     /// Rows of the tallest tile for a result of so many columns, at most NR: the narrower, the taller, so that sums enough are
     /// under way.
     fn tall(cols: usize) -> usize;
@@ -159,7 +168,9 @@ pub trait InPlace<T>: FloatLanes<T> {
 }
 
 /// The sums of a tile. `MASKED`: the last vector of the rhs is not a whole one. `AHEAD`: it asks for what comes. `KEEP`: it leaves a copy of the rhs. `SIDE`: elements of a
-/// column of the lhs lie side by side.
+/// column of the lhs lie side by side. `FOURS`: four steps at a time from one address of each operand, whose columns of the lhs lie as those of a panel do or along k; `CLOSE`: and so do rows of the rhs.
+/// With 16 registers a tile of 12 sums takes 26 instructions a step otherwise, 22 with both: a processor that shares its core with another thread decodes half as many.
+/// Zen 3, 512 x 512 x 512: 84 to 88 % of the peak, beside a neighbour 60 to 73 (benches/record/2026-11-30-zen3.md).
 #[inline(always)]
 fn accumulate<
     T: Zeroable + Copy,
@@ -170,6 +181,8 @@ fn accumulate<
     const AHEAD: bool,
     const KEEP: bool,
     const SIDE: bool,
+    const FOURS: bool,
+    const CLOSE: bool,
 >(
     s: S,
     lhs: MatRef<'_, T>,
@@ -188,12 +201,52 @@ fn accumulate<
             ahead.ask(NV * S::LANES);
         }
         k = now.end;
+        let now = if FOURS {
+            let fours = now.start..now.end - now.len() % 4;
+            let rows = rhs.part(fours.clone(), 0..rhs.cols());
+            let rows = if CLOSE { rows.down_close(NV * S::LANES) } else { rows.down() };
+            let mut rows = rows.by_few::<4, CLOSE>();
+            let mut columns =
+                lhs.part(0..M, fours.clone()).across::<M, SIDE>().stepping(if SIDE { M as isize } else { 1 });
+            while let Some(b) = rows.next() {
+                let Some(a) = columns.next_few::<4>() else { break };
+                macro_rules! one {
+                    ($($u:literal)*) => {$(
+                        if AHEAD {
+                            for j in 0..NV {
+                                if begins_line::<T>(j * S::LANES) {
+                                    b.prefetch($u, if CLOSE { NEAR } else { near }, j * S::LANES);
+                                }
+                            }
+                        }
+                        let mut row = [s.splat(T::zeroed()); NV];
+                        for (j, row) in row.iter_mut().enumerate() {
+                            let b = &b.row($u)[j * S::LANES..];
+                            *row = if MASKED && j + 1 == NV { s.load_first_n(b, last) } else { s.load(b) };
+                        }
+                        if KEEP {
+                            let to = to.next().expect("room for every row");
+                            for (j, &row) in row.iter().enumerate() {
+                                s.store(&mut to[j * S::LANES..], row);
+                            }
+                        }
+                        step(s, &a.column($u), &row, &mut acc);
+                    )*};
+                }
+                one!(0 1 2 3);
+            }
+            fours.end..now.end
+        } else {
+            now
+        };
         let mut rows = rhs.part(now.clone(), 0..rhs.cols()).down();
         let mut columns = lhs.part(0..M, now).across::<M, SIDE>();
         while let Some(b) = rows.next() {
             if AHEAD {
                 for j in 0..NV {
-                    rows.prefetch(near, j * S::LANES);
+                    if begins_line::<T>(j * S::LANES) {
+                        rows.prefetch(near, j * S::LANES);
+                    }
                 }
             }
             let mut row = [s.splat(T::zeroed()); NV];
@@ -213,6 +266,11 @@ fn accumulate<
         }
     }
     acc
+}
+
+/// Whether element `at` of a row that begins with a cache line begins one.
+const fn begins_line<T>(at: usize) -> bool {
+    (at * size_of::<T>()).is_multiple_of(CACHE_LINE)
 }
 
 /// The elements of a column of the lhs.
@@ -281,7 +339,7 @@ pub(super) fn write_out<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, co
     }
 }
 
-/// A tile whose operands are read in place. `MASKED`, `KEEP`, `SIDE`: see [`accumulate`].
+/// A tile whose operands are read in place. `MASKED`, `KEEP`, `SIDE`, `FOURS`, `CLOSE`: see [`accumulate`].
 struct Tile<
     'a,
     'b,
@@ -292,6 +350,8 @@ struct Tile<
     const MASKED: bool,
     const KEEP: bool,
     const SIDE: bool,
+    const FOURS: bool,
+    const CLOSE: bool,
 > {
     lhs: MatRef<'a, T>,
     rhs: MatRef<'a, T>,
@@ -301,8 +361,17 @@ struct Tile<
     later: Later<'a, T>,
 }
 
-impl<T, S, const M: usize, const NV: usize, const MASKED: bool, const KEEP: bool, const SIDE: bool>
-    WithToken<S> for Tile<'_, '_, '_, T, M, NV, MASKED, KEEP, SIDE>
+impl<
+    T,
+    S,
+    const M: usize,
+    const NV: usize,
+    const MASKED: bool,
+    const KEEP: bool,
+    const SIDE: bool,
+    const FOURS: bool,
+    const CLOSE: bool,
+> WithToken<S> for Tile<'_, '_, '_, T, M, NV, MASKED, KEEP, SIDE, FOURS, CLOSE>
 where
     T: Zeroable + Copy,
     S: FloatLanes<T>,
@@ -312,25 +381,53 @@ where
     fn with_token(self, s: S) {
         let Tile { lhs, rhs, dst, write, keep, later } = self;
         let ahead = &mut Ahead::new(dst, later, rhs.rows());
-        let acc = accumulate::<T, S, M, NV, MASKED, true, KEEP, SIDE>(s, lhs, rhs, keep, ahead);
+        let acc = accumulate::<T, S, M, NV, MASKED, true, KEEP, SIDE, FOURS, CLOSE>(s, lhs, rhs, keep, ahead);
         write_out(s, &acc, dst, write);
     }
 }
 
-/// `acc` and the products of a run. By value: sums behind a reference would go through memory with every step.
+/// A column of several that are read from the same addresses.
+struct OfRun<'a, 'b, T, const M: usize>(&'b RunColumns<'a, T, M, 4>, usize);
+
+impl<T: Copy, const M: usize> Elements<T> for OfRun<'_, '_, T, M> {
+    #[inline(always)]
+    fn element(&self, row: usize) -> T {
+        self.0.at(row, self.1)
+    }
+}
+
+/// `acc` and the products of a run. By value: sums behind a reference would go through memory with every step. `FOURS`: four steps at a time, of rows of the rhs that are close.
 #[inline(always)]
-fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize>(
+fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const FOURS: bool>(
     s: S,
-    run: Run<'_, T, M>,
+    mut run: Run<'_, T, M>,
     rows: &mut Down<'_, T>,
     mut acc: [[S::V; NV]; M],
 ) -> [[S::V; NV]; M] {
+    if FOURS {
+        while let Some(a) = run.next_few::<4>() {
+            let Some(b) = rows.next_few::<4>() else { return acc };
+            macro_rules! one {
+                ($($u:literal)*) => {$(
+                    let mut row = [s.splat(T::zeroed()); NV];
+                    for (j, row) in row.iter_mut().enumerate() {
+                        if begins_line::<T>(j * S::LANES) {
+                            b.prefetch($u, NEAR, j * S::LANES);
+                        }
+                        *row = s.load(&b.row($u)[j * S::LANES..]);
+                    }
+                    step(s, &OfRun(&a, $u), &row, &mut acc);
+                )*};
+            }
+            one!(0 1 2 3);
+        }
+    }
     for a in run {
         let Some(b) = rows.next() else { break };
         let mut row = [s.splat(T::zeroed()); NV];
         for (j, row) in row.iter_mut().enumerate() {
             // What a single vector reads over a segment lies in the first-level cache.
-            if NV > 1 {
+            if NV > 1 && begins_line::<T>(j * S::LANES) {
                 rows.prefetch(NEAR, j * S::LANES);
             }
             *row = s.load(&b[j * S::LANES..]);
@@ -341,16 +438,26 @@ fn over_run<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usiz
 }
 
 /// A tile whose lhs is read run by run. `SIDE`: elements of a row of the lhs lie side by side; a step of unknown length takes an addition for each row. `CLOSE`: so do rows of the rhs,
-/// which are as wide as the tile. Each takes a register less.
-struct ThroughWindow<'a, 'b, 'c, T, const M: usize, const NV: usize, const SIDE: bool, const CLOSE: bool> {
+/// which are as wide as the tile. Each takes a register less. `FOURS`: see [`over_run`].
+struct ThroughWindow<
+    'a,
+    'b,
+    'c,
+    T,
+    const M: usize,
+    const NV: usize,
+    const SIDE: bool,
+    const CLOSE: bool,
+    const FOURS: bool,
+> {
     lhs: Sight<'a, 'b, T>,
     rhs: MatRef<'a, T>,
     dst: &'b mut Scattered<'c, T>,
     write: Write,
 }
 
-impl<T, S, const M: usize, const NV: usize, const SIDE: bool, const CLOSE: bool> WithToken<S>
-    for ThroughWindow<'_, '_, '_, T, M, NV, SIDE, CLOSE>
+impl<T, S, const M: usize, const NV: usize, const SIDE: bool, const CLOSE: bool, const FOURS: bool>
+    WithToken<S> for ThroughWindow<'_, '_, '_, T, M, NV, SIDE, CLOSE, FOURS>
 where
     T: Zeroable + Copy,
     S: FloatLanes<T>,
@@ -372,22 +479,22 @@ where
                 None => lhs.run::<M>(stretch),
             };
             rows.leave_out(lhs.gap(stretch));
-            acc = over_run(s, if SIDE { run.close() } else { run }, &mut rows, acc);
+            acc = over_run::<T, S, M, NV, FOURS>(s, if SIDE { run.close() } else { run }, &mut rows, acc);
         }
         write_out(s, &acc, dst, write);
     }
 }
 
-/// Tiles of small products, those of a product one below the other.
-struct Tiles<'a, T, const M: usize, const NV: usize> {
+/// Tiles of small products, those of a product one below the other. `FOURS`: see [`accumulate`].
+struct Tiles<'a, T, const M: usize, const NV: usize, const FOURS: bool> {
     lhs: Parts<'a, T>,
     rhs: Parts<'a, T>,
     dst: Bands<'a, T>,
     write: Write,
 }
 
-impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> WithToken<S>
-    for Tiles<'_, T, M, NV>
+impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const FOURS: bool> WithToken<S>
+    for Tiles<'_, T, M, NV, FOURS>
 {
     type Output = ();
     #[inline(always)]
@@ -403,9 +510,21 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
                     rhs.rows(),
                 );
                 let acc = if rhs.cols() >= NV * S::LANES {
-                    accumulate::<T, S, M, NV, false, false, false, false>(s, lhs, rhs, &mut [], ahead)
+                    accumulate::<T, S, M, NV, false, false, false, false, FOURS, false>(
+                        s,
+                        lhs,
+                        rhs,
+                        &mut [],
+                        ahead,
+                    )
                 } else {
-                    accumulate::<T, S, M, NV, true, false, false, false>(s, lhs, rhs, &mut [], ahead)
+                    accumulate::<T, S, M, NV, true, false, false, false, FOURS, false>(
+                        s,
+                        lhs,
+                        rhs,
+                        &mut [],
+                        ahead,
+                    )
                 };
                 write_out(s, &acc, &mut dst, write);
             }
@@ -413,8 +532,8 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize> With
     }
 }
 
-/// Tiles side by side along panels of the rhs, with a lhs that stays in the first-level cache.
-struct AlongPanels<'a, 'b, 'c, T, const M: usize, const NV: usize, const SIDE: bool> {
+/// Tiles side by side along panels of the rhs, with a lhs that stays in the first-level cache. `FOURS`: see [`accumulate`].
+struct AlongPanels<'a, 'b, 'c, T, const M: usize, const NV: usize, const SIDE: bool, const FOURS: bool> {
     lhs: MatRef<'a, T>,
     panels: &'a [T],
     dst: &'b mut Band<'c, T>,
@@ -422,8 +541,14 @@ struct AlongPanels<'a, 'b, 'c, T, const M: usize, const NV: usize, const SIDE: b
     next: Option<MatRef<'a, T>>,
 }
 
-impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, const SIDE: bool> WithToken<S>
-    for AlongPanels<'_, '_, '_, T, M, NV, SIDE>
+impl<
+    T: Zeroable + Copy,
+    S: FloatLanes<T>,
+    const M: usize,
+    const NV: usize,
+    const SIDE: bool,
+    const FOURS: bool,
+> WithToken<S> for AlongPanels<'_, '_, '_, T, M, NV, SIDE, FOURS>
 {
     type Output = ();
     #[inline(always)]
@@ -438,15 +563,22 @@ impl<T: Zeroable + Copy, S: FloatLanes<T>, const M: usize, const NV: usize, cons
             let later = Later { near: true, lhs: next.take(), rhs: None, from_memory: false };
             let place = if end < dst.n() { end..end + width } else { col..end };
             let ahead = &mut Ahead::new(&dst.part(0..M, place), later, k);
-            let acc = accumulate::<T, S, M, NV, false, true, false, SIDE>(s, lhs, rhs, &mut [], ahead);
+            let acc = accumulate::<T, S, M, NV, false, true, false, SIDE, FOURS, FOURS>(
+                s,
+                lhs,
+                rhs,
+                &mut [],
+                ahead,
+            );
             write_out(s, &acc, &mut dst.part(0..M, col..end), write);
             (panels, col) = (rest, end);
         }
     }
 }
 
+/// `tall`, `wide`: tiles of more rows or more vectors. `short`: rows of a shorter tile through a window, where there are 16 registers and instructions are to be few.
 macro_rules! in_place {
-    ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt, tall: $($tall:literal x $tall_nv:tt)* $(, wide: $wide:literal x $wide_nv:literal)?) => {
+    ($t:ty, $token:ty, $mr:literal x $nv:literal, rows: $($m:literal)*, vectors: $vectors:tt, tall: $($tall:literal x $tall_nv:tt)* $(, wide: $wide:literal x $wide_nv:literal)? $(, short: $short:literal)?) => {
         impl InPlace<$t> for $token {
             #[inline(always)]
             fn in_place(
@@ -462,18 +594,24 @@ macro_rules! in_place {
                 let vectors = dst.n().div_ceil(<$token as Lanes<$t>>::LANES);
                 if dst.m() == $mr && vectors == $nv && rhs.cols() == $nv * <$token as Lanes<$t>>::LANES {
                     // Most of the work.
-                    return match (keep, lhs.has_whole_columns()) {
-                        (Some(keep), true) => self.apart(Tile::<$t, $mr, $nv, false, true, true> { lhs, rhs, dst, write, keep, later }),
-                        (Some(keep), false) => self.apart(Tile::<$t, $mr, $nv, false, true, false> { lhs, rhs, dst, write, keep, later }),
-                        (None, true) => self.apart(Tile::<$t, $mr, $nv, false, false, true> { lhs, rhs, dst, write, keep: &mut [], later }),
-                        (None, false) => self.apart(Tile::<$t, $mr, $nv, false, false, false> { lhs, rhs, dst, write, keep: &mut [], later }),
-                    };
+                    $(if $short > 0 && lhs.columns_apart() == if lhs.has_whole_columns() { $mr } else { 1 } {
+                        if keep.is_none() && later.near && rhs.is_close($nv * <$token as Lanes<$t>>::LANES) {
+                            return if lhs.has_whole_columns() {
+                                self.apart(Tile::<$t, $mr, $nv, false, false, true, true, true> { lhs, rhs, dst, write, keep: &mut [], later })
+                            } else {
+                                self.apart(Tile::<$t, $mr, $nv, false, false, false, true, true> { lhs, rhs, dst, write, keep: &mut [], later })
+                            };
+                        }
+                        return in_place!(@full $t, $mr, $nv, true, self, lhs, rhs, dst, write, keep, later);
+                    })?
+                    return in_place!(@full $t, $mr, $nv, false, self, lhs, rhs, dst, write, keep, later);
                 }
+                const FEW: bool = in_place!(@few $($short)?);
                 $(if vectors == $wide_nv {
-                    in_place!(@row $t, $token, $wide, [$wide_nv], self, vectors, lhs, rhs, dst, write, later);
+                    in_place!(@row $t, $token, false, $wide, [$wide_nv], self, vectors, lhs, rhs, dst, write, later);
                 })?
-                $(in_place!(@row $t, $token, $tall, $tall_nv, self, vectors, lhs, rhs, dst, write, later);)*
-                $(in_place!(@row $t, $token, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)*
+                $(in_place!(@row $t, $token, FEW, $tall, $tall_nv, self, vectors, lhs, rhs, dst, write, later);)*
+                $(in_place!(@row $t, $token, FEW, $m, $vectors, self, vectors, lhs, rhs, dst, write, later);)*
                 unreachable!("no tile of {} rows", dst.m());
             }
 
@@ -489,10 +627,17 @@ macro_rules! in_place {
                 let width = $nv * <$token as Lanes<$t>>::LANES;
                 assert!(lhs.rows() == $mr && dst.m() == $mr && dst.n().is_multiple_of(width));
                 assert!(panels.len() >= lhs.cols() * dst.n());
+                $(if $short > 0 && lhs.columns_apart() == if lhs.has_whole_columns() { $mr } else { 1 } {
+                    return if lhs.has_whole_columns() {
+                        self.apart(AlongPanels::<$t, $mr, $nv, true, true> { lhs, panels, dst, write, next })
+                    } else {
+                        self.apart(AlongPanels::<$t, $mr, $nv, false, true> { lhs, panels, dst, write, next })
+                    };
+                })?
                 if lhs.has_whole_columns() {
-                    self.apart(AlongPanels::<$t, $mr, $nv, true> { lhs, panels, dst, write, next });
+                    self.apart(AlongPanels::<$t, $mr, $nv, true, false> { lhs, panels, dst, write, next });
                 } else {
-                    self.apart(AlongPanels::<$t, $mr, $nv, false> { lhs, panels, dst, write, next });
+                    self.apart(AlongPanels::<$t, $mr, $nv, false, false> { lhs, panels, dst, write, next });
                 }
             }
 
@@ -507,11 +652,15 @@ macro_rules! in_place {
                 assert!(lhs.rows() == dst.m() && dst.n() <= rhs.cols());
                 let (m, vectors) = (dst.m(), dst.n().div_ceil(<$token as Lanes<$t>>::LANES));
                 $(
-                    in_place!(@window $t, $token, $wide, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
-                    in_place!(@window $t, $token, 1, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
+                    in_place!(@window $t, $token, false, $wide, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
+                    in_place!(@window $t, $token, false, 1, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
                 )?
-                in_place!(@window $t, $token, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
-                in_place!(@window $t, $token, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                $(
+                    in_place!(@window $t, $token, true, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                    in_place!(@window $t, $token, true, $short, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                )?
+                in_place!(@window $t, $token, false, $mr, $vectors, self, m, vectors, lhs, rhs, dst, write);
+                in_place!(@window $t, $token, false, 1, $vectors, self, m, vectors, lhs, rhs, dst, write);
                 unreachable!("no tile of {m} rows through a window");
             }
 
@@ -520,6 +669,11 @@ macro_rules! in_place {
                 let _vectors = cols.div_ceil(<$token as Lanes<$t>>::LANES);
                 $(if _vectors == $wide_nv { return $wide; })?
                 $mr
+            }
+
+            #[inline(always)]
+            fn has_shorter() -> bool {
+                in_place!(@few $($short)?)
             }
 
             #[inline(always)]
@@ -547,47 +701,67 @@ macro_rules! in_place {
             ) {
                 let vectors = n.div_ceil(<$token as Lanes<$t>>::LANES);
                 $(if vectors == $wide_nv {
-                    in_place!(@batch $t, $wide, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
+                    in_place!(@batch $t, false, $wide, [$wide_nv], self, m, vectors, lhs, rhs, dst, write);
                 })?
-                $(in_place!(@batch $t, $tall, $tall_nv, self, m, vectors, lhs, rhs, dst, write);)*
-                $(in_place!(@batch $t, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
+                const FEW: bool = in_place!(@few $($short)?);
+                $(in_place!(@batch $t, FEW, $tall, $tall_nv, self, m, vectors, lhs, rhs, dst, write);)*
+                $(in_place!(@batch $t, FEW, $m, $vectors, self, m, vectors, lhs, rhs, dst, write);)*
                 unreachable!("no tile of {m} rows");
             }
         }
     };
-    (@batch $t:ty, $m:literal, [$($v:literal)*],
+    (@full $t:ty, $mr:literal, $nv:literal, $few:literal,
+     $s:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident, $keep:ident, $later:ident) => {{
+        let (lhs, rhs, dst, write, later) = ($lhs, $rhs, $dst, $write, $later);
+        match ($keep, lhs.has_whole_columns()) {
+            (Some(keep), true) => $s.apart(Tile::<$t, $mr, $nv, false, true, true, $few, false> { lhs, rhs, dst, write, keep, later }),
+            (Some(keep), false) => $s.apart(Tile::<$t, $mr, $nv, false, true, false, $few, false> { lhs, rhs, dst, write, keep, later }),
+            (None, true) => $s.apart(Tile::<$t, $mr, $nv, false, false, true, $few, false> { lhs, rhs, dst, write, keep: &mut [], later }),
+            (None, false) => $s.apart(Tile::<$t, $mr, $nv, false, false, false, $few, false> { lhs, rhs, dst, write, keep: &mut [], later }),
+        }
+    }};
+    (@few) => { false };
+    (@few $short:literal) => { true };
+    (@batch $t:ty, $few:expr, $m:literal, [$($v:literal)*],
      $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {
         if $rows == $m {
             let (lhs, rhs, dst, write) = ($lhs, $rhs, $dst, $write);
+            let (k, apart) = lhs.columns();
             match $lanes {
-                $($v => return $s.apart(Tiles::<$t, $m, $v> { lhs, rhs, dst, write }),)*
+                $($v if $few && k >= FOURS_K && apart == 1 => {
+                    return $s.apart(Tiles::<$t, $m, $v, { $few }> { lhs, rhs, dst, write });
+                }
+                $v => return $s.apart(Tiles::<$t, $m, $v, false> { lhs, rhs, dst, write }),)*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }
     };
-    (@window $t:ty, $token:ty, $m:literal, [$($v:literal)*],
+    (@window $t:ty, $token:ty, $few:literal, $m:literal, [$($v:literal)*],
      $s:ident, $rows:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident) => {$(
         if $rows == $m && $lanes == $v {
             let (lhs, rhs, dst, write) = ($lhs, $rhs, $dst, $write);
             if $m > 1 && lhs.is_close() {
                 // No panel is a single vector wide.
                 if $v > 1 && rhs.is_close($v * <$token as Lanes<$t>>::LANES) {
-                    return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }, { $m > 1 && $v > 1 }> { lhs, rhs, dst, write });
+                    return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }, { $m > 1 && $v > 1 }, { $few && $m > 1 && $v > 1 }> { lhs, rhs, dst, write });
                 }
-                return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }, false> { lhs, rhs, dst, write });
+                return $s.apart(ThroughWindow::<$t, $m, $v, { $m > 1 }, false, false> { lhs, rhs, dst, write });
             }
-            return $s.apart(ThroughWindow::<$t, $m, $v, false, false> { lhs, rhs, dst, write });
+            return $s.apart(ThroughWindow::<$t, $m, $v, false, false, false> { lhs, rhs, dst, write });
         }
     )*};
-    (@row $t:ty, $token:ty, $m:literal, [$($v:literal)*],
+    (@row $t:ty, $token:ty, $few:expr, $m:literal, [$($v:literal)*],
      $s:ident, $lanes:ident, $lhs:ident, $rhs:ident, $dst:ident, $write:ident, $later:ident) => {
         if $dst.m() == $m {
             let (lhs, rhs, dst, write, keep, later) = ($lhs, $rhs, $dst, $write, &mut [][..], $later);
             match $lanes {
-                $($v if rhs.cols() >= $v * <$token as Lanes<$t>>::LANES => {
-                    return $s.apart(Tile::<$t, $m, $v, false, false, false> { lhs, rhs, dst, write, keep, later });
+                $($v if $few && lhs.columns_apart() == 1 && rhs.cols() >= $v * <$token as Lanes<$t>>::LANES => {
+                    return $s.apart(Tile::<$t, $m, $v, false, false, false, { $few }, false> { lhs, rhs, dst, write, keep, later });
                 }
-                $v => return $s.apart(Tile::<$t, $m, $v, true, false, false> { lhs, rhs, dst, write, keep, later }),)*
+                $v if rhs.cols() >= $v * <$token as Lanes<$t>>::LANES => {
+                    return $s.apart(Tile::<$t, $m, $v, false, false, false, false, false> { lhs, rhs, dst, write, keep, later });
+                }
+                $v => return $s.apart(Tile::<$t, $m, $v, true, false, false, false, false> { lhs, rhs, dst, write, keep, later }),)*
                 _ => unreachable!("no tile of {} vectors", $lanes),
             }
         }
@@ -601,9 +775,9 @@ in_place!(f32, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x 
 #[cfg(target_arch = "aarch64")]
 in_place!(f64, Neon, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);
 #[cfg(target_arch = "x86_64")]
-in_place!(f32, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1]);
+in_place!(f32, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1], short: 5);
 #[cfg(target_arch = "x86_64")]
-in_place!(f64, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1]);
+in_place!(f64, Avx2, 6 x 2, rows: 6 5 4 3 2 1, vectors: [1 2], tall: 12 x [1], short: 5);
 #[cfg(target_arch = "x86_64")]
 in_place!(f32, Avx512, 8 x 3, rows: 8 7 6 5 4 3 2 1, vectors: [1 2 3], tall: 16 x [1] 12 x [2], wide: 6 x 4);
 #[cfg(target_arch = "x86_64")]

@@ -141,10 +141,10 @@ impl Rows {
 
     /// The stretches that tiles of `mr` of the first `len` rows can leave out.
     #[inline(always)]
-    fn left_out(&self, len: usize, mr: usize) -> u64 {
+    fn left_out(&self, len: usize, mr: usize, shorter: bool) -> u64 {
         let mut union = 0;
         if self.order.is_some() {
-            for tile in tiles(len, mr) {
+            for tile in tiles(len, mr, shorter) {
                 union |= self.of_tile(&tile).1;
             }
         }
@@ -152,12 +152,24 @@ impl Rows {
     }
 }
 
-/// Tiles of `mr` rows. Rows that fill no tile are taken one by one: there are few among positions or taps, and every further height of a tile is compiled for each width, format and instruction set.
+/// Tiles of `mr` rows and, with `shorter`, of one row less, where the two make up all rows. Otherwise rows that fill no tile are taken one by one: there are few among positions or taps, and every further
+/// height of a tile is compiled for each width, format and instruction set.
 #[inline(always)]
-fn tiles(len: usize, mr: usize) -> impl Iterator<Item = Range<usize>> {
-    let whole = len / mr;
-    (0..whole + len % mr).map(move |i| {
-        if i < whole { i * mr..(i + 1) * mr } else { whole * (mr - 1) + i..whole * (mr - 1) + i + 1 }
+fn tiles(len: usize, mr: usize, shorter: bool) -> impl Iterator<Item = Range<usize>> {
+    let count = len.div_ceil(mr);
+    let short = count * mr - len;
+    let [whole, short, single] =
+        if shorter && short <= count { [count - short, short, 0] } else { [len / mr, 0, len % mr] };
+    (0..whole + short + single).map(move |i| {
+        if i < whole {
+            i * mr..(i + 1) * mr
+        } else if single > 0 {
+            let first = whole * (mr - 1) + i;
+            first..first + 1
+        } else {
+            let first = whole + i * (mr - 1);
+            first..first + mr - 1
+        }
     })
 }
 
@@ -404,9 +416,9 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     Weights::Pack(_, _, panel) => &**panel,
                 };
                 let panel = &panel[..kc * width];
-                let mr = S::window_rows(of_cols.len());
+                let (mr, shorter) = (S::window_rows(of_cols.len()), S::has_shorter());
                 // Zeros times finite numbers are nothing (N11), and no sum leaves a segment as -0 (N1).
-                let mut left_out = of_rows.left_out(block.len(), mr);
+                let mut left_out = of_rows.left_out(block.len(), mr, shorter);
                 if left_out != 0 {
                     let mut rest = panel;
                     for (i, stretch) in stretches.iter().enumerate() {
@@ -418,7 +430,7 @@ impl<T: Real + Unit<Acc = T>> Windows<'_, '_, '_, T> {
                     }
                 }
                 let panel = MatRef::row_major(panel, kc, width);
-                for tile in tiles(block.len(), mr) {
+                for tile in tiles(block.len(), mr, shorter) {
                     let (any, all) = of_rows.of_tile(&tile);
                     let mut count = 0;
                     let out = all & left_out;
@@ -458,5 +470,24 @@ impl<T: Real> Windows<'_, '_, '_, T> {
     /// If the operands do not fit each other or the result, whose columns must lie side by side.
     pub fn compute(&mut self, isa: Isa) {
         T::windows(isa, self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tiles;
+
+    #[test]
+    fn tiles_make_up_all_rows() {
+        for len in 0..=240 {
+            for (mr, shorter) in [(6, true), (6, false), (8, false)] {
+                let all: Vec<_> = tiles(len, mr, shorter).collect();
+                assert_eq!(all.iter().cloned().flatten().collect::<Vec<_>>(), (0..len).collect::<Vec<_>>());
+                assert!(all.iter().all(|tile| {
+                    let rows = tile.len();
+                    rows == mr || rows == 1 && !(shorter && len >= 30) || shorter && rows == mr - 1
+                }));
+            }
+        }
     }
 }

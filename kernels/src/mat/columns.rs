@@ -13,6 +13,9 @@ const MOST_ROWS: usize = 16;
 pub(super) struct RowSteps([isize; MOST_ROWS / 2]);
 
 impl RowSteps {
+    /// Of rows that are reached otherwise.
+    pub(super) const NONE: RowSteps = RowSteps([0; MOST_ROWS / 2]);
+
     #[inline(always)]
     pub(super) fn new<T, const M: usize>(stride: isize) -> Self {
         const { assert!(M <= MOST_ROWS) };
@@ -27,7 +30,7 @@ impl RowSteps {
 
     /// Bytes to a row.
     #[inline(always)]
-    fn to(&self, row: usize) -> isize {
+    pub(super) fn to(&self, row: usize) -> isize {
         match row {
             0 => 0,
             _ => self.0[(row >> row.trailing_zeros()) / 2] << row.trailing_zeros(),
@@ -86,6 +89,47 @@ impl<T: Copy, const M: usize, const SIDE: bool> Column<'_, T, M, SIDE> {
         unsafe {
             *if SIDE { self.at.wrapping_add(row) } else { self.at.wrapping_byte_offset(self.odd.to(row)) }
         }
+    }
+}
+
+impl<'a, T: Copy, const M: usize, const SIDE: bool> Across<'a, T, M, SIDE> {
+    /// The same of columns that lie `step` apart: a number that is known to the compiler becomes part of each address.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[inline(always)]
+    pub fn stepping(self, step: isize) -> Self {
+        assert!(self.step == step);
+        Across { step, ..self }
+    }
+
+    /// The next `N` columns, from one address; `None` if there are fewer.
+    #[inline(always)]
+    pub fn next_few<const N: usize>(&mut self) -> Option<Few<'a, T, M, SIDE, N>> {
+        self.left = self.left.checked_sub(N)?;
+        let few = Few { first: Column { at: self.at, odd: self.odd, owner: PhantomData }, step: self.step };
+        self.at = self.at.wrapping_offset(self.step.wrapping_mul(N as isize));
+        Some(few)
+    }
+}
+
+/// `N` columns of `M` rows one after the other; see [`Across::next_few`].
+#[derive(Clone, Copy, Debug)]
+pub struct Few<'a, T, const M: usize, const SIDE: bool, const N: usize> {
+    /// The others are in the matrix as well, `step` apart: [`Across`] made it.
+    first: Column<'a, T, M, SIDE>,
+    step: isize,
+}
+
+impl<'a, T: Copy, const M: usize, const SIDE: bool, const N: usize> Few<'a, T, M, SIDE, N> {
+    /// Column `i` of them.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[inline(always)]
+    pub fn column(&self, i: usize) -> Column<'a, T, M, SIDE> {
+        assert!(i < N);
+        Column { at: self.first.at.wrapping_offset(self.step.wrapping_mul(i as isize)), ..self.first }
     }
 }
 

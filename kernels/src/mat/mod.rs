@@ -22,7 +22,7 @@ pub use cut::{Cut, Rect};
 pub(crate) use read::in_a_set;
 pub use read::{Down, MatRef, Matrices, Parts};
 pub use requests::{CacheLevel, Requests};
-pub use runs::{Beads, Cols, Comb, FixedRows, Run, StripRun};
+pub use runs::{Beads, Cols, Comb, FixedRows, Run, RunColumns, StripRun};
 pub use tiles::{Claims, PANEL_COLS, Panel, Planes, TileMut, Tiles};
 pub use write::{Band, Bands, Index, LINES, Lines, MatMut, Scattered, WriteRows};
 

@@ -77,6 +77,14 @@ impl<'a, T: Copy> Iterator for Parts<'a, T> {
     }
 }
 
+impl<'a, T> Parts<'a, T> {
+    /// Columns of each, and elements from a column to the next.
+    #[inline(always)]
+    pub(crate) fn columns(&self) -> (usize, isize) {
+        (self.part.cols, self.part.col_stride)
+    }
+}
+
 impl<'a, T> From<MatRef<'a, T>> for Parts<'a, T> {
     /// That matrix and no other.
     #[inline(always)]
@@ -255,6 +263,12 @@ impl<'a, T: Copy> MatRef<'a, T> {
         in_a_set(self.row_stride.unsigned_abs().wrapping_mul(size_of::<T>()), rows)
     }
 
+    /// Elements from a column to the next.
+    #[inline(always)]
+    pub fn columns_apart(&self) -> isize {
+        self.col_stride
+    }
+
     /// Whether the elements of a column lie side by side, as those of a panel do.
     #[inline(always)]
     pub fn has_whole_columns(&self) -> bool {
@@ -328,6 +342,88 @@ impl<'a, T: Copy> Iterator for Down<'a, T> {
     }
 }
 
+impl<'a, T: Copy> Down<'a, T> {
+    /// The next `N` rows, which are [`close`](MatRef::down_close); `None` if there are fewer.
+    #[inline(always)]
+    pub fn next_few<const N: usize>(&mut self) -> Option<NextRows<'a, T, N, true>> {
+        self.take_few(RowSteps::NONE)
+    }
+
+    #[inline(always)]
+    fn take_few<const N: usize, const CLOSE: bool>(
+        &mut self,
+        steps: RowSteps,
+    ) -> Option<NextRows<'a, T, N, CLOSE>> {
+        self.left = self.left.checked_sub(N)?;
+        let Down { at, width, stride, .. } = *self;
+        self.at = at.wrapping_offset(stride.wrapping_mul(N as isize));
+        Some(NextRows { at, width, stride, steps, owner: PhantomData })
+    }
+
+    /// The rows `N` at a time; what is left over is left out. `CLOSE`: they are [`close`](MatRef::down_close).
+    #[inline(always)]
+    pub fn by_few<const N: usize, const CLOSE: bool>(self) -> ByFew<'a, T, N, CLOSE> {
+        let steps = if CLOSE { RowSteps::NONE } else { RowSteps::new::<T, N>(self.stride) };
+        ByFew { rows: self, steps }
+    }
+}
+
+/// Rows `N` at a time; see [`Down::by_few`].
+#[derive(Debug)]
+pub struct ByFew<'a, T, const N: usize, const CLOSE: bool> {
+    rows: Down<'a, T>,
+    steps: RowSteps,
+}
+
+impl<'a, T: Copy, const N: usize, const CLOSE: bool> Iterator for ByFew<'a, T, N, CLOSE> {
+    type Item = NextRows<'a, T, N, CLOSE>;
+    #[inline(always)]
+    fn next(&mut self) -> Option<NextRows<'a, T, N, CLOSE>> {
+        self.rows.take_few(self.steps)
+    }
+}
+
+/// `N` rows, all reached from one address: by sums with a constant if `CLOSE`, otherwise by few steps.
+#[derive(Clone, Copy, Debug)]
+pub struct NextRows<'a, T, const N: usize, const CLOSE: bool> {
+    /// Row 0; all of them are in the matrix, `width` elements side by side: [`Down`] made it.
+    at: *const T,
+    width: usize,
+    stride: isize,
+    steps: RowSteps,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy, const N: usize, const CLOSE: bool> NextRows<'a, T, N, CLOSE> {
+    /// Where a row begins.
+    #[inline(always)]
+    fn place(&self, row: usize) -> *const T {
+        if CLOSE {
+            self.at.wrapping_offset(self.stride.wrapping_mul(row as isize))
+        } else {
+            self.at.wrapping_byte_offset(self.steps.to(row))
+        }
+    }
+
+    /// A row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline(always)]
+    pub fn row(&self, row: usize) -> &'a [T] {
+        assert!(row < N);
+        let at = self.place(row);
+        // SAFETY: the row is one of the matrix, all of which lie in the borrowed slice.
+        unsafe { std::slice::from_raw_parts(at, self.width) }
+    }
+
+    /// Asks for element `col` of the row that comes `rows` behind `row`, whether there is one or not, to be in the first-level cache.
+    #[inline(always)]
+    pub fn prefetch(&self, row: usize, rows: usize, col: usize) {
+        prefetch(self.place(row).wrapping_offset(self.stride.wrapping_mul(rows as isize)).wrapping_add(col));
+    }
+}
+
 impl<T> Down<'_, T> {
     /// Leaves out the next `rows`, or all there are.
     #[inline(always)]
@@ -377,6 +473,29 @@ mod tests {
         assert!(std::panic::catch_unwind(|| part.across::<2, true>().count()).is_err());
         assert_eq!(part.row(1), [42, 43, 44]);
         assert_eq!(part.part(2..2, 0..3).down().count(), 0);
+    }
+
+    #[test]
+    fn few_rows_and_columns_come_from_one_address() {
+        let data: Vec<usize> = (0..60).collect();
+        let whole = MatRef::row_major(&data, 10, 6);
+        let part = whole.part(1..10, 2..5);
+        let by_step: Vec<_> =
+            part.down().by_few::<4, false>().map(|rows| [0, 1, 2, 3].map(|i| rows.row(i).to_vec())).collect();
+        let rows = |first: usize| [0, 1, 2, 3].map(|i| part.row(first + i).to_vec());
+        assert_eq!(by_step, [rows(0), rows(4)]);
+        let close: Vec<_> = whole
+            .down_close(6)
+            .by_few::<4, true>()
+            .map(|rows| [0, 1, 2, 3].map(|i| rows.row(i).to_vec()))
+            .collect();
+        assert_eq!(close.concat().concat(), data[..48]);
+        let mut columns = part.across::<9, false>().stepping(1);
+        let two = columns.next_few::<2>().unwrap();
+        assert_eq!((two.column(0).at(8), two.column(1).at(3)), (part.at(8, 0), part.at(3, 1)));
+        assert!(columns.next_few::<2>().is_none());
+        assert_eq!(columns.next().map(|column| column.at(1)), Some(part.at(1, 2)));
+        assert!(std::panic::catch_unwind(|| _ = part.across::<9, false>().stepping(2)).is_err());
     }
 
     #[test]

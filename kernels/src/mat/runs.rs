@@ -42,6 +42,16 @@ impl<'a, T: Copy, const M: usize> Run<'a, T, M> {
         Run { rows, offset: 0, left: len, step, owner: PhantomData }
     }
 
+    /// The next `N` columns; `None` if there are fewer.
+    #[inline(always)]
+    pub fn next_few<const N: usize>(&mut self) -> Option<RunColumns<'a, T, M, N>> {
+        self.left = self.left.checked_sub(N)?;
+        let columns =
+            RunColumns { rows: self.rows, offset: self.offset, step: self.step, owner: PhantomData };
+        self.offset = self.offset.wrapping_add(self.step.wrapping_mul(N as isize));
+        Some(columns)
+    }
+
     /// The same, of rows whose columns lie side by side: the step is then known to the compiler.
     ///
     /// # Panics
@@ -50,6 +60,30 @@ impl<'a, T: Copy, const M: usize> Run<'a, T, M> {
     pub fn close(self) -> Self {
         assert!(self.step == 1);
         Run { step: 1, ..self }
+    }
+}
+
+/// `N` columns of a [`Run`], whose elements are read when they are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct RunColumns<'a, T, const M: usize, const N: usize> {
+    /// As in [`Run`], whose next `N` columns these are.
+    rows: [*const T; M],
+    offset: isize,
+    step: isize,
+    owner: PhantomData<&'a [T]>,
+}
+
+impl<T: Copy, const M: usize, const N: usize> RunColumns<'_, T, M, N> {
+    /// The element of a row in a column.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[inline(always)]
+    pub fn at(&self, row: usize, column: usize) -> T {
+        assert!(row < M && column < N);
+        let at = self.rows[row].wrapping_offset(self.offset);
+        // SAFETY: who made the run found all columns of every row inside its slice.
+        unsafe { *at.wrapping_offset(self.step.wrapping_mul(column as isize)) }
     }
 }
 
@@ -292,6 +326,10 @@ mod tests {
         let zeros = [0; 3];
         let run = Run::new(&data, &zeros, [4, Run::<i32, 3>::ZEROS, 10], 3, 1);
         assert_eq!(run.collect::<Vec<_>>(), [[4, 0, 10], [5, 0, 11], [6, 0, 12]]);
+        let mut run = Run::new(&data, &zeros, [4, Run::<i32, 3>::ZEROS, 10], 3, 1).close();
+        let two = run.next_few::<2>().unwrap();
+        assert_eq!([two.at(0, 1), two.at(1, 1), two.at(2, 0)], [5, 0, 10]);
+        assert!(run.next_few::<2>().is_none() && run.next() == Some([6, 0, 12]));
         let back = Run::new(&data, &zeros, [19, 4], 3, -2);
         assert_eq!(back.collect::<Vec<_>>(), [[19, 4], [17, 2], [15, 0]]);
     }
