@@ -205,10 +205,9 @@ fn accumulate<
             let fours = now.start..now.end - now.len() % 4;
             let rows = rhs.part(fours.clone(), 0..rhs.cols());
             let rows = if CLOSE { rows.down_close(NV * S::LANES) } else { rows.down() };
-            let mut rows = rows.by_few::<4, CLOSE>();
             let mut columns =
                 lhs.part(0..M, fours.clone()).across::<M, SIDE>().stepping(if SIDE { M as isize } else { 1 });
-            while let Some(b) = rows.next() {
+            for b in rows.by_few::<4, CLOSE>() {
                 let Some(a) = columns.next_few::<4>() else { break };
                 macro_rules! one {
                     ($($u:literal)*) => {$(
