@@ -672,6 +672,7 @@ macro_rules! in_place {
 
             #[inline(always)]
             fn has_shorter() -> bool {
+                $(const { assert!($short + 1 == $mr) };)?
                 in_place!(@few $($short)?)
             }
 
