@@ -22,6 +22,11 @@ pub struct Grain {
 const BLOCK_BYTES: usize = 448 * 1024;
 /// Most bytes of a wave's packed A over one segment, and of its packed B: all tasks of the wave share them, through the last-level cache.
 const WAVE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a wave's sums where they lie apart from C and C has fewer rows or columns than [`NARROW`]: there are then more sums than operands, and they bound the wave. At 4 MiB scratch stays below 2 MiB a thread
+/// (tests/scratch.rs); speed was not swept.
+const SUMS_BYTES: usize = 4 * 1024 * 1024;
+/// See [`SUMS_BYTES`]. Waves of other results are wide enough for what they pack.
+const NARROW: usize = 256;
 /// Below this many multiply-adds one die does it all: a ticket costs more than it saves. How many threads a product is worth is `backend::fork`'s.
 /// A fork and join of rayon takes 5 to 20 us here, 64^3 takes 2 us on one thread (benches/record/2026-11-24-blocks.md).
 const ONE_DIE_MACS: u64 = 96 * 96 * 96;
@@ -94,8 +99,18 @@ impl Grid {
         } else if cols < mesh.cols {
             rows = units_m.min(mesh.dies() / cols);
         }
-        let waves_m = split(problem.m, (problem.m * line).div_ceil(WAVE_BYTES), grain.rows);
-        let waves_n = split(problem.n, (problem.n * line).div_ceil(WAVE_BYTES), grain.cols);
+        let waves = |extent: usize, across: usize, grain: usize| {
+            let formats = &problem.formats;
+            if formats.sums == formats.out || across >= NARROW {
+                return split(extent, (extent * line).div_ceil(WAVE_BYTES), grain);
+            }
+            let bytes = line.max(across * formats.sums.bytes());
+            // All but the last of one size: scratch then does not depend on how many there are.
+            let most = (SUMS_BYTES / bytes / grain).max(1) * grain;
+            (0..extent.max(1)).step_by(most).map(|first| first..extent.min(first + most)).collect()
+        };
+        let waves_m = waves(problem.m, problem.n, grain.rows);
+        let waves_n = waves(problem.n, problem.m, grain.cols);
         let batch = (mesh.dies() / (rows * cols)).clamp(1, problem.batch);
 
         // Enough pieces for the threads: first finer blocks, then, for a small C under a long k, a chain along k.
