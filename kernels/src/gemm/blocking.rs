@@ -80,7 +80,8 @@ const BROUGHT_COLS: usize = 256;
 const ALONG_ROWS_BYTES: usize = 1024 * 1024;
 /// The same where it has 1 MiB. Not measured.
 const ALONG_ROWS_BYTES_AMD: usize = 512 * 1024;
-/// The same of panels of one cache line, those of AVX2, on any processor: one that has no more often has 512 KiB or less. Zen 3, 1023 x 1023 x 1023 with 512, 256 and 128 KiB 84.9, 84.8 and 82 % of the peak.
+/// The same of panels of one cache line, those of AVX2, on any processor: one that has no more often has 512 KiB or less. Zen 3, percent of the peak with 512 and 256 KiB: 256 x 256 x 256 88.2 and 88.9, 1024 x 1024 x 1024 85.7 and 86.3,
+/// 1023 x 1023 x 1023 84.9 and 84.8.
 const ALONG_ROWS_BYTES_NARROW: usize = 256 * 1024;
 /// Steps of k up to which a result that leaves the caches is written in this order whatever the processor and the lhs: the other one writes it in pieces of a panel, each on a page of its own.
 /// Not measured on AMD's.
@@ -212,7 +213,7 @@ impl Blocking {
                 true if large => true,
                 _ if !lhs_lies_well => false,
                 // A segment of a narrow panel fills the first-level cache, one of a panel of the lhs a third. Zen 3, percent of the peak, against the other order of loops: 256 x 256 x 256
-                // 88 and 84, 1023 x 1023 x 1023 85 and 80, 128 x 768 x 768 70 and 60, 3136 x 64 x 256 90 and 66.
+                // 89 and 84, 1023 x 1023 x 1023 85 and 80, 128 x 768 x 768 70 and 60, 3136 x 64 x 256 80 and 66; 32 x 768 x 768 64 and 60.
                 _ if narrow => m.div_ceil(mr) >= KEEP_FROM && exceeds(rhs, n, lies_well),
                 _ if is_amd() => false,
                 _ => large || m >= ALONG_ROWS_FROM && area(n, kc) > ALONG_ROWS_FROM_BYTES,

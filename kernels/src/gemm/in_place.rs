@@ -32,7 +32,7 @@ use super::{Sight, Write};
 /// Steps of k between two looks ahead: a tile of AVX-512 computes some 770 cycles meanwhile, twice the latency of memory.
 const STRIDE: usize = 32;
 
-/// Steps of k of small products from which on four are computed at a time ([`accumulate`]). Zen 3, batches of 4 x 4 x 4 to 24 x 24 x 24 take 1.2 of the time with fours; 64 x 64 x 64 and 128 x 128 x 128 0.95 and 0.9.
+/// Steps of k of small products from which on four are computed at a time ([`accumulate`]). Zen 3, in turns with none: batches of 4 x 4 x 4 to 24 x 24 x 24 took 1.2 of the time in the one run there was, 64 x 64 x 64 and 128 x 128 x 128 0.95 and 0.9. Not swept between.
 const FOURS_K: usize = 48;
 
 /// Rows of the rhs that are asked for before they are read, into the first-level cache: a panel lies in the second. A processor that executes two multiply-adds
