@@ -4,7 +4,7 @@ use crate::KC;
 use crate::isa::is_amd;
 use crate::mat::{CACHE_LINE, in_a_set};
 
-use super::few_rows::{FEW_ROWS_STREAMED, streamed_columns};
+use super::few_rows::{FEW_ROWS_STREAMED, streamed_elements};
 use super::few_transposed::FEW_TRANSPOSED;
 use super::small::BROUGHT_GRAIN;
 
@@ -29,6 +29,12 @@ const NEAR_CACHE_BYTES: usize = 1200 * 1024;
 const LAST_CACHE_BYTES_AMD: usize = 12 * 1024 * 1024;
 /// The same on other processors: 3 x 768 x 3072 on Granite Rapids by strips 11.5 % of the peak, streamed 16.7; 3 x 384 x 1536 23.8 and 23.0.
 const LAST_CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a matrix from which on a few rows go along its rows, with up to [`FEW_IN_CACHE`] rows and with more, where panels have one cache line (AVX2, NEON): it need not come from memory for that. Zen 3, undisturbed, along its rows and else, percent of the peak:
+/// 1, 2, 4, 6 and 12 rows by 128 x 128 28, 35, 50, 56, 54 and 34, 40, 58, 77, 82; 1, 2, 4, 8 and 16 by 256 x 256 38, 47, 72, 68, 51 and 38, 58, 58, 67, 46; 12 x 384 x 384 61 and 71; 1, 4, 6, 12 and 16 by 768 x 768 30, 65, 65, 64, 66 and 33, 50, 55, 68, 52
+/// (benches/record/2026-12-01-zen3.md).
+const ALONG_FEW_BYTES: [usize; 2] = [256 * 1024, 1024 * 1024];
+/// See [`ALONG_FEW_BYTES`].
+const FEW_IN_CACHE: usize = 8;
 /// An rhs that takes no more bytes than this is read in place however often: a kept panel begins on a cache line, an operand of a caller rarely does, and loads that cross lines cost
 /// some processors with two multiply-adds a cycle up to a fifth (benches/record/2026-11-26-intel.md).
 /// Squares on Emerald Rapids, in place and kept: 96 88 and 83 % of the peak, 128 81 and 84 (benches/record/2026-11-28-attention.md).
@@ -233,8 +239,8 @@ impl Blocking {
         let streams = matches!((keep_lhs, rhs), (false, Lies::Strided(_)))
             && m <= FEW_ROWS_STREAMED
             && n >= FEW_ROWS_COLS
-            && from_memory;
-        let sums = if streams { m * streamed_columns([m, n], bytes) } else { 0 };
+            && (from_memory || narrow && area(n, k) > ALONG_FEW_BYTES[(m > FEW_IN_CACHE) as usize]);
+        let sums = if streams { streamed_elements([m, n, k], bytes) } else { 0 };
         // Rows of one panel, one behind the other: copied they would lie no better.
         let is_panel = |down: isize| one_panel && down.unsigned_abs() <= nr / 3 * 4;
         let keep_rhs = match rhs {

@@ -130,7 +130,8 @@ impl<T: Real + Unit<Acc = T>> Product<'_, '_, T> {
             let rhs = rhs.matrix(batch).part(0..self.k, cols.clone());
             let mut band = self.dst.band(batch, rows.clone(), cols.clone());
             if self.blocking.streams {
-                few_rows::streamed(s, lhs, rhs, &mut band, self.add, self.scratch[0]);
+                let from_memory = self.blocking.from_memory;
+                few_rows::streamed(s, lhs, rhs, &mut band, self.add, from_memory, self.scratch[0]);
             } else if rhs.has_whole_rows() {
                 few_rows::near(s, lhs, rhs, &mut band, self.add);
             } else {

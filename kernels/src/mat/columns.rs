@@ -39,7 +39,7 @@ impl RowSteps {
 }
 
 /// Columns, one after the other, elements of a column side by side if `SIDE`; see [`MatRef::across`](super::MatRef::across).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Across<'a, T, const M: usize, const SIDE: bool> {
     at: *const T,
     left: usize,

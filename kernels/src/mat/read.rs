@@ -301,6 +301,18 @@ impl<'a, T> MatRef<'a, T> {
         MatRef { first, rows, cols, row_stride: apart as isize, col_stride: 1, owner: PhantomData }
     }
 
+    /// Strips of `width` columns from the first row to the last, from left to right, rows of each `N` at a time; columns that fill none are left out.
+    ///
+    /// # Panics
+    /// If `width` is 0, or rows do not lie side by side.
+    #[inline(always)]
+    pub(crate) fn strips<const N: usize>(self, width: usize) -> Strips<'a, T, N> {
+        assert!(self.col_stride == 1 || self.cols <= 1);
+        let rows =
+            Down { at: self.first, left: self.rows, width, stride: self.row_stride, owner: PhantomData };
+        Strips { rows, left: self.cols / width, steps: RowSteps::new::<T, N>(self.row_stride) }
+    }
+
     /// The columns of a matrix of `M` rows, `W` at a time, from the first `W` to the last.
     ///
     /// # Panics
@@ -383,6 +395,35 @@ impl<'a, T: Copy, const N: usize, const CLOSE: bool> Iterator for ByFew<'a, T, N
     }
 }
 
+impl<'a, T, const N: usize, const CLOSE: bool> ByFew<'a, T, N, CLOSE> {
+    /// What is left, fewer than `N` rows after the last of them.
+    #[inline(always)]
+    pub fn rest(self) -> Down<'a, T> {
+        self.rows
+    }
+}
+
+/// Strips of a matrix, from left to right; see [`MatRef::strips`].
+#[derive(Debug)]
+pub(crate) struct Strips<'a, T, const N: usize> {
+    /// Of the next strip, if one is left.
+    rows: Down<'a, T>,
+    left: usize,
+    steps: RowSteps,
+}
+
+impl<'a, T, const N: usize> Iterator for Strips<'a, T, N> {
+    type Item = ByFew<'a, T, N, false>;
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        // All of the strip's columns are the matrix's: it has `left` strips more.
+        let Down { at, left, width, stride, owner } = self.rows;
+        self.rows.at = at.wrapping_add(width);
+        Some(ByFew { rows: Down { at, left, width, stride, owner }, steps: self.steps })
+    }
+}
+
 /// `N` rows, all reached from one address: by sums with a constant if `CLOSE`, otherwise by few steps.
 #[derive(Clone, Copy, Debug)]
 pub struct NextRows<'a, T, const N: usize, const CLOSE: bool> {
@@ -415,6 +456,13 @@ impl<'a, T: Copy, const N: usize, const CLOSE: bool> NextRows<'a, T, N, CLOSE> {
         let at = self.place(row);
         // SAFETY: the row is one of the matrix, all of which lie in the borrowed slice.
         unsafe { std::slice::from_raw_parts(at, self.width) }
+    }
+
+    /// Asks for what lies `bytes` behind element `col` of a row, whatever it is, to be in the first-level cache.
+    #[inline(always)]
+    pub(crate) fn prefetch_behind(&self, row: usize, col: usize, bytes: isize) {
+        let from = NextRows { at: self.at.wrapping_byte_offset(bytes), ..*self };
+        prefetch(from.place(row).wrapping_add(col));
     }
 
     /// Asks for element `col` of the row that comes `rows` behind `row`, whether there is one or not, to be in the first-level cache.
