@@ -17,7 +17,7 @@ mod write;
 pub(crate) use columns::Chunk;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use columns::Chunks;
-pub use columns::{Across, Column};
+pub use columns::{Across, Column, Few};
 pub use cut::{Cut, Rect};
 pub(crate) use read::in_a_set;
 pub use read::{Down, MatRef, Matrices, Parts};

@@ -74,6 +74,12 @@ pub trait Simd:
         transpose_scalar(block)
     }
 
+    /// `result[i][j] = rows[j][i]`: how one whose columns lie side by side is multiplied by a few rows with shorter vectors.
+    #[inline(always)]
+    fn transpose_8x4(self, rows: [&[f32; 4]; 8]) -> [[f32; 8]; 4] {
+        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
+    }
+
     /// `result[i][j] = rows[j][i]`: how a matrix whose columns lie side by side is multiplied by a few rows.
     #[inline(always)]
     fn transpose_16x16(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {

@@ -17,7 +17,7 @@ macro_rules! feature_fns {
 /// A token type: detection, `vectorize`, and the name of its feature cluster.
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $features:literal, detect: $detect:expr
-     $(, transpose_8x8: $transpose:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, byte_pairs: $byte_pairs:path => $p:ty)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path, $interleave_4:path, $least_half:path, $copy_pairs:path)?) => {
+     $(, transpose_8x8: $transpose:path, $transpose_4:path)? $(, transpose_16x16: $transpose_16:path)? $(, f16: $widen_f16:path, $narrow_f16:path)? $(, bf16: $narrow_bf16:path)? $(, byte_pairs: $byte_pairs:path => $p:ty)? $(, look_up: $look_up:path, $look_up_f32:path, $interleave:path, $interleave_4:path, $least_half:path, $copy_pairs:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(());
@@ -63,6 +63,11 @@ macro_rules! token {
                 fn transpose_8x8(self, block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
                     // SAFETY: as above; the function needs no more than this token's features.
                     unsafe { $transpose(block) }
+                }
+                #[inline(always)]
+                fn transpose_8x4(self, rows: [&[f32; 4]; 8]) -> [[f32; 8]; 4] {
+                    // SAFETY: as above.
+                    unsafe { $transpose_4(rows) }
                 }
             )?
             $(

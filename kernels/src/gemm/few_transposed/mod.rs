@@ -75,7 +75,7 @@ fn ahead(lines: MatRef<'_, f32>, group: usize, few: usize) -> isize {
 }
 
 /// The products of each of up to [`FEW_TRANSPOSED`] rows `few` with each of `lines`, or these added to `dst`: of rows with columns, whose transposed matrix `lines` is, or with `COLUMNS` of columns, which are
-/// transposed, with rows.
+/// transposed, with rows. `asks`: lines of 8 from memory are asked for ahead.
 #[inline(always)]
 pub(super) fn few_by_lines<S: Simd, const COLUMNS: bool>(
     s: S,
@@ -83,16 +83,17 @@ pub(super) fn few_by_lines<S: Simd, const COLUMNS: bool>(
     lines: MatRef<'_, f32>,
     dst: &mut Band<'_, f32>,
     add: bool,
+    asks: bool,
 ) {
     match few.rows() {
-        1 => groups::<S, 1, COLUMNS>(s, few, lines, dst, add),
-        2 => groups::<S, 2, COLUMNS>(s, few, lines, dst, add),
-        3 => groups::<S, 3, COLUMNS>(s, few, lines, dst, add),
-        4 => groups::<S, 4, COLUMNS>(s, few, lines, dst, add),
-        5 => groups::<S, 5, COLUMNS>(s, few, lines, dst, add),
-        6 => groups::<S, 6, COLUMNS>(s, few, lines, dst, add),
-        7 => groups::<S, 7, COLUMNS>(s, few, lines, dst, add),
-        8 => groups::<S, 8, COLUMNS>(s, few, lines, dst, add),
+        1 => groups::<S, 1, COLUMNS>(s, few, lines, dst, add, asks),
+        2 => groups::<S, 2, COLUMNS>(s, few, lines, dst, add, asks),
+        3 => groups::<S, 3, COLUMNS>(s, few, lines, dst, add, asks),
+        4 => groups::<S, 4, COLUMNS>(s, few, lines, dst, add, asks),
+        5 => groups::<S, 5, COLUMNS>(s, few, lines, dst, add, asks),
+        6 => groups::<S, 6, COLUMNS>(s, few, lines, dst, add, asks),
+        7 => groups::<S, 7, COLUMNS>(s, few, lines, dst, add, asks),
+        8 => groups::<S, 8, COLUMNS>(s, few, lines, dst, add, asks),
         count => unreachable!("{count} are not few"),
     }
 }
@@ -105,11 +106,12 @@ fn groups<S: Simd, const M: usize, const COLUMNS: bool>(
     lines: MatRef<'_, f32>,
     dst: &mut Band<'_, f32>,
     add: bool,
+    asks: bool,
 ) {
     if const { <S as Lanes<f32>>::LANES == GROUP } {
         of_16::groups::<S, M, COLUMNS>(s, few, lines, dst, add);
     } else {
-        of_8::Groups::<M, COLUMNS> { few, lines, dst, add }.all(s);
+        of_8::Groups::<M, COLUMNS> { few, lines, dst, add, asks }.all(s);
     }
 }
 

@@ -1,9 +1,9 @@
-//! Groups of 8 lines, by vectors of 32 bytes or less: squares of 8 x 8.
+//! Groups of 8 lines, by vectors of 32 bytes or less: four steps of k at a time.
 //!
 //! What is computed at a time, a group of lines over a segment, is a chain: each of its sums waits for the one before. Two chains in turns fill the time: of two groups, or of two segments of one group.
 
 use crate::KC;
-use crate::mat::{Band, Chunk, MatRef};
+use crate::mat::{Band, Chunk, Column, Few, MatRef};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken, prefetch_near};
 
 use super::{IN_A_SET, LINE, ahead, comes_from_memory, take};
@@ -11,6 +11,8 @@ use crate::gemm::Write;
 
 /// Lines of a group.
 const GROUP: usize = 8;
+/// Steps of k at a time.
+const FOUR: usize = 4;
 /// Vectors of a group, where they are shortest.
 const VECTORS: usize = 2;
 /// Few rows, or columns, up to which two chains are computed in turns.
@@ -22,6 +24,8 @@ pub(super) struct Groups<'a, 'b, 'c, const M: usize, const COLUMNS: bool> {
     pub(super) lines: MatRef<'a, f32>,
     pub(super) dst: &'b mut Band<'c, f32>,
     pub(super) add: bool,
+    /// Whether lines from memory are asked for ahead.
+    pub(super) asks: bool,
 }
 
 impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
@@ -45,12 +49,12 @@ impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
                 let at = [line, step];
                 if const { M <= PAIRED && S::TILES } && groups * segments > 1 {
                     let next = [line + (groups - 1) * GROUP, step + (segments - 1) * KC];
-                    if from_memory {
+                    if from_memory && self.asks {
                         self.chains::<S, 2, true>(s, [at, next], len);
                     } else {
                         self.chains::<S, 2, false>(s, [at, next], len);
                     }
-                } else if const { S::TILES } && from_memory {
+                } else if const { S::TILES } && from_memory && self.asks {
                     self.chains::<S, 1, true>(s, [at], len);
                 } else {
                     self.chains::<S, 1, false>(s, [at], len);
@@ -73,12 +77,14 @@ impl<const M: usize, const COLUMNS: bool> Groups<'_, '_, '_, M, COLUMNS> {
             Chain { few: self.few.part(0..M, step..step + len), lines, done: line - from, to: line, write }
         };
         let ahead = ahead(self.lines, C * GROUP, M);
-        s.apart(Chains::<M, C, COLUMNS, AHEAD> { chains: at.map(chain), dst: &mut *self.dst, ahead });
+        let chains = at.map(chain);
+        if self.few.columns_apart() == 1 {
+            s.apart(Chains::<M, C, COLUMNS, AHEAD, true> { chains, dst: &mut *self.dst, ahead });
+        } else {
+            s.apart(Chains::<M, C, COLUMNS, AHEAD, false> { chains, dst: &mut *self.dst, ahead });
+        }
     }
 }
-
-/// Most rows that are read side by side, with a register each for where they lie.
-const ADDRESSED: usize = 4;
 
 /// Products over a segment.
 #[derive(Clone, Copy)]
@@ -92,25 +98,27 @@ struct Chain<'a> {
     write: Write,
 }
 
-/// Chains in turns. `AHEAD`: what is so many elements `ahead` in each line is asked for.
-struct Chains<'a, 'b, 'c, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: bool> {
+/// Chains in turns. `AHEAD`: what is so many elements `ahead` in each line is asked for. `SIDE`: few rows, or columns, each lie side by side.
+struct Chains<
+    'a,
+    'b,
+    'c,
+    const M: usize,
+    const C: usize,
+    const COLUMNS: bool,
+    const AHEAD: bool,
+    const SIDE: bool,
+> {
     chains: [Chain<'a>; C],
     dst: &'b mut Band<'c, f32>,
     ahead: isize,
 }
 
-/// The sums of a group.
+/// The sums of a group, of as many vectors as it has.
 type Sums<S, const M: usize> = [[<S as Lanes<f32>>::V; M]; VECTORS];
 
-/// Eight steps of few rows, or columns.
-#[derive(Clone, Copy)]
-enum Steps<'a, const M: usize> {
-    SideBySide([&'a [f32]; M]),
-    Apart(MatRef<'a, f32>),
-}
-
-impl<S: Simd, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: bool> WithToken<S>
-    for Chains<'_, '_, '_, M, C, COLUMNS, AHEAD>
+impl<S: Simd, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: bool, const SIDE: bool>
+    WithToken<S> for Chains<'_, '_, '_, M, C, COLUMNS, AHEAD, SIDE>
 {
     type Output = ();
     #[inline(always)]
@@ -120,33 +128,40 @@ impl<S: Simd, const M: usize, const C: usize, const COLUMNS: bool, const AHEAD: 
         let [first, second] = [0, C - 1].map(|c| self.chains[c]);
         let [mut lines, mut others] =
             [first, second].map(|chain| chain.lines.part(0..GROUP, 0..whole).chunks::<GROUP, LINE>());
-        // Of a group as many vectors as it has.
+        let [mut few, mut other_few] = [first, second].map(|chain| {
+            let few = chain.few.part(0..M, 0..whole).across::<M, false>();
+            if SIDE { few.stepping(1) } else { few }
+        });
         let mut acc = [[[Lanes::<f32>::splat(s, 0.0); M]; VECTORS]; C];
-        let mut step = 0;
-        while let (Some(line), Some(other)) = (lines.next(), others.next()) {
+        'lines: while let (Some(line), Some(other)) = (lines.next(), others.next()) {
             if AHEAD {
                 ask_for(&line, self.ahead);
                 if C > 1 {
                     ask_for(&other, self.ahead);
                 }
             }
-            let first = |half: usize| of::<M, COLUMNS>(first.few, step + half);
-            let second = |half: usize| of::<M, COLUMNS>(second.few, step + half);
-            // One by one, for a loop that is not unrolled would have its sums in memory; in turns, for squares of both are to be under way.
-            acc[0] = square::<S, M>(s, first(0), &line, 0, acc[0]);
-            if C > 1 {
-                acc[1] = square::<S, M>(s, second(0), &other, 0, acc[1]);
+            // One by one, for a loop that is not unrolled would have its sums in memory; in turns, for both chains are to be under way.
+            macro_rules! four {
+                ($($at:literal)*) => {$(
+                    let Some(a) = few.next_few::<FOUR>() else { break 'lines };
+                    acc[0] = steps::<S, M>(s, &a, &line, $at, acc[0]);
+                    if C > 1 {
+                        let Some(a) = other_few.next_few::<FOUR>() else { break 'lines };
+                        acc[1] = steps::<S, M>(s, &a, &other, $at, acc[1]);
+                    }
+                )*};
             }
-            acc[0] = square::<S, M>(s, first(GROUP), &line, GROUP, acc[0]);
-            if C > 1 {
-                acc[1] = square::<S, M>(s, second(GROUP), &other, GROUP, acc[1]);
-            }
-            step += LINE;
+            four!(0 4 8 12);
         }
         for step in whole..len {
             for (chain, acc) in self.chains.iter().zip(&mut acc) {
-                let b = std::array::from_fn(|lane| chain.lines.row(lane)[step]);
-                *acc = steps::<S, M>(s, Steps::Apart(chain.few.part(0..M, step..step + 1)), &[b], *acc);
+                let mut b = [0.0; GROUP];
+                for (lane, b) in b.iter_mut().enumerate() {
+                    *b = chain.lines.row(lane)[step];
+                }
+                for a in chain.few.part(0..M, step..step + 1).across::<M, false>() {
+                    *acc = add::<S, M>(s, &a, &b, *acc);
+                }
             }
         }
         for (chain, acc) in self.chains.iter().zip(&acc) {
@@ -169,61 +184,39 @@ fn ask_for(lines: &Chunk<'_, f32, GROUP, LINE>, ahead: isize) {
     }
 }
 
-/// The steps of a square: side by side if they lie so, as those of columns seldom do.
-#[inline(always)]
-fn of<const M: usize, const COLUMNS: bool>(few: MatRef<'_, f32>, step: usize) -> Steps<'_, M> {
-    if (M == 1 || !COLUMNS && M <= ADDRESSED) && few.has_whole_rows() {
-        Steps::SideBySide(std::array::from_fn(|row| &few.row(row)[step..step + GROUP]))
-    } else {
-        Steps::Apart(few.part(0..M, step..step + GROUP))
-    }
-}
-
-/// `acc` and the steps of a square, which begins `half` elements into the part of each line.
-#[inline(always)]
-fn square<S: Simd, const M: usize>(
-    s: S,
-    few: Steps<'_, M>,
-    lines: &Chunk<'_, f32, GROUP, LINE>,
-    half: usize,
-    acc: Sums<S, M>,
-) -> Sums<S, M> {
-    let mut block = [[0.0; GROUP]; GROUP];
-    for (lane, block) in block.iter_mut().enumerate() {
-        block.copy_from_slice(&lines.at(lane)[half..half + GROUP]);
-    }
-    steps::<S, M>(s, few, &s.transpose_8x8(block), acc)
-}
-
-/// `acc` and some steps of k. By value: sums behind a reference would go through memory with every step.
+/// `acc` and four steps, which begin `at` elements into the part of each line. By value: sums behind a reference would go through memory with every step.
 #[inline(always)]
 fn steps<S: Simd, const M: usize>(
     s: S,
-    few: Steps<'_, M>,
-    b: &[[f32; GROUP]],
+    few: &Few<'_, f32, M, false, FOUR>,
+    lines: &Chunk<'_, f32, GROUP, LINE>,
+    at: usize,
     mut acc: Sums<S, M>,
 ) -> Sums<S, M> {
-    for (acc, at) in acc.iter_mut().zip((0..GROUP).step_by(<S as Lanes<f32>>::LANES)) {
-        let mut sums = *acc;
-        match few {
-            Steps::SideBySide(rows) => {
-                for (t, b) in b.iter().enumerate() {
-                    let b = Lanes::<f32>::load(s, &b[at..]);
-                    for (sum, row) in sums.iter_mut().zip(rows) {
-                        *sum = FloatLanes::<f32>::mul_add(s, Lanes::<f32>::splat(s, row[t]), b, *sum);
-                    }
-                }
-            }
-            Steps::Apart(few) => {
-                for (a, b) in few.across::<M, false>().zip(b) {
-                    let b = Lanes::<f32>::load(s, &b[at..]);
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        *sum = FloatLanes::<f32>::mul_add(s, Lanes::<f32>::splat(s, a.at(row)), b, *sum);
-                    }
-                }
-            }
+    let mut rows = [&[0.0; FOUR]; GROUP];
+    for (lane, row) in rows.iter_mut().enumerate() {
+        *row = lines.at(lane)[at..].first_chunk().expect("steps of a line");
+    }
+    let b = s.transpose_8x4(rows);
+    acc = add::<S, M>(s, &few.column(0), &b[0], acc);
+    acc = add::<S, M>(s, &few.column(1), &b[1], acc);
+    acc = add::<S, M>(s, &few.column(2), &b[2], acc);
+    add::<S, M>(s, &few.column(3), &b[3], acc)
+}
+
+/// `acc` and a step.
+#[inline(always)]
+fn add<S: Simd, const M: usize>(
+    s: S,
+    few: &Column<'_, f32, M, false>,
+    b: &[f32; GROUP],
+    mut acc: Sums<S, M>,
+) -> Sums<S, M> {
+    for (sums, at) in acc.iter_mut().zip((0..GROUP).step_by(<S as Lanes<f32>>::LANES)) {
+        let b = Lanes::<f32>::load(s, &b[at..]);
+        for (row, sum) in sums.iter_mut().enumerate() {
+            *sum = FloatLanes::<f32>::mul_add(s, Lanes::<f32>::splat(s, few.at(row)), b, *sum);
         }
-        *acc = sums;
     }
     acc
 }

@@ -16,7 +16,7 @@ token! {
         && is_x86_feature_detected!("lzcnt")
         && is_x86_feature_detected!("movbe")
         && is_x86_feature_detected!("popcnt"),
-    transpose_8x8: transpose_8x8,
+    transpose_8x8: transpose_8x8, transpose_8x4,
     f16: widen_f16, narrow_f16,
     byte_pairs: byte_pairs => __m256i
 }
@@ -41,26 +41,37 @@ fn byte_pairs(rows: [&[u8]; 2], flip: u8, less: i16) -> __m256i {
 pub(super) fn transpose_8x8(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
     let mut out = [[0.0; 8]; 8];
     for (h, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        let mut r = [_mm256_setzero_ps(); 4];
-        for (i, r) in r.iter_mut().enumerate() {
-            // SAFETY: a row has two times four elements.
-            let (low, high) = unsafe {
-                (_mm_loadu_ps(block[i].as_ptr().add(4 * h)), _mm_loadu_ps(block[i + 4].as_ptr().add(4 * h)))
-            };
-            *r = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+        let mut rows = [&[0.0; 4]; 8];
+        for (row, block) in rows.iter_mut().zip(&block) {
+            *row = &block.as_chunks().0[h];
         }
-        let (a, b) = (_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1]));
-        let (c, d) = (_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3]));
-        let columns = [
-            _mm256_shuffle_ps::<0x44>(a, c),
-            _mm256_shuffle_ps::<0xee>(a, c),
-            _mm256_shuffle_ps::<0x44>(b, d),
-            _mm256_shuffle_ps::<0xee>(b, d),
-        ];
-        for (out, column) in out.iter_mut().zip(columns) {
-            // SAFETY: a row of the result has eight elements.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), column) };
-        }
+        *out = transpose_8x4(rows);
+    }
+    out
+}
+
+/// [`crate::simd::Simd::transpose_8x4`]: what lies four rows apart is put together as it is loaded, so that no shuffle crosses the halves of a vector.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn transpose_8x4(rows: [&[f32; 4]; 8]) -> [[f32; 8]; 4] {
+    let mut r = [_mm256_setzero_ps(); 4];
+    for (i, r) in r.iter_mut().enumerate() {
+        // SAFETY: a row has four elements.
+        let (low, high) = unsafe { (_mm_loadu_ps(rows[i].as_ptr()), _mm_loadu_ps(rows[i + 4].as_ptr())) };
+        *r = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+    }
+    let (a, b) = (_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1]));
+    let (c, d) = (_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3]));
+    let columns = [
+        _mm256_shuffle_ps::<0x44>(a, c),
+        _mm256_shuffle_ps::<0xee>(a, c),
+        _mm256_shuffle_ps::<0x44>(b, d),
+        _mm256_shuffle_ps::<0xee>(b, d),
+    ];
+    let mut out = [[0.0; 8]; 4];
+    for (out, column) in out.iter_mut().zip(columns) {
+        // SAFETY: a row of the result has eight elements.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), column) };
     }
     out
 }

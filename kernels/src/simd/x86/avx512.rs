@@ -17,7 +17,7 @@ token! {
         && is_x86_feature_detected!("avx512cd")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl"),
-    transpose_8x8: super::avx2::transpose_8x8,
+    transpose_8x8: super::avx2::transpose_8x8, super::avx2::transpose_8x4,
     transpose_16x16: transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: narrow_bf16,

@@ -18,7 +18,7 @@ token! {
     detect: Avx512::new().is_some()
         && is_x86_feature_detected!("avx512bf16")
         && is_x86_feature_detected!("avx512vnni"),
-    transpose_8x8: super::avx2::transpose_8x8,
+    transpose_8x8: super::avx2::transpose_8x8, super::avx2::transpose_8x4,
     transpose_16x16: super::avx512::transpose_16x16,
     f16: super::avx2::widen_f16, super::avx2::narrow_f16,
     bf16: super::avx512::narrow_bf16,
