@@ -30,7 +30,7 @@ const LAST_CACHE_BYTES_AMD: usize = 12 * 1024 * 1024;
 /// The same on other processors: 3 x 768 x 3072 on Granite Rapids by strips 11.5 % of the peak, streamed 16.7; 3 x 384 x 1536 23.8 and 23.0.
 const LAST_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a matrix from which on a few rows go along its rows, with up to [`FEW_IN_CACHE`] rows and with more, where panels have one cache line (AVX2, NEON): it need not come from memory for that. Zen 3, undisturbed, along its rows and else, percent of the peak:
-/// 1, 2, 4, 6 and 12 rows by 128 x 128 28, 35, 50, 56, 54 and 34, 40, 58, 77, 82; 1, 2, 4, 8 and 16 by 256 x 256 38, 47, 72, 68, 51 and 38, 58, 58, 67, 46; 12 x 384 x 384 61 and 71; 1, 4, 6, 12 and 16 by 768 x 768 30, 65, 65, 64, 66 and 33, 50, 55, 68, 52
+/// 1, 4, 6 and 12 rows by 128 x 128 28, 50, 56, 54 and 34, 58, 77, 82; 1, 2, 4, 8 and 16 by 256 x 256 38, 47, 72, 68, 51 and 38, 58, 58, 67, 46; 12 x 384 x 384 61 and 71; 1, 4, 6, 12 and 16 by 768 x 768 30, 65, 65, 64, 66 and 33, 50, 55, 68, 52
 /// (benches/record/2026-12-01-zen3.md).
 const ALONG_FEW_BYTES: [usize; 2] = [256 * 1024, 1024 * 1024];
 /// See [`ALONG_FEW_BYTES`].

@@ -212,21 +212,23 @@ mod tests {
 
     use super::*;
 
-    /// One run of either form, over an rhs with a gap between its rows.
+    /// One run of either form, over an rhs with a gap between its rows, by a lhs whose rows lie side by side or whose columns do.
     struct Run<'a> {
         shape: [usize; 3],
         operands: [&'a [f32]; 2],
         out: &'a mut [f32],
         streamed: bool,
         add: bool,
+        turned: bool,
     }
 
     impl WithSimd for Run<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, s: S) {
-            let Run { shape: [m, n, k], operands: [a, b], out, streamed: streams, add } = self;
-            let lhs = MatRef::row_major(a, m, k);
+            let Run { shape: [m, n, k], operands: [a, b], out, streamed: streams, add, turned } = self;
+            let lhs =
+                if turned { MatRef::row_major(a, k, m).transposed() } else { MatRef::row_major(a, m, k) };
             let rhs = MatRef::row_major(b, k, n + 3).part(0..k, 1..n + 1);
             let axis = |extent, stride| Axis::strided(extent, stride);
             let spec = MatSpec { start: 0, batch: axis(1, 0), rows: axis(m, n as isize), cols: axis(n, 1) };
@@ -261,13 +263,14 @@ mod tests {
                     let value = |i: usize| ((i * 7919) % 1009) as f32 / 331.0 - 1.5;
                     let a: Vec<f32> = (0..m * k).map(value).collect();
                     let b: Vec<f32> = (0..k * (n + 3)).map(value).collect();
-                    for add in [false, true] {
+                    for (add, turned) in [(false, false), (true, false), (false, true)] {
                         let mut want = vec![0.75f32; m * n];
                         for (at, want) in want.iter_mut().enumerate() {
                             let (i, j) = (at / n, at % n);
                             for first in (0..k).step_by(KC) {
                                 let sum = (first..k.min(first + KC)).fold(0.0f32, |sum, step| {
-                                    a[i * k + step].mul_add(b[step * (n + 3) + j + 1], sum)
+                                    a[if turned { step * m + i } else { i * k + step }]
+                                        .mul_add(b[step * (n + 3) + j + 1], sum)
                                 }) + 0.0;
                                 *want = if first > 0 || add { *want + sum } else { sum };
                             }
@@ -280,9 +283,13 @@ mod tests {
                                 out: &mut out,
                                 streamed,
                                 add,
+                                turned,
                             });
                             let same = out.iter().zip(&want).all(|(x, y)| x.to_bits() == y.to_bits());
-                            assert!(same, "{m} x {n} x {k} on {isa}, streamed: {streamed}, add: {add}");
+                            assert!(
+                                same,
+                                "{m} x {n} x {k} on {isa}, streamed: {streamed}, add: {add}, turned: {turned}"
+                            );
                         }
                     }
                 }

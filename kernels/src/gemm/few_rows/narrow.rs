@@ -20,14 +20,14 @@ use super::{Asking, accumulate, finish};
 
 /// Steps of k that are read side by side: where more rows than [`IN_A_SET`] share a set of the first-level cache, where fewer do, and with more rows of the lhs than [`TILED`], which compute so long that
 /// the way of the sums counts. So few streams the processor foresees, and nothing is asked for but with so many rows of the lhs, or where a row of the rhs ends before they are foreseen ([`SHORT_ROW`]).
-/// Zen 3, a loop of its own, percent of the peak with 4, 6, 8, 12, 16 and 24 steps: 1 x 4096 x 4096 12, 12.6, 13.2, 9, 7.6, 6; 4 x 3000 x 3000 30, 43, 50, 49, 29, 16; 3 x 2304 x 768 50, 54.5, 56, 66, 58, 52; 18 x 3000 x 3000, asked for
-/// 512 bytes ahead, 50, 54, 57, 66, 70, 74, not asked for 50, 56, 59, 65, 60, 38; 1 x 4096 x 4096 so 12, 10, 12, 8.6 (benches/record/2026-12-01-zen3.md).
+/// Zen 3, a loop of its own, percent of the peak with 6, 8, 12 and 24 steps: 1 x 4096 x 4096 12.6, 11.7, 10.3, 7.5; 4 x 3000 x 3000 29, 33, 40, 14; 3 x 2304 x 768 54.5, 56, 66, 52; 18 x 3000 x 3000, asked for 512 bytes ahead, 54, 57, 65, 71, not asked for 56, 59, 64, 35;
+/// 1 x 4096 x 4096 so 11.2, 10.4, 9.7, 7.2 (benches/record/2026-12-01-zen3.md).
 const STEPS: [usize; 3] = [8, 12, 24];
 /// See [`STEPS`]; of as many rows as the last of them.
 const IN_A_SET: usize = 8;
 /// See [`STEPS`].
 const TILED: usize = 2 * ROWS;
-/// Bytes of a row of a matrix from memory up to which the rows of the next steps are asked for: a page. Zen 3, percent of the peak, asked for and not: 1 and 4 x 768 x 8192 11 and 9.6, 38 and 28; 4 x 1000 x 16384 35 and 25; 4 x 2000 x 8192 38 and 36;
+/// Bytes of a row of a matrix from memory up to which the rows of the next steps are asked for: a page. Zen 3, eight steps, percent of the peak, asked for and not: 4 x 768 x 8192 38 and 28, 4 x 1000 x 16384 35 and 25, 4 x 2000 x 8192 38 and 36;
 /// from a cache 4 x 768 x 768 55 and 64.
 const SHORT_ROW: usize = 4096;
 /// How far ahead in a row is asked for else, if anything is.
