@@ -1,4 +1,4 @@
-//! A few rows by a matrix that lies in a cache, of which less is in reach with shorter vectors: strips of columns, each down all of k.
+//! A few rows by a matrix that lies in a cache, a small one with vectors of less than 64 bytes: strips of columns, each down all of k.
 
 use bytemuck::Zeroable;
 
