@@ -177,7 +177,7 @@ real!(f32, F32, {
         add: bool,
     ) {
         let (few, lines) = if COLUMNS { (rhs.transposed(), lhs) } else { (lhs, rhs.transposed()) };
-        // Zen 3, which has no longer vectors, foresees eight lines and is only delayed, percent of the peak asked for and not: 1, 2 and 4 rows by 4096 x 4096 7.7, 11.7, 14.7 and 10.6, 18.1, 22.9.
+        // Zen 3, which has no longer vectors, foresees eight lines and is only delayed: in a loop of its own percent of the peak asked for and not: 1, 2 and 4 rows by 4096 x 4096 7.7, 11.7, 14.7 and 10.6, 18.1, 22.9.
         let asks = isa.of_half_vectors() != isa;
         let isa =
             if few_transposed::by_half_vectors(lines, few.rows()) { isa.of_half_vectors() } else { isa };

@@ -18,6 +18,7 @@
 
 mod narrow;
 mod near;
+mod sums;
 mod wide;
 
 use bytemuck::Zeroable;
@@ -28,6 +29,7 @@ use crate::simd::{FloatLanes, Lanes, Simd, prefetch, prefetch_near};
 
 use super::Write;
 pub(super) use near::{has_strips, near};
+pub(super) use sums::finish;
 
 /// Most rows of the second form: 16 x 4096 x 4096 49 % of the peak, by tiles 42; 32 rows 56 and 62.
 pub(super) const FEW_ROWS_STREAMED: usize = 16;
@@ -189,18 +191,6 @@ fn vector<T, S: Lanes<T>, const MASKED: bool, const AHEAD: bool>(
         }
     }
     if MASKED { s.load_first_n(row, last) } else { s.load(row) }
-}
-
-/// The sums of a segment into a row of the result (N1, N2).
-#[inline(always)]
-pub(super) fn finish<T: Zeroable + Copy, S: FloatLanes<T>>(s: S, sums: &[T], row: &mut [T], write: Write) {
-    let zero = s.splat(T::zeroed());
-    for (sums, row) in sums.chunks(S::LANES).zip(row.chunks_mut(S::LANES)) {
-        let n = row.len();
-        let segment = s.add(s.load_first_n(sums, n), zero);
-        let sum = if write == Write::Add { s.add(s.load_first_n(row, n), segment) } else { segment };
-        s.store_first_n(row, n, sum);
-    }
 }
 
 #[cfg(test)]

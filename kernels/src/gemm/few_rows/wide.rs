@@ -7,7 +7,8 @@ use crate::mat::{Band, CacheLevel, MatRef, WriteRows};
 use crate::simd::{FloatLanes, Lanes, Simd, WithToken};
 
 use super::super::Write;
-use super::{Asking, accumulate, finish, strips};
+use super::sums::{load, store, take_out, tiles};
+use super::{Asking, accumulate, strips};
 
 /// Steps of k that are read side by side, from left to right. Swept with 4 to 64: benches/record/2026-11-27-zen5.md.
 const CHUNK: usize = 16;
@@ -52,14 +53,7 @@ pub(super) fn segment<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
         let steps = step..k.min(step + CHUNK);
         chunk(s, lhs.part(0..m, steps.clone()), rhs.part(steps, 0..n), sums, step == 0, asking);
     }
-    take_out(s, sums, dst, write);
-}
-
-/// `m` rows in as few tiles as can be, as high as each other or one more.
-#[inline(always)]
-fn tiles(m: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let count = m.div_ceil(ROWS);
-    (0..count).map(move |tile| tile * m / count..(tile + 1) * m / count)
+    take_out(s, sums, 0..m, dst, write);
 }
 
 /// Some steps of k of all columns of a block. The sums of a vector of columns lie row by row, vector behind vector.
@@ -84,7 +78,7 @@ fn chunk<T: Zeroable + Copy, S: Simd + FloatLanes<T>>(
     // A strip through all tiles, the first of which asks for what comes.
     macro_rules! tiled {
         ($v:literal, $masked:literal, $from:expr, $to:expr, ($($m:literal)*)) => {
-            for (tile, rows) in tiles(m).enumerate() {
+            for (tile, rows) in tiles(m, ROWS).enumerate() {
                 match (tile, rows.len()) {
                     $(
                         (0, $m) => chunk!($v, $masked, $from, $to, ($m, true, rows.clone())),
@@ -127,36 +121,8 @@ where
     #[inline(always)]
     fn with_token(self, s: S) {
         let Chunk { lhs, rhs, sums, m, first, asking } = self;
-        let mut acc = [[s.splat(T::zeroed()); V]; M];
-        if !first {
-            for (i, acc) in acc.iter_mut().enumerate() {
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = s.load(&sums[(v * m + i) * S::LANES..]);
-                }
-            }
-        }
+        let acc = load(s, sums, m, first);
         let acc = accumulate::<T, S, M, V, MASKED, AHEAD, false>(s, lhs, rhs, acc, asking);
-        for (i, acc) in acc.iter().enumerate() {
-            for (v, &acc) in acc.iter().enumerate() {
-                s.store(&mut sums[(v * m + i) * S::LANES..], acc);
-            }
-        }
-    }
-}
-
-/// The sums of a segment into the result.
-#[inline(always)]
-fn take_out<T: Zeroable + Copy, S: FloatLanes<T>>(
-    s: S,
-    sums: &[T],
-    dst: &mut impl WriteRows<T>,
-    write: Write,
-) {
-    let m = dst.m();
-    for i in 0..m {
-        for (vector, out) in dst.row(i).chunks_mut(S::LANES).enumerate() {
-            let at = (vector * m + i) * S::LANES;
-            finish(s, &sums[at..at + out.len()], out, write);
-        }
+        store(s, &acc, sums, m);
     }
 }

@@ -5,8 +5,8 @@
 //! for each group of L lines of the matrix, sometimes two at a time
 //!   for each segment of k, sometimes two at a time
 //!     s[0..few][L] = +0.0
-//!     for each L steps of k
-//!       transpose L x L elements in registers
+//!     for each L steps of k, each four with L = 8
+//!       transpose as many steps of L lines in registers
 //!       s[i][..] = fma(few[i][k], b[k][..], s[i][..])
 //!     dst = s + 0.0, or dst += s + 0.0
 //! ```
@@ -75,7 +75,7 @@ fn ahead(lines: MatRef<'_, f32>, group: usize, few: usize) -> isize {
 }
 
 /// The products of each of up to [`FEW_TRANSPOSED`] rows `few` with each of `lines`, or these added to `dst`: of rows with columns, whose transposed matrix `lines` is, or with `COLUMNS` of columns, which are
-/// transposed, with rows. `asks`: lines of 8 from memory are asked for ahead.
+/// transposed, with rows. `asks`: groups of 8 lines from memory are asked for ahead.
 #[inline(always)]
 pub(super) fn few_by_lines<S: Simd, const COLUMNS: bool>(
     s: S,
